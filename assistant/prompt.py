@@ -1,0 +1,74 @@
+"""What a client's `model` and messages mean to the engine: the gateway's catalogue, read from the home folder."""
+
+from typing import Any
+
+from adapters.registry import Registry
+from assistant.definitions import Assistant, get_assistant, list_assistants
+from data.errors import BrogueError, UnknownName
+from data.home import Home
+from data.messages import with_system
+from serve.gateway import Prepared
+
+
+class HomeCatalogue:
+    """Assistants, adapters and the base model of one home folder. Files are read anew, so edits are live at once."""
+
+    def __init__(self, home: Home, base_name: str, supports_system: bool) -> None:
+        self._home = home
+        self._registry = Registry(home)
+        self._base_name = base_name
+        self._supports_system = supports_system
+
+    def models(self) -> list[dict[str, Any]]:
+        """OpenAI model objects: assistants, adapters by alias and version, the base."""
+        entries = [_entry(a.name, "assistant", a.description, a) for a in list_assistants(self._home)]
+        for adapter in self._registry.adapters():
+            names = [*self._registry.aliases(adapter), *self._registry.versions(adapter)]
+            entries += [_entry(f"{adapter}@{name}", "adapter", "") for name in names]
+        return [*entries, _entry(self._base_name, "base model", "")]
+
+    def prepare(self, body: dict[str, Any]) -> Prepared:
+        """The request as the engine is to see it; an assistant adds its system prompt and sampling defaults."""
+        name = body["model"]
+        if name == self._base_name:
+            return Prepared(None, self._with_prompt(body, None))
+        if (self._home.assistants / f"{name}.yaml").is_file():
+            assistant = get_assistant(self._home, name)
+            return Prepared(assistant.adapter, self._with_prompt(_with_sampling(body, assistant), assistant.system_prompt))
+        try:
+            card = self._registry.resolve(name)
+        except UnknownName as error:
+            known = [entry["id"] for entry in self.models()]
+            raise UnknownName(f"no model '{name}'; have: {', '.join(known)}") from error
+        return Prepared(card.name, self._with_prompt(body, card.system_prompt))
+
+    def _with_prompt(self, body: dict[str, Any], system: str | None) -> dict[str, Any]:
+        return body | {"messages": with_system(body["messages"], system, self._supports_system)}
+
+
+def _with_sampling(body: dict[str, Any], assistant: Assistant) -> dict[str, Any]:
+    defaults = assistant.sampling.model_dump(exclude_none=True)
+    if "max_completion_tokens" in body:  # OpenAI's newer name of max_tokens
+        defaults.pop("max_tokens", None)
+    return defaults | body
+
+
+def _entry(name: str, kind: str, description: str, assistant: Assistant | None = None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "brogue", "kind": kind}
+    if description:
+        entry["description"] = description
+    if assistant is not None:
+        entry["brand"] = assistant.brand.model_dump() | {"title": assistant.title}
+    return entry
+
+
+def training_prompt(home: Home, adapter: str, assistant: str | None) -> str | None:
+    """The system prompt that `adapter` will be served with: that of the one assistant which uses it, or of the named one."""
+    if assistant is not None:
+        return get_assistant(home, assistant).system_prompt
+    users = [a for a in list_assistants(home) if a.adapter_name == adapter]
+    prompts = {a.system_prompt for a in users}
+    if len(prompts) > 1:
+        names = ", ".join(a.name for a in users)
+        raise BrogueError(f"adapter '{adapter}' is used by {names} with different prompts; add --assistant NAME")
+    return prompts.pop() if prompts else None

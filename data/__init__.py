@@ -1,0 +1,1 @@
+"""Records, datasets and settings: what everything else reads. Imports nothing of ours."""

@@ -1,0 +1,114 @@
+"""Where Brogue keeps its state: paths under `$BROGUE_HOME`, and writes that a kill cannot leave half done."""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.errors import BrogueError
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder that holds everything (`$BROGUE_HOME`, else `.brogue` in the working folder)."""
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls) -> "Home":
+        return cls(Path(os.environ.get("BROGUE_HOME") or ".brogue").absolute())
+
+    @property
+    def settings_file(self) -> Path:
+        return self.root / "brogue.toml"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def adapters(self) -> Path:
+        return self.root / "adapters"
+
+    @property
+    def assistants(self) -> Path:
+        return self.root / "assistants"
+
+    @property
+    def datasets(self) -> Path:
+        return self.root / "datasets"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def services_file(self) -> Path:
+        """What `brogue up` started: process ids, addresses. Present while something runs."""
+        return self.root / "services.json"
+
+    def create(self) -> None:
+        """Make the folder and prove that it can be written."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise BrogueError(
+                f"cannot write to the home folder {self.root} ({error.strerror}); "
+                "set BROGUE_HOME to a folder you may write to"
+            ) from error
+
+
+def check_name(kind: str, name: str) -> str:
+    """`name` if it can be a folder name and a model name, else a one-line error."""
+    if not re.match(NAME_PATTERN, name):
+        raise BrogueError(
+            f"'{name}' cannot name {kind}: lower-case letters, digits, '.', '_' and '-' only, at most 63, "
+            "and a letter or digit first"
+        )
+    return name
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: a temporary file in the same folder, then a rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`value` as indented JSON, written atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target` that becomes `target` when the block succeeds, and vanishes otherwise."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        os.rename(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise

@@ -1,0 +1,93 @@
+"""`brogue.toml`: one frozen, typed layer of settings. Unknown keys are refused; the effective values are logged.
+
+A missing file means all defaults. `None` means "chosen from the machine" (see serve/hardware.py).
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from data.errors import BrogueError, one_line
+
+STARTER_MODEL = "starter"
+
+
+class Frozen(BaseModel):
+    """Base of the settings and cards: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EngineSettings(Frozen):
+    """How the vLLM engine is started."""
+
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    dtype: str = "auto"
+    max_model_len: int | None = Field(None, ge=64, description="tokens; none: the model's own, at most 4096 on a CPU")
+    max_num_seqs: int | None = Field(None, ge=1, description="requests in one batch; none: 16 on a CPU, vLLM's on a GPU")
+    max_loras: int = Field(4, ge=1, description="adapters in one batch; keep it above the number of live versions")
+    max_cpu_loras: int = Field(16, ge=1, description="adapters kept in memory")
+    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = 16
+    kv_cache_gib: float | None = Field(None, gt=0, description="none: from the model's size and free memory (CPU)")
+    cpu_cores: str | None = Field(None, description="cores of the engine, such as '0-3'; none: all that we may use")
+    preload_openmp: bool = Field(True, description="preload Intel's OpenMP runtime on a CPU")
+    gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
+    start_timeout_s: int = Field(600, ge=10)
+    extra_args: tuple[str, ...] = Field((), description="appended to vLLM's command line as they are")
+
+
+class Address(Frozen):
+    """Where a service listens."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=1, le=65535)
+
+    @property
+    def url(self) -> str:
+        """How a client on this machine reaches it (a wildcard host is reached by loopback)."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
+        return f"http://{host}:{self.port}"
+
+
+class Settings(Frozen):
+    """All of `brogue.toml`."""
+
+    base_model: str = Field(STARTER_MODEL, description="'starter', a Hugging Face id, or a folder")
+    engine: EngineSettings = EngineSettings()
+    gateway: Address = Address(port=8000)
+    page: Address = Address(port=7860)
+
+
+def load_settings(path: Path) -> Settings:
+    """The settings in the TOML file at `path`; all defaults if there is none."""
+    try:
+        return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return Settings()
+    except tomllib.TOMLDecodeError as error:
+        raise BrogueError(f"{path}: not valid TOML: {one_line(error)}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BrogueError(f"{path}: cannot be read: {one_line(error)}") from error
+    except ValidationError as error:
+        raise BrogueError(f"{path}: {first_problem(error, Settings)}") from error
+
+
+def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first of pydantic's complaints as one line; an unknown key is answered with the keys there are."""
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "the whole"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{where}'; known keys here: {', '.join(_keys_at(model, problem['loc'][:-1]))}"
+    found = "" if problem["type"] == "missing" else f", found {one_line(repr(problem['input']), 80)}"
+    return f"{where}: {problem['msg']}{found}"
+
+
+def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return sorted(model.model_fields)

@@ -1,0 +1,1 @@
+"""The vLLM engine process, the adapter pool and the OpenAI-compatible gateway."""

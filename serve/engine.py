@@ -1,0 +1,176 @@
+"""The vLLM engine: one child process group on loopback, started, watched, explained and stopped.
+
+vLLM is never imported here; it is the OpenAI-compatible server of the installed package, started as a process with a
+random key that only the gateway knows. Its log goes to `<home>/logs/engine.log`.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import httpx
+import psutil
+
+from data.errors import BrogueError
+from data.home import Home
+from data.settings import EngineSettings
+from serve.engine_log import death_reason, phase
+from serve.hardware import EnginePlan
+
+Progress = Callable[[str], None]
+STOP_GRACE_S = 15.0
+
+
+def free_port() -> int:
+    """A TCP port on loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def command_line(model_path: str, name: str, port: int, settings: EngineSettings, plan: EnginePlan) -> list[str]:
+    """vLLM's command line. The key is not in it (other users can read command lines): it goes by environment."""
+    # `vllm serve` needs package metadata named "vllm", which the CPU wheel lacks; the module works with both.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", model_path, "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--dtype", settings.dtype, "--max-model-len", str(plan.max_model_len), "--enable-lora"]
+    command += ["--max-loras", str(settings.max_loras), "--max-lora-rank", str(settings.max_lora_rank)]
+    command += ["--max-cpu-loras", str(max(settings.max_cpu_loras, settings.max_loras))]
+    if plan.max_num_seqs is not None:
+        command += ["--max-num-seqs", str(plan.max_num_seqs)]
+    if plan.kv_cache_bytes is not None:
+        command += ["--kv-cache-memory-bytes", str(plan.kv_cache_bytes)]
+    if plan.device == "gpu":
+        command += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
+    return command + list(settings.extra_args)
+
+
+def environment(home: Home, key: str, plan: EnginePlan) -> dict[str, str]:
+    """The child's environment: our key, no telemetry, no hub, every cache inside the home folder."""
+    env = dict(os.environ)
+    env |= {
+        "VLLM_API_KEY": key,
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "XDG_CACHE_HOME": str(home.root / "cache"),
+        "XDG_CONFIG_HOME": str(home.root / "cache" / "config"),
+        "VLLM_CACHE_ROOT": str(home.root / "cache" / "vllm"),
+    }
+    if plan.cores is not None:
+        env["VLLM_CPU_OMP_THREADS_BIND"] = plan.cores
+    if plan.preload is not None:
+        env["LD_PRELOAD"] = ":".join(filter(None, [str(plan.preload), env.get("LD_PRELOAD")]))
+    return env
+
+
+class Engine:
+    """One running vLLM server. `start`, `wait_ready`, then `stop`; `url` and `key` are for the gateway."""
+
+    def __init__(self, command: list[str], env: dict[str, str], log_file: Path, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.key = env["VLLM_API_KEY"]
+        self.log_file = log_file
+        self._command = command
+        self._env = env
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+
+    @classmethod
+    def build(cls, model_path: str, name: str, settings: EngineSettings, plan: EnginePlan, home: Home) -> "Engine":
+        """An engine for the model in folder `model_path`, not yet started."""
+        port, key = free_port(), secrets.token_urlsafe(32)
+        command = command_line(model_path, name, port, settings, plan)
+        return cls(command, environment(home, key, plan), home.logs / "engine.log", port)
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start the process in a session of its own, so that everything it starts can be stopped with it."""
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        self._log = self.log_file.open("wb")
+        self._process = subprocess.Popen(
+            self._command, env=self._env, stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def wait_ready(self, timeout_s: float, progress: Progress) -> None:
+        """Wait until the engine answers; tell what it is doing. Raises `BrogueError` with the reason if it dies."""
+        deadline = time.monotonic() + timeout_s
+        while not self._healthy():
+            if not self.is_alive():
+                raise BrogueError(self.why_dead())
+            if time.monotonic() > deadline:
+                raise BrogueError(
+                    f"the engine was not ready after {timeout_s:.0f} s, last seen {self._phase()}; "
+                    f"see {self.log_file} or raise engine.start_timeout_s in brogue.toml"
+                )
+            progress(self._phase())
+            time.sleep(0.5)
+
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def why_dead(self) -> str:
+        """One line: how the engine ended and the root cause that its log names."""
+        code = self._process.poll() if self._process else None
+        return f"the engine stopped: {death_reason(self._read_log(), code)} (log: {self.log_file})"
+
+    def stop(self) -> None:
+        """Stop the engine and everything it started; returns when all of it is gone."""
+        if self._process is not None:
+            stop_process_group(self._process.pid)
+            self._process.wait()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _healthy(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health", timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def _phase(self) -> str:
+        return phase(self._read_log())
+
+    def _read_log(self) -> str:
+        return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
+
+
+def stop_process_group(leader: int, grace_s: float = STOP_GRACE_S) -> None:
+    """SIGTERM to the session that `leader` heads, SIGKILL to what is left after `grace_s` seconds."""
+    members = _group_members(leader)
+    _signal_group(leader, signal.SIGTERM)
+    _, alive = psutil.wait_procs(members, timeout=grace_s)
+    if alive or _group_members(leader):
+        _signal_group(leader, signal.SIGKILL)
+        psutil.wait_procs(alive, timeout=5)
+
+
+def _group_members(leader: int) -> list[psutil.Process]:
+    members = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return members
+
+
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(leader, number)
+    except ProcessLookupError:
+        pass  # all of it has gone by itself

@@ -1,0 +1,98 @@
+"""What the machine offers, and the engine settings that follow from it.
+
+Each choice can be overridden in `brogue.toml`; benchmarks/engine.py measures what the CPU choices bring.
+"""
+
+import importlib.metadata
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from data.errors import BrogueError
+from data.settings import EngineSettings
+
+GIB = 1024**3
+ENGINE_OVERHEAD_BYTES = 3 * GIB  # vLLM's three processes without weights and KV cache, measured at 2.6 GiB
+CPU_MAX_MODEL_LEN = 4096  # tokens; longer contexts are slow on a CPU and cost memory per stream
+CPU_MAX_NUM_SEQS = 16
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """The engine settings with every "chosen from the machine" filled in; `None` is left to vLLM."""
+
+    device: Literal["cpu", "gpu"]
+    max_model_len: int  # tokens
+    max_num_seqs: int | None
+    kv_cache_bytes: int | None
+    cores: str | None  # as VLLM_CPU_OMP_THREADS_BIND wants them: "0-1"
+    preload: Path | None  # the OpenMP runtime
+
+
+def plan(settings: EngineSettings, weight_bytes: int, kv_bytes_per_token: int, context_length: int) -> EnginePlan:
+    """Fill in what the settings leave open. Raises `BrogueError` where the memory does not suffice."""
+    device = detect_device() if settings.device == "auto" else settings.device
+    longest = settings.max_model_len or context_length
+    if device == "gpu":
+        kv = int(settings.kv_cache_gib * GIB) if settings.kv_cache_gib else None
+        return EnginePlan("gpu", longest, settings.max_num_seqs, kv, None, None)
+    if settings.max_model_len is None:
+        longest = min(longest, CPU_MAX_MODEL_LEN)
+    streams = settings.max_num_seqs or CPU_MAX_NUM_SEQS
+    kv = _kv_cache_bytes(settings, weight_bytes, kv_bytes_per_token, longest, streams)
+    cores = settings.cpu_cores or format_cores(os.sched_getaffinity(0))
+    return EnginePlan("cpu", longest, streams, kv, cores, find_openmp() if settings.preload_openmp else None)
+
+
+def detect_device() -> Literal["cpu", "gpu"]:
+    """The device that the installed vLLM was built for (the set-up chose it by looking at the machine)."""
+    for package, device in (("vllm-cpu", "cpu"), ("vllm", "gpu")):
+        try:
+            importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return "cpu" if device == "cpu" else "gpu"
+    raise BrogueError("no vLLM is installed in this environment; run: make setup")
+
+
+def _kv_cache_bytes(settings: EngineSettings, weights: int, per_token: int, longest: int, streams: int) -> int:
+    """Room for every stream at full length, or less: at most half of what is free after weights and overhead."""
+    free = psutil.virtual_memory().available - weights - ENGINE_OVERHEAD_BYTES
+    smallest = per_token * longest  # vLLM refuses a cache that cannot hold one full sequence
+    if settings.kv_cache_gib is not None:
+        wanted = int(settings.kv_cache_gib * GIB)
+        if wanted < smallest:
+            raise BrogueError(
+                f"engine.kv_cache_gib = {settings.kv_cache_gib} cannot hold one conversation of {longest} tokens "
+                f"({smallest / GIB:.2f} GiB); raise it or lower engine.max_model_len in brogue.toml"
+            )
+    else:
+        wanted = max(smallest, min(per_token * longest * streams, free // 2))
+    if wanted > free:
+        raise BrogueError(
+            f"too little memory for the engine: it needs about {(weights + ENGINE_OVERHEAD_BYTES + wanted) / GIB:.1f} GiB, "
+            f"{psutil.virtual_memory().available / GIB:.1f} GiB are free; close other programs, "
+            "lower engine.max_model_len or name a smaller base_model in brogue.toml"
+        )
+    return wanted
+
+
+def format_cores(cores: set[int]) -> str:
+    """`{0, 1, 2, 5}` as "0-2,5"."""
+    parts: list[list[int]] = []
+    for core in sorted(cores):
+        if parts and core == parts[-1][1] + 1:
+            parts[-1][1] = core
+        else:
+            parts.append([core, core])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def find_openmp() -> Path | None:
+    """Intel's OpenMP runtime where the intel-openmp wheel puts it; none on other processors."""
+    library = Path(sys.prefix) / "lib" / "libiomp5.so"
+    return library if library.exists() else None
