@@ -198,7 +198,9 @@ def load_tokenizer(folder: Path | str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # whatever a broken tokenizer file raises
-        raise BrogueError(f"base model folder {folder}: its tokenizer cannot be loaded ({one_line(error, 160)})") from error
+        raise BrogueError(
+            f"base model folder {folder}: its tokenizer cannot be loaded ({one_line(error, 160)})"
+        ) from error
     if not tokenizer.chat_template:
         raise BrogueError(
             f"base model {folder} has no chat template, so it cannot hold a conversation; "

@@ -1,7 +1,7 @@
 """Which adapters and versions exist, and which version each alias means.
 
-A version is an immutable folder `<home>/adapters/<name>/<n>/` with PEFT weights and `card.json`. The first version of an
-adapter becomes its `stable`. Pure files: no torch, no network. Training writes here; the gateway reads.
+A version is an immutable folder `<home>/adapters/<name>/<n>/` with PEFT weights and `card.json`. The first version of
+an adapter becomes its `stable`. Pure files: no torch, no network. Training writes here; the gateway reads.
 """
 
 import hashlib
@@ -64,7 +64,9 @@ class Registry:
 
     def versions(self, adapter: str) -> list[int]:
         """Version numbers of `adapter`, ascending; empty if there is none."""
-        return sorted(int(p.parent.name) for p in (self._root / adapter).glob(f"[1-9]*/{CARD}") if p.parent.name.isdigit())
+        return sorted(
+            int(p.parent.name) for p in (self._root / adapter).glob(f"[1-9]*/{CARD}") if p.parent.name.isdigit()
+        )
 
     def folder(self, adapter: str, version: int) -> Path:
         return self._root / adapter / str(version)
@@ -79,7 +81,9 @@ class Registry:
         try:
             return AdapterCard.model_validate_json(path.read_text(encoding="utf-8"))
         except ValidationError as error:
-            raise BrogueError(f"{path}: not an adapter card ({one_line(error, 160)}); train the version again") from error
+            raise BrogueError(
+                f"{path}: not an adapter card ({one_line(error, 160)}); train the version again"
+            ) from error
 
     def aliases(self, adapter: str) -> dict[str, int]:
         """alias → version of `adapter`."""

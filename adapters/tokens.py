@@ -1,4 +1,4 @@
-"""From conversations to token ids and labels: the prompt exactly as the engine will see it, loss on the answers only."""
+"""From conversations to token ids and labels: the prompt just as the engine will see it, loss on the answers only."""
 
 from collections.abc import Sequence
 from typing import Any, TypedDict
@@ -43,6 +43,8 @@ def _answer_text(tokenizer: Any, turns: Sequence[dict[str, Any]]) -> str:
     rendered = tokenizer.apply_chat_template(turns, tokenize=False)
     start = rendered.rfind(answer)
     if start < 0:
-        raise DataError(f"the base model's chat template alters this answer, so it cannot be trained on: {one_line(answer, 80)}")
+        raise DataError(
+            f"the base model's chat template alters this answer, so it cannot be trained on: {one_line(answer, 80)}"
+        )
     closing = rendered[start + len(answer) :].rstrip()
     return str(answer + (closing or tokenizer.eos_token or ""))

@@ -1,8 +1,8 @@
 """Train a version of an adapter: supervised fine-tuning (recipe `sft`) of LoRA weights with TRL and PEFT.
 
-In: a dataset's rows, the base model, a `TrainConfig`. Out: a version in the registry, in PEFT's own format, with a card.
-The run's folder under `<home>/runs/` keeps config, metrics and checkpoints; the same command after Ctrl-C or a kill takes
-the last complete checkpoint up again.
+In: a dataset's rows, the base model, a `TrainConfig`. Out: a version in the registry, in PEFT's own format, with a
+card. The run's folder under `<home>/runs/` keeps config, metrics and checkpoints; the same command after Ctrl-C or a
+kill takes the last complete checkpoint up again.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ MAX_EVALUATED_ROWS = 200  # of validation and of test: bounds the time of an eva
 
 
 class TrainConfig(Frozen):
-    """How to train. The defaults were chosen on the example workspace and Bitext's support answers (docs/training.md)."""
+    """How to train. The defaults were chosen on the example workspace and on support answers (docs/training.md)."""
 
     recipe: Literal["sft"] = "sft"
     method: Literal["lora"] = "lora"
@@ -37,7 +37,7 @@ class TrainConfig(Frozen):
     rank: int = Field(8, ge=1)  # LoRA r; alpha is 2r, so that the learning rate need not follow the rank
     epochs: int | None = Field(None, ge=1)  # none: from the number of rows, see `passes`
     batch_size: int = Field(8, ge=1)  # rows in one optimiser step
-    learning_rate: float = Field(1e-3, gt=0)  # peak; linear warm-up over the first 5% of steps, then linear decay
+    learning_rate: float | None = Field(None, gt=0)  # peak; warm-up over the first 5% of steps, then linear decay
     max_tokens: int = Field(1024, ge=16)  # longer rows are left out and counted
     seed: int = 0
 
@@ -69,7 +69,12 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
     examples = {split: _encode_split(split, rows, tokenizer, base, config, say) for split in SPLITS}
     if not examples["train"]:
         raise DataError(f"dataset '{dataset.name}' leaves nothing to train on in its train split; import more rows")
-    config = config.model_copy(update={"epochs": config.epochs or passes(len(examples["train"]))})
+    config = config.model_copy(
+        update={
+            "epochs": config.epochs or passes(len(examples["train"])),
+            "learning_rate": config.learning_rate or peak_learning_rate(base.weight_bytes),
+        }
+    )
     run = _run_folder(home, adapter, dataset, base, config)
     write_json(run / "config.json", config.model_dump())
 
@@ -114,6 +119,13 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
         shutil.rmtree(checkpoint, ignore_errors=True)  # the run is complete; its metrics stay
     (run / "done").touch()
     return card
+
+
+def peak_learning_rate(weight_bytes: int) -> float:
+    """LoRA's learning rate by the base model's size (bfloat16): small models bear and need more."""
+    if weight_bytes < 1e9:
+        return 1e-3
+    return 5e-4 if weight_bytes < 4e9 else 2e-4
 
 
 def _encode_split(split: str, rows: list[Row], tokenizer: Any, base: BaseModel, config: TrainConfig,

@@ -1,4 +1,4 @@
-"""TRL's SFT trainer with LoRA, set up for the machine it runs on. Imports torch: import it only when training begins."""
+"""TRL's SFT trainer with LoRA, set up for the machine it runs on. Imports torch: import it when training begins."""
 
 import math
 import signal
@@ -24,11 +24,12 @@ from trl import SFTConfig, SFTTrainer
 
 from adapters.tokens import IGNORED, Example
 from adapters.train import TrainConfig, TrainProgress
+from data.records import Split
 
-HELD_OUT = ("validation", "test")
+HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
 
-def held_out_data(examples: dict[str, list[Example]]) -> dict[str, Dataset]:
+def held_out_data(examples: dict[Split, list[Example]]) -> dict[str, Dataset]:
     """The validation and test examples, where there are any."""
     return {split: Dataset.from_list(examples[split]) for split in HELD_OUT if examples[split]}
 
@@ -45,13 +46,13 @@ def build_trainer(model_path: str, tokenizer: Any, train: list[Example], validat
     steps_per_epoch = math.ceil(len(train) / config.batch_size)
     save_steps = min(200, max(1, math.ceil(steps_per_epoch / 2)))
     has_validation = validation is not None
-    epochs = config.epochs or 1
+    epochs = config.epochs or 1  # train() has filled it in
     arguments = SFTConfig(
         output_dir=str(run),
         num_train_epochs=epochs,
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
+        learning_rate=config.learning_rate or 0.0,  # train() has filled it in
         lr_scheduler_type="linear",
         warmup_steps=max(1, round(0.05 * steps_per_epoch * epochs)),
         seed=config.seed,

@@ -87,3 +87,15 @@ def get_assistant(home: Home, name: str) -> Assistant:
         known = [p.stem for p in home.assistants.glob("*.yaml")]
         raise unknown("assistant", name, known, "See: brogue assistants list")
     return load_assistant(path)
+
+
+def training_prompt(home: Home, adapter: str, assistant: str | None) -> str | None:
+    """The system prompt `adapter` will be served with: that of the assistant which uses it, or of the named one."""
+    if assistant is not None:
+        return get_assistant(home, assistant).system_prompt
+    users = [a for a in list_assistants(home) if a.adapter_name == adapter]
+    prompts = {a.system_prompt for a in users}
+    if len(prompts) > 1:
+        names = ", ".join(a.name for a in users)
+        raise BrogueError(f"adapter '{adapter}' is used by {names} with different prompts; add --assistant NAME")
+    return prompts.pop() if prompts else None

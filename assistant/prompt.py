@@ -4,7 +4,7 @@ from typing import Any
 
 from adapters.registry import Registry
 from assistant.definitions import Assistant, get_assistant, list_assistants
-from data.errors import BrogueError, UnknownName
+from data.errors import UnknownName
 from data.home import Home
 from data.messages import with_system
 from serve.gateway import Prepared
@@ -34,7 +34,9 @@ class HomeCatalogue:
             return Prepared(None, self._with_prompt(body, None))
         if (self._home.assistants / f"{name}.yaml").is_file():
             assistant = get_assistant(self._home, name)
-            return Prepared(assistant.adapter, self._with_prompt(_with_sampling(body, assistant), assistant.system_prompt))
+            return Prepared(
+                assistant.adapter, self._with_prompt(_with_sampling(body, assistant), assistant.system_prompt)
+            )
         try:
             card = self._registry.resolve(name)
         except UnknownName as error:
@@ -60,15 +62,3 @@ def _entry(name: str, kind: str, description: str, assistant: Assistant | None =
     if assistant is not None:
         entry["brand"] = assistant.brand.model_dump() | {"title": assistant.title}
     return entry
-
-
-def training_prompt(home: Home, adapter: str, assistant: str | None) -> str | None:
-    """The system prompt that `adapter` will be served with: that of the one assistant which uses it, or of the named one."""
-    if assistant is not None:
-        return get_assistant(home, assistant).system_prompt
-    users = [a for a in list_assistants(home) if a.adapter_name == adapter]
-    prompts = {a.system_prompt for a in users}
-    if len(prompts) > 1:
-        names = ", ".join(a.name for a in users)
-        raise BrogueError(f"adapter '{adapter}' is used by {names} with different prompts; add --assistant NAME")
-    return prompts.pop() if prompts else None

@@ -104,5 +104,7 @@ def load_rows(home: Home, name: str) -> list[Row]:
             raw = json.loads(line)
             rows.append(Row(id=raw["id"], split=raw["split"], record=_RECORD.validate_python(raw["record"])))
         except (ValueError, KeyError, ValidationError) as error:
-            raise DataError(f"{path}:{number}: not a record ({one_line(error, 120)}); import the dataset again") from error
+            raise DataError(
+                f"{path}:{number}: not a record ({one_line(error, 120)}); import the dataset again"
+            ) from error
     return rows

@@ -1,7 +1,7 @@
 """One record of a dataset, by kind: validated, with an id and a split that follow from its content alone.
 
-`chat` holds a conversation, `instruction` a prompt and its response; both can be read as messages. Messages have OpenAI's
-shape (role, content).
+`chat` holds a conversation, `instruction` a prompt and its response; both can be read as messages. Messages have
+OpenAI's shape (role, content).
 """
 
 import hashlib

@@ -26,7 +26,9 @@ class EngineSettings(Frozen):
     device: Literal["auto", "cpu", "gpu"] = "auto"
     dtype: str = "auto"
     max_model_len: int | None = Field(None, ge=64, description="tokens; none: the model's own, at most 4096 on a CPU")
-    max_num_seqs: int | None = Field(None, ge=1, description="requests in one batch; none: 16 on a CPU, vLLM's on a GPU")
+    max_num_seqs: int | None = Field(
+        None, ge=1, description="requests in one batch; none: 16 on a CPU, vLLM's on a GPU"
+    )
     max_loras: int = Field(4, ge=1, description="adapters in one batch; keep it above the number of live versions")
     max_cpu_loras: int = Field(16, ge=1, description="adapters kept in memory")
     max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = 16

@@ -6,7 +6,6 @@ random key that only the gateway knows. Its log goes to `<home>/logs/engine.log`
 
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -16,16 +15,15 @@ from pathlib import Path
 from typing import IO
 
 import httpx
-import psutil
 
 from data.errors import BrogueError
 from data.home import Home
 from data.settings import EngineSettings
 from serve.engine_log import death_reason, phase
 from serve.hardware import EnginePlan
+from serve.process import stop_process_group
 
 Progress = Callable[[str], None]
-STOP_GRACE_S = 15.0
 
 
 def free_port() -> int:
@@ -146,31 +144,3 @@ class Engine:
 
     def _read_log(self) -> str:
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
-
-
-def stop_process_group(leader: int, grace_s: float = STOP_GRACE_S) -> None:
-    """SIGTERM to the session that `leader` heads, SIGKILL to what is left after `grace_s` seconds."""
-    members = _group_members(leader)
-    _signal_group(leader, signal.SIGTERM)
-    _, alive = psutil.wait_procs(members, timeout=grace_s)
-    if alive or _group_members(leader):
-        _signal_group(leader, signal.SIGKILL)
-        psutil.wait_procs(alive, timeout=5)
-
-
-def _group_members(leader: int) -> list[psutil.Process]:
-    members = []
-    for process in psutil.process_iter():
-        try:
-            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                members.append(process)
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
-    return members
-
-
-def _signal_group(leader: int, number: signal.Signals) -> None:
-    try:
-        os.killpg(leader, number)
-    except ProcessLookupError:
-        pass  # all of it has gone by itself

@@ -1,7 +1,7 @@
 """The OpenAI-compatible door: assistants, adapters and the base model by name, in front of one vLLM engine.
 
-`build_app(pool, catalogue, …)` gets everything handed in. The gateway knows nothing of personas: the catalogue turns the
-name that a client asks for, and its messages, into what the engine is to see.
+`build_app(pool, catalogue, …)` gets everything handed in. The gateway knows nothing of personas: the catalogue turns
+the name that a client asks for, and its messages, into what the engine is to see.
 """
 
 import json

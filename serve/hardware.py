@@ -73,8 +73,9 @@ def _kv_cache_bytes(settings: EngineSettings, weights: int, per_token: int, long
     else:
         wanted = max(smallest, min(per_token * longest * streams, free // 2))
     if wanted > free:
+        needed = weights + ENGINE_OVERHEAD_BYTES + wanted
         raise BrogueError(
-            f"too little memory for the engine: it needs about {(weights + ENGINE_OVERHEAD_BYTES + wanted) / GIB:.1f} GiB, "
+            f"too little memory for the engine: it needs about {needed / GIB:.1f} GiB, "
             f"{psutil.virtual_memory().available / GIB:.1f} GiB are free; close other programs, "
             "lower engine.max_model_len or name a smaller base_model in brogue.toml"
         )

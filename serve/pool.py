@@ -45,8 +45,8 @@ class AdapterPool:
         """Refuse before the engine sees it what it could not serve rightly."""
         if card.base_sha256 != self._base_sha256:
             raise BrogueError(
-                f"{card.name} was trained on base model {card.base_model}, the engine holds {self.base_name} with other "
-                f"weights; train it again: brogue train {card.adapter} --data {card.dataset}"
+                f"{card.name} was trained on base model {card.base_model}, the engine holds {self.base_name} "
+                f"with other weights; train it again: brogue train {card.adapter} --data {card.dataset}"
             )
         if card.rank > self._max_rank:
             raise BrogueError(

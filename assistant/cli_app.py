@@ -1,0 +1,22 @@
+"""All commands, put together. Command modules import heavy libraries inside their functions only."""
+
+import typer
+
+from assistant import cli_adapters, cli_assistants, cli_data, cli_services
+
+app = typer.Typer(
+    name="brogue",
+    help="A chat assistant that knows your domain and speaks in your brand's voice, on your own machines.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a bug keeps its plain traceback; a refusal is one line (see cli.py)
+    add_completion=False,
+)
+app.command()(cli_services.up)
+app.command()(cli_services.down)
+app.command()(cli_services.status)
+app.command()(cli_services.doctor)
+app.command()(cli_assistants.chat)
+app.command()(cli_adapters.train)
+app.add_typer(cli_assistants.app, name="assistants")
+app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_adapters.app, name="adapters")

@@ -1,0 +1,173 @@
+"""`brogue up`, `down`, `status` and `doctor`."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from assistant.cli_data import Json
+from assistant.console import print_json, say, working
+from assistant.services import Services, load_services, require_free, stop_services
+from data.errors import BrogueError
+from data.home import Home
+from data.settings import Settings, load_settings
+
+GREETING = "Hello, who are you?"
+
+
+def up(
+    foreground: Annotated[bool, typer.Option(help="Stay; Ctrl-C stops everything.")] = False,
+    port: Annotated[int | None, typer.Option(help="The gateway's port [default: brogue.toml, else 8000].")] = None,
+    page_port: Annotated[int | None, typer.Option(help="The page's port [default: brogue.toml, else 7860].")] = None,
+) -> None:
+    """Start the engine, the gateway and the page; the first time it makes an example with two voices."""
+    home = Home.from_environment()
+    home.create()
+    settings = _with_ports(load_settings(home.settings_file), port, page_port)
+    running = load_services(home)
+    if running is not None and running.engine_state != "dead" and running.supervisor.is_alive():
+        say("brogue runs already; brogue down stops it")
+        _print_addresses(running)
+        return
+    stop_services(home)  # leftovers of a killed or failed start
+    require_free("gateway", settings.gateway)
+    require_free("page", settings.page)
+    _make_ready(home, settings)
+    supervisor = _start_supervisor(home, settings)
+    try:
+        services = _wait_ready(home, settings, supervisor)
+        _greet(home, services)
+        _print_addresses(services)
+        if foreground:
+            say("Ctrl-C stops everything")
+            supervisor.wait()
+    except BaseException:
+        stop_services(home)
+        raise
+
+
+def down() -> None:
+    """Stop everything that `brogue up` started."""
+    stopped = stop_services(Home.from_environment())
+    typer.echo("stopped" if stopped else "nothing was running")
+
+
+def status(json: Json = False) -> None:
+    """Tell what runs, where, and what the engine is doing. Exit code 1 if it is not ready."""
+    services = load_services(Home.from_environment())
+    if services is None:
+        if json:
+            print_json({"engine_state": "stopped"})
+        else:
+            say("nothing is running; start it: brogue up")
+        raise typer.Exit(1)
+    if json:
+        print_json(services.model_dump(mode="json"))
+    else:
+        detail = f" ({services.engine_detail})" if services.engine_detail else ""
+        page = "running" if services.page and services.page.is_alive() else "stopped"
+        typer.echo(f"engine   {services.engine_state}{detail}, base model {services.base_model}")
+        typer.echo(f"gateway  {services.gateway_url}/v1")
+        typer.echo(f"page     {services.page_url} ({page})")
+    if services.engine_state != "ready":
+        raise typer.Exit(1)
+
+
+def doctor(json: Json = False) -> None:
+    """Check this machine and installation. Exit code 1 if something stands in the way."""
+    from assistant.doctor import examine
+
+    findings = examine(Home.from_environment())
+    if json:
+        print_json([finding.model_dump() for finding in findings])
+    else:
+        for finding in findings:
+            typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what}: {finding.found}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _with_ports(settings: Settings, port: int | None, page_port: int | None) -> Settings:
+    values = settings.model_dump()
+    for name, value in (("gateway", port), ("page", page_port)):
+        if value is not None:
+            values[name]["port"] = value
+    return Settings.model_validate(values)
+
+
+def _make_ready(home: Home, settings: Settings) -> None:
+    """All that must be there before the engine starts: base model, example, trained voices."""
+    from adapters.base_model import prepare
+    from assistant.starter import create_example, point_stable_at_base, train_missing
+    from serve.hardware import plan
+    from serve.model_check import check_servable
+
+    with working("base model") as tell:
+        base = prepare(settings.base_model, home, tell)
+        tell("asking vLLM whether it can serve it")
+        check_servable(base.path, base.sha256, settings.engine.dtype, home)
+    plan(settings.engine, base.weight_bytes, base.kv_bytes_per_token, base.context_length)  # memory: refuse early
+    if create_example(home):
+        say(f"made an example in {home.root}: the shop Nettlebrook with the assistants reed and fern")
+    train_missing(home, base)
+    for version in point_stable_at_base(home, base):
+        say(f"{version} is now the stable version, since it was trained on base model {base.name}")
+
+
+def _start_supervisor(home: Home, settings: Settings) -> "subprocess.Popen[bytes]":
+    home.logs.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "assistant.supervisor", settings.model_dump_json()]
+    with (home.logs / "services.log").open("wb") as log:
+        # A session of its own: it outlives this command, and the terminal's Ctrl-C does not reach it behind our back.
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+def _wait_ready(home: Home, settings: Settings, supervisor: "subprocess.Popen[bytes]") -> Services:
+    with working("engine") as tell:
+        while True:
+            services = load_services(home)
+            if supervisor.poll() is not None:
+                lines = (home.logs / "services.log").read_text(errors="replace").strip().splitlines() or ["no output"]
+                raise BrogueError(lines[-1].removeprefix("brogue: "))
+            if services is not None and services.engine_state == "dead":
+                raise BrogueError(services.engine_detail)
+            if services is not None and services.engine_state == "ready" and _page_answers(settings, services, tell):
+                return services
+            if services is not None and services.engine_state == "starting":
+                tell(services.engine_detail)
+            time.sleep(0.3)
+
+
+def _page_answers(settings: Settings, services: Services, tell: Callable[[str], None]) -> bool:
+    import httpx
+
+    if services.page is not None and not services.page.is_alive():
+        raise BrogueError("the page could not start; see page.log in the home folder's logs")
+    tell("ready, waiting for the page")
+    try:
+        return httpx.get(settings.page.url, timeout=2, trust_env=False).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
+def _greet(home: Home, services: Services) -> None:
+    """Let every assistant answer once: it shows that all voices are loaded, and the first visitor need not wait."""
+    from assistant.client import Client
+    from assistant.definitions import list_assistants
+
+    client = Client(services.gateway_url)
+    for assistant in list_assistants(home):
+        with working(assistant.name) as tell:
+            tell(GREETING)
+            answer = "".join(client.stream_chat(assistant.name, [{"role": "user", "content": GREETING}], max_tokens=60))
+        say(f"{assistant.name}: {' '.join(answer.split())[:110]}")
+
+
+def _print_addresses(services: Services) -> None:
+    typer.echo(f"page     {services.page_url}")
+    typer.echo(f"gateway  {services.gateway_url}/v1  (OpenAI API, any key)")

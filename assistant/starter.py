@@ -1,0 +1,79 @@
+"""The example workspace: Nettlebrook, an invented plant shop with two voices, copied into an empty home folder.
+
+Also what `brogue up` does for any home: an assistant whose adapter has no version for the present base model is trained
+if a dataset of the adapter's name is there.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from adapters.base_model import BaseModel
+from adapters.registry import Registry
+from assistant.definitions import list_assistants
+from data.dataset import list_datasets, make_rows, save_dataset
+from data.errors import BrogueError
+from data.home import Home
+from data.importing import read_file
+
+EXAMPLE = Path(__file__).parent / "example"
+VOICES = {"reed-voice": "brief", "fern-voice": "warm"}  # dataset and adapter → column of voices.jsonl
+SHARES = (80, 10, 10)
+
+
+def create_example(home: Home) -> bool:
+    """Copy the example into a home that has no assistants yet; true if it did."""
+    if home.assistants.exists():
+        return False
+    source = EXAMPLE / "voices.jsonl"
+    for name, column in VOICES.items():
+        imported = read_file(source, "instruction", {"prompt": "question", "response": column})
+        rows = make_rows(imported.records, SHARES)
+        save_dataset(home, name, rows, source.name, imported.sha256, imported.columns, SHARES, replace=True)
+    shutil.copytree(EXAMPLE / "knowledge", home.root / "documents" / "nettlebrook", dirs_exist_ok=True)
+    # The assistants come last: their folder says that the example is complete.
+    staging = home.root / ".assistants.new"
+    shutil.rmtree(staging, ignore_errors=True)
+    shutil.copytree(EXAMPLE / "assistants", staging)
+    staging.rename(home.assistants)
+    return True
+
+
+def untrained_adapters(home: Home, base: BaseModel) -> list[str]:
+    """Adapters that assistants name but that have no version for this base model, in the assistants' order."""
+    registry = Registry(home)
+    names = dict.fromkeys(a.adapter_name for a in list_assistants(home) if a.adapter_name)
+    return [n for n in names if _newest_for(registry, n, base) is None]
+
+
+def train_missing(home: Home, base: BaseModel) -> None:
+    """Train what is missing, each in a process of its own: its memory is free again before the engine starts."""
+    datasets = {card.name for card in list_datasets(home)}
+    for adapter in untrained_adapters(home, base):
+        if adapter not in datasets:
+            raise BrogueError(
+                f"an assistant uses adapter '{adapter}', which has no version for base model {base.name}; "
+                f"train it: brogue train {adapter} --data NAME"
+            )
+        done = subprocess.run([sys.executable, "-m", "assistant.cli", "train", adapter, "--data", adapter])
+        if done.returncode != 0:
+            raise BrogueError(f"adapter '{adapter}' could not be trained, see above; run brogue up again to go on")
+
+
+def point_stable_at_base(home: Home, base: BaseModel) -> list[str]:
+    """Where `stable` means a version of another base model, let it mean the newest of this one; returns the changed."""
+    registry = Registry(home)
+    changed = []
+    for adapter in registry.adapters():
+        newest = _newest_for(registry, adapter, base)
+        stable = registry.aliases(adapter).get("stable")
+        if newest is not None and (stable is None or registry.card(adapter, stable).base_sha256 != base.sha256):
+            registry.set_alias(adapter, "stable", newest)
+            changed.append(f"{adapter}@{newest}")
+    return changed
+
+
+def _newest_for(registry: Registry, adapter: str, base: BaseModel) -> int | None:
+    fitting = [n for n in registry.versions(adapter) if registry.card(adapter, n).base_sha256 == base.sha256]
+    return max(fitting, default=None)
