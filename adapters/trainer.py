@@ -34,8 +34,15 @@ def held_out_data(examples: dict[Split, list[Example]]) -> dict[str, Dataset]:
     return {split: Dataset.from_list(examples[split]) for split in HELD_OUT if examples[split]}
 
 
-def build_trainer(model_path: str, tokenizer: Any, train: list[Example], validation: Dataset | None,
-                  config: TrainConfig, run: Path, on_progress: Callable[[TrainProgress], None]) -> SFTTrainer:  # fmt: skip
+def build_trainer(
+    model_path: str,
+    tokenizer: Any,
+    train: list[Example],
+    validation: Dataset | None,
+    config: TrainConfig,
+    run: Path,
+    on_progress: Callable[[TrainProgress], None],
+) -> SFTTrainer:
     """A trainer over already tokenised examples.
 
     The frozen base stays in bfloat16, as it is served; PEFT keeps the adapter's own weights in float32.

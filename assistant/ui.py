@@ -1,0 +1,100 @@
+"""The page: a Gradio app that talks to the gateway over HTTP like any other client.
+
+    python -m assistant.ui http://127.0.0.1:8000 127.0.0.1 7860
+
+It holds no state of its own; the list of assistants is asked for whenever somebody loads the page. Everything comes
+from this server: no outside font, script, picture or statistics. Gradio takes seconds to import, hence inside.
+"""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from assistant.client import Client, GatewayError
+from assistant.ui_brand import Voice, empty_state
+
+if TYPE_CHECKING:
+    import gradio as gr
+    from fastapi import FastAPI
+
+VISITORS = 32  # answers that can be written at the same time; Gradio's own default is one
+# A model can write a picture's address into its answer; the browser must not go and fetch it.
+CONTENT_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:"
+)
+
+
+def build_page(client: Client) -> "gr.Blocks":
+    """The page with its two tabs, each with an address of its own (`/` and `/?tab=compare`)."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+    import gradio as gr
+
+    from assistant.ui_chat import ChatTab
+    from assistant.ui_compare import CompareTab
+
+    with gr.Blocks(title="Brogue", analytics_enabled=False) as page:
+        team: gr.State = gr.State({})
+        nobody = gr.HTML(visible=False)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Chat", id="chat", elem_id="tab-chat"):
+                chat = ChatTab(client, team)
+            with gr.Tab("Compare voices", id="compare", elem_id="tab-compare"):
+                compare = CompareTab(client, team)
+
+        def load(request: gr.Request) -> list[Any]:
+            voices, problem = load_team(client)
+            selected = "compare" if request.query_params.get("tab") == "compare" else "chat"
+            return [
+                voices,
+                gr.HTML(value="" if voices else empty_state(problem), visible=not voices),
+                gr.Tabs(selected=selected, visible=bool(voices)),
+                *chat.show(voices),
+                *compare.show(voices),
+            ]
+
+        outputs = [team, nobody, tabs, *chat.outputs, *compare.outputs]
+        page.load(load, None, outputs, show_progress="hidden", api_visibility="private")
+    return page.queue(default_concurrency_limit=VISITORS)
+
+
+def load_team(client: Client) -> tuple[dict[str, Voice], str | None]:
+    """The assistants by id, or why they cannot be had."""
+    try:
+        return {entry["id"]: Voice.of(entry) for entry in client.assistants()}, None
+    except GatewayError as error:
+        return {}, str(error)
+
+
+def build_app(page: "gr.Blocks") -> "FastAPI":
+    """The web application around the page: its look, and the rule that a browser fetches nothing from elsewhere."""
+    import gradio as gr
+    from fastapi import FastAPI, Request, Response
+    from starlette.middleware.base import RequestResponseEndpoint
+
+    from assistant.ui_style import HEAD, build_theme
+
+    app = FastAPI(openapi_url=None)
+
+    @app.middleware("http")
+    async def forbid_outside_requests(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        response = await call_next(request)
+        response.headers["Content-Security-Policy"] = CONTENT_POLICY
+        return response
+
+    return gr.mount_gradio_app(
+        app, page, path="/", theme=build_theme(), head=HEAD, footer_links=[], ssr_mode=False, show_error=False
+    )
+
+
+def serve_page(gateway_url: str, host: str, port: int) -> None:
+    """Serve the page until the process is told to stop."""
+    import uvicorn
+
+    app = build_app(build_page(Client(gateway_url.rstrip("/"))))
+    # Open pages hold a connection for ever; without a limit they would hold up the exit as well.
+    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
+
+
+if __name__ == "__main__":
+    serve_page(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,115 @@
+"""What the page does with the gateway, without Gradio: the messages to send, and answers as they grow.
+
+A problem on the way (gateway gone, engine died in the middle) is part of the answer, not an exception: the partial
+text stays and a sentence for a support lead says what happened. So nothing above this module has to handle errors.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from assistant.client import Client, GatewayError
+
+REDRAW_S = 0.05  # seconds; drawing every token would cost more of two cores than a small model does
+NOTICE = "notice"  # metadata id of a message that the page wrote itself
+
+Message = dict[str, Any]  # as Gradio's Chatbot holds it: role, content, metadata
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The text so far; `problem` is set on the last one if the answer could not be finished."""
+
+    text: str = ""
+    problem: str | None = None
+
+
+def growing_answer(client: Client, assistant: str, messages: list[dict[str, str]]) -> Iterator[Answer]:
+    """One answer as it grows; the last one is complete or carries the problem. Never raises."""
+    text, drawn = "", 0.0
+    try:
+        for piece in client.stream_chat(assistant, messages):
+            text += piece
+            if time.monotonic() - drawn >= REDRAW_S:
+                drawn = time.monotonic()
+                yield Answer(text)
+        yield Answer(text, None if text.strip() else "The assistant sent an empty answer. Please ask again.")
+    except GatewayError as error:
+        yield Answer(text, _what_happened(text, str(error)))
+    except Exception:  # the edge of the page: a bug must not leave a visitor with a page that waits for ever
+        logging.exception("an answer of %s failed", assistant)
+        yield Answer(text, _what_happened(text, "something unexpected happened, the log has the details"))
+
+
+def side_by_side(answers: Sequence[Iterator[Answer]]) -> Iterator[tuple[Answer, ...]]:
+    """Several answers growing at the same time; each step is the latest of all of them."""
+    latest = [Answer()] * len(answers)
+    news: SimpleQueue[tuple[int, Answer | None]] = SimpleQueue()
+    stopped = threading.Event()
+
+    def pump(side: int) -> None:
+        for answer in answers[side]:
+            if stopped.is_set():
+                break
+            news.put((side, answer))
+        news.put((side, None))
+
+    for side in range(len(answers)):
+        # Daemons: after Stop a thread may still wait for its engine's next word, which must not hold up the exit.
+        threading.Thread(target=pump, args=(side,), daemon=True).start()
+    try:
+        running = len(answers)
+        while running:
+            side, answer = news.get()
+            if answer is None:
+                running -= 1
+            else:
+                latest[side] = answer
+                yield tuple(latest)
+    finally:
+        stopped.set()
+
+
+def conversation(history: Sequence[Message]) -> list[dict[str, str]]:
+    """The messages to send: role and text only, without the page's own notices.
+
+    Questions that got no answer at all are joined with the next one: many chat templates want the roles to alternate.
+    """
+    sent: list[dict[str, str]] = []
+    for message in history:
+        if is_notice(message):
+            continue
+        text = plain_text(message["content"])
+        if sent and sent[-1]["role"] == message["role"]:
+            sent[-1]["content"] += "\n\n" + text
+        else:
+            sent.append({"role": message["role"], "content": text})
+    return sent
+
+
+def plain_text(content: Any) -> str:
+    """The text of a message's content, which Gradio sends as a string or as a list of parts."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    return "\n".join(part if isinstance(part, str) else str(part.get("text", "")) for part in parts)
+
+
+def as_text(text: str) -> str:
+    """`text` as Markdown that shows it letter by letter."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~$])", r"\\\1", text)
+
+
+def is_notice(message: Message) -> bool:
+    """Whether the page wrote this message itself, so that it is no part of the conversation."""
+    return (message.get("metadata") or {}).get("id") == NOTICE
+
+
+def _what_happened(text: str, reason: str) -> str:
+    verb = "stopped answering" if text else "could not answer"
+    return f"The assistant {verb}: {reason.rstrip('.')}. Try again in a minute."

@@ -1,0 +1,168 @@
+"""The Chat tab: one assistant in its brand, its answer as it is written, Stop, Retry, Edit and Clear.
+
+The Chatbot component holds the conversation. Whatever starts an answer (a question, an example, Retry, an edited
+question) is one generator event that ends in `_answer`; Stop, Clear and another assistant cancel whichever is running.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from assistant.client import Client
+from assistant.ui_answers import NOTICE, Message, as_text, conversation, growing_answer, is_notice, plain_text
+from assistant.ui_brand import Voice, page_header, welcome
+
+MAX_SEGMENTS = 4  # more assistants than this become a menu
+WAITING, WARNING = "…", "⚠"
+HINT = "Answers are written by a machine and can be wrong. Check what matters."
+
+Update = Any  # a component's new value or properties, as Gradio takes it
+
+
+class ChatTab:
+    """The components of the tab and what they do; build it inside `gr.Tab`."""
+
+    def __init__(self, client: Client, team: gr.State) -> None:
+        self._client = client
+        self._team = team
+        self._chosen = gr.State(None)  # the assistant's id
+        self._busy = gr.State(False)  # Enter must not start a second answer while one is being written
+        self._kept: gr.State = gr.State({})  # conversations with the assistants that are not shown now
+        with gr.Row(elem_classes="topline"):
+            self._header = gr.HTML(elem_classes="header")
+            self._segments = gr.Radio(show_label=False, label="Assistant", visible=False, elem_classes="segments")
+            self._menu = gr.Dropdown(
+                show_label=False, label="Assistant", visible=False, filterable=False, elem_classes="menu"
+            )
+        self._chat = gr.Chatbot(
+            label="Conversation",
+            show_label=False,
+            container=False,
+            elem_id="chat",
+            height="100%",
+            editable="user",
+            allow_tags=False,
+            latex_delimiters=[],  # "$5 or $6" is a price
+            buttons=["copy"],
+            feedback_options=None,
+        )
+        self._box = gr.Textbox(
+            label="Your message",
+            show_label=False,
+            container=False,
+            placeholder="Write a message",
+            submit_btn="Send",
+            lines=1,
+            max_lines=6,
+            autofocus=True,
+            elem_id="message",
+        )
+        with gr.Row(elem_classes="underline"):
+            gr.HTML(f"<p>{HINT}</p>", elem_classes="hint")
+            self._clear = gr.Button("Clear chat", size="sm", variant="secondary", min_width=90, elem_id="clear")
+        self._wire()
+
+    @property
+    def outputs(self) -> list[gr.Component]:
+        """What `show` fills."""
+        return [self._chosen, self._segments, self._menu, self._header, self._chat]
+
+    def show(self, team: dict[str, Voice]) -> list[Update]:
+        """Values for `outputs` when the page has loaded the list of assistants."""
+        chosen = next(iter(team), None)
+        choices = [(voice.title, voice.id) for voice in team.values()]
+        few = len(choices) <= MAX_SEGMENTS
+        return [
+            chosen,
+            gr.Radio(choices=choices, value=chosen, visible=few and len(choices) > 1),
+            gr.Dropdown(choices=choices, value=chosen, visible=not few),
+            *_dressed(team.get(chosen) if chosen else None, []),
+        ]
+
+    def _wire(self) -> None:
+        state = [self._chat, self._chosen, self._busy]
+        answering = {"outputs": [self._box, self._chat, self._busy], "show_progress": "hidden", "api_visibility": "private"}
+        running = [
+            self._box.submit(self._ask, [self._box, *state], **answering),
+            self._chat.example_select(self._ask_example, state, **answering),
+            self._chat.retry(self._retry, state, **answering),
+            self._chat.edit(self._edit, state, **answering),
+        ]
+        stopping = {"cancels": running, "show_progress": "hidden", "api_visibility": "private"}
+        idle = [self._box, self._busy]
+        self._box.stop(self._stop, self._chat, [self._chat, *idle], **stopping)
+        self._clear.click(lambda: ([], *_idle()), None, [self._chat, *idle], **stopping)
+        for picker in (self._segments, self._menu):
+            picker.input(
+                self._choose,
+                [picker, self._chosen, self._chat, self._kept, self._team],
+                [self._chosen, self._kept, self._header, self._chat, *idle],
+                **stopping,
+            )
+
+    def _ask(self, text: str, history: list[Message], chosen: str, busy: bool) -> Iterator[tuple[Update, ...]]:
+        if busy or not text.strip():
+            yield gr.skip(), gr.skip(), gr.skip()
+            return
+        yield gr.Textbox(value=""), gr.skip(), gr.skip()
+        yield from self._answer([*history, {"role": "user", "content": text.strip()}], chosen)
+
+    def _ask_example(
+        self, history: list[Message], chosen: str, busy: bool, example: gr.SelectData
+    ) -> Iterator[tuple[Update, ...]]:
+        if not busy:
+            yield from self._answer([*history, {"role": "user", "content": example.value["text"]}], chosen)
+
+    def _retry(
+        self, history: list[Message], chosen: str, busy: bool, which: gr.RetryData
+    ) -> Iterator[tuple[Update, ...]]:
+        if not busy:
+            yield from self._answer(history[: which.index + 1], chosen)
+
+    def _edit(
+        self, history: list[Message], chosen: str, busy: bool, edit: gr.EditData
+    ) -> Iterator[tuple[Update, ...]]:
+        if not busy:
+            edited = {"role": "user", "content": plain_text(edit.value)}
+            yield from self._answer([*history[: edit.index], edited], chosen)
+
+    def _answer(self, history: list[Message], chosen: str) -> Iterator[tuple[Update, ...]]:
+        shown = [*history, _own(WAITING)]
+        yield gr.Textbox(submit_btn=False, stop_btn="Stop"), shown, True
+        for answer in growing_answer(self._client, chosen, conversation(history)):
+            shown = list(history)
+            if answer.text:
+                shown.append({"role": "assistant", "content": answer.text})
+            if answer.problem:
+                shown.append(_own(f"{WARNING} {as_text(answer.problem)}"))
+            yield gr.skip(), shown, gr.skip()
+        box, busy = _idle()
+        yield box, shown, busy
+
+    def _stop(self, history: list[Message]) -> tuple[Update, ...]:
+        """The text so far stays; if there is none, a notice stands there, so that Retry has its place."""
+        if history and is_notice(history[-1]):
+            history = [*history[:-1], _own(f"{WARNING} Stopped before the answer began.")]
+        return history, *_idle()
+
+    def _choose(
+        self, new: str, old: str, history: list[Message], kept: dict[str, list[Message]], team: dict[str, Voice]
+    ) -> tuple[Update, ...]:
+        kept = kept | {old: history}
+        return new, kept, *_dressed(team.get(new), kept.get(new, [])), *_idle()
+
+
+def _dressed(voice: Voice | None, history: list[Message]) -> tuple[Update, Update]:
+    """Header and chat in an assistant's brand."""
+    examples = [{"text": text} for text in voice.examples] if voice else []
+    return page_header(voice), gr.Chatbot(value=history, placeholder=welcome(voice), examples=examples)
+
+
+def _idle() -> tuple[Update, bool]:
+    return gr.Textbox(submit_btn="Send", stop_btn=False), False
+
+
+def _own(text: str) -> Message:
+    """A message of the page itself; the style sheet knows it by how its text begins."""
+    return {"role": "assistant", "content": text, "metadata": {"id": NOTICE}}

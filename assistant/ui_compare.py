@@ -1,0 +1,121 @@
+"""The tab Compare voices: one question to two assistants, both answers as they are written, side by side."""
+
+from collections.abc import Iterator
+from itertools import chain, zip_longest
+from typing import Any
+
+import gradio as gr
+
+from assistant.client import Client
+from assistant.ui_answers import Answer, growing_answer, side_by_side
+from assistant.ui_brand import Voice, asked, card_mark, notice, waiting
+
+EXAMPLES = 4
+
+Update = Any  # a component's new value or properties, as Gradio takes it
+
+
+class CompareTab:
+    """The components of the tab and what they do; build it inside `gr.Tab`."""
+
+    def __init__(self, client: Client, team: gr.State) -> None:
+        self._client = client
+        self._team = team
+        self._busy = gr.State(False)
+        gr.HTML(
+            "<h1>Compare voices</h1><p>Ask one question and read two answers next to each other.</p>",
+            elem_classes="intro",
+        )
+        self._box = gr.Textbox(
+            label="Your question",
+            show_label=False,
+            container=False,
+            placeholder="Ask both the same question",
+            submit_btn="Ask both",
+            lines=1,
+            max_lines=6,
+            elem_id="question",
+        )
+        self._examples = gr.Dataset(
+            components=[self._box], samples=[], label="Examples", show_label=False, elem_classes="examples"
+        )
+        self._asked = gr.HTML(elem_classes="asked")
+        with gr.Row(elem_classes="sides"):
+            sides = [_side("First assistant", "left"), _side("Second assistant", "right")]
+        self._pickers, self._faces, self._answers, self._notes = (list(parts) for parts in zip(*sides, strict=True))
+        self._wire()
+
+    @property
+    def outputs(self) -> list[gr.Component]:
+        """What `show` fills."""
+        return [*self._pickers, *self._faces, self._examples]
+
+    def show(self, team: dict[str, Voice]) -> list[Update]:
+        """Values for `outputs` when the page has loaded the list of assistants."""
+        voices = list(team.values())
+        choices = [(voice.title, voice.id) for voice in voices]
+        pair = [voices[0], voices[min(1, len(voices) - 1)]] if voices else [None, None]
+        in_turn = chain.from_iterable(zip_longest(*(voice.examples for voice in pair if voice)))
+        examples = list(dict.fromkeys(text for text in in_turn if text))[:EXAMPLES]
+        return [
+            *(gr.Dropdown(choices=choices, value=voice.id if voice else None) for voice in pair),
+            *map(card_mark, pair),
+            gr.Dataset(samples=[[text] for text in examples], visible=bool(examples)),
+        ]
+
+    def _wire(self) -> None:
+        inputs = [*self._pickers, self._busy]
+        parts = [self._box, self._asked, *self._answers, *self._notes, self._busy]
+        answering = {"outputs": parts, "show_progress": "hidden", "api_visibility": "private"}
+        running = [
+            self._box.submit(self._ask, [self._box, *inputs], **answering),
+            self._examples.click(self._ask_example, [self._examples, *inputs], **answering),
+        ]
+        stopping = {"cancels": running, "show_progress": "hidden", "api_visibility": "private"}
+        self._box.stop(self._stop, self._answers, [self._box, *self._notes, self._busy], **stopping)
+        for picker, face, answer, note in zip(self._pickers, self._faces, self._answers, self._notes, strict=True):
+            picker.input(
+                lambda chosen, team: (card_mark(team.get(chosen)), "", ""),
+                [picker, self._team],
+                [face, answer, note],
+                show_progress="hidden",
+                api_visibility="private",
+            )
+
+    def _ask(self, text: str, left: str, right: str, busy: bool) -> Iterator[tuple[Update, ...]]:
+        question = text.strip()
+        if busy or not question:
+            yield (gr.skip(),) * 7
+            return
+        yield (gr.Textbox(value="", submit_btn=False, stop_btn="Stop"), asked(question), "", "", *[waiting()] * 2, True)
+        messages = [{"role": "user", "content": question}]
+        for answers in side_by_side([growing_answer(self._client, voice, messages) for voice in (left, right)]):
+            yield (gr.skip(), gr.skip(), *(a.text for a in answers), *map(_note, answers), gr.skip())
+        yield (_idle(), *[gr.skip()] * 5, False)
+
+    def _ask_example(self, sample: list[str], left: str, right: str, busy: bool) -> Iterator[tuple[Update, ...]]:
+        yield from self._ask(sample[0], left, right, busy)
+
+    def _stop(self, *texts: str) -> tuple[Update, ...]:
+        return _idle(), *("" if text else notice("Stopped before the answer began.") for text in texts), False
+
+
+def _side(label: str, name: str) -> tuple[gr.Dropdown, gr.HTML, gr.Markdown, gr.HTML]:
+    with gr.Column(elem_classes="side", elem_id=name, min_width=300):
+        with gr.Row(elem_classes="who"):
+            face = gr.HTML(elem_classes="face")
+            picker = gr.Dropdown(label=label, container=False, filterable=False, elem_classes="picker")
+        answer = gr.Markdown(elem_classes="answer", latex_delimiters=[], line_breaks=True)
+        note = gr.HTML(elem_classes="note")
+    return picker, face, answer, note
+
+
+def _note(answer: Answer) -> str:
+    """Under an answer: what went wrong, or that it has not begun."""
+    if answer.problem:
+        return notice(answer.problem)
+    return "" if answer.text else waiting()
+
+
+def _idle() -> Update:
+    return gr.Textbox(submit_btn="Ask both", stop_btn=False)

@@ -1,0 +1,280 @@
+"""The arithmetic of LoRA on a CPU: y += B·(A·x) for rows of many adapters, the base's rows left alone.
+
+vLLM keeps each module's adapters in stacks, one slot per adapter: A `[slots, 1, rank, in]` and B `[slots, 1, out, rank]`
+per fused slice, padded with zeros to the engine's largest rank. Two ways lead through a batch, chosen by length of run:
+
+- Short runs of rows (decoding) are taken together, whatever their adapters: one product with all their A below each
+  other, a mask that zeroes in each row what is another adapter's, one product with all their B.
+- A long run of one adapter (a prompt) is multiplied with its own weights, where they lie.
+
+Nothing here knows vLLM's classes; of its operators only the prepacked product is used, and only where it exists.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BASE = -1  # the slot of rows that belong to no adapter
+LONG_RUN = 64  # rows; from here on a product of its own is cheaper than the mask's wasted columns (lora_cpu benchmark)
+EXACT_SHARE = 4  # a batch that uses at most 1/4 of the filled slots gets a product of just those
+MAX_SPANS = 16  # products kept per module; adapters come and go, so the combinations do not end
+CACHED_SHAPES = 64  # row counts for which oneDNN keeps a ready kernel per product
+
+Product = Callable[[Tensor], Tensor]
+Prepack = Callable[[Tensor], Product]
+
+
+def plain_product(weight: Tensor) -> Product:
+    """`x [rows, k] -> x @ weight [rows, n]` for a weight `[k, n]`, by PyTorch alone."""
+    kept = weight.contiguous()
+    return lambda x: torch.mm(x, kept)
+
+
+def onednn_product(weight: Tensor) -> Product:
+    """The same through vLLM's own oneDNN operator, which the base model's layers use too.
+
+    PyTorch makes oneDNN set up every bfloat16 product anew: 13 µs a call, against 2–3 µs with the weight packed and
+    the kernel kept. A single stream needs 240 of them per token, so this is most of the cost of an adapter.
+    """
+    from vllm import _custom_ops
+
+    handler = _custom_ops.create_onednn_mm(weight, CACHED_SHAPES)
+    columns, dtype, multiply = weight.size(1), weight.dtype, torch.ops._C.onednn_mm.default
+
+    def product(x: Tensor) -> Tensor:
+        out = torch.empty((x.size(0), columns), dtype=dtype)
+        multiply(out, x, None, handler.handler_tensor)  # the closure must hold the handler: it frees the weight
+        return out
+
+    return product
+
+
+def best_prepack() -> Prepack:
+    """vLLM's operator where this build has it, else PyTorch's product."""
+    try:
+        from vllm import _custom_ops
+    except ImportError:
+        return plain_product
+    return onednn_product if getattr(_custom_ops, "_supports_onednn", False) else plain_product
+
+
+@dataclass(eq=False, frozen=True)
+class Layout:
+    """Whose column is whose in a wide product. One object per distinct layout, so that it can be a quick key."""
+
+    owners: Tensor  # [columns], slot of each
+    dtype: torch.dtype
+
+
+@dataclass(eq=False)
+class Segment:
+    """Rows `start:stop`, computed together."""
+
+    start: int
+    stop: int
+    slots: tuple[int, ...]  # the adapters in it, ascending
+    row_slots: Tensor | None  # [rows]; none where all rows are of one adapter and nothing has to be masked
+    masks: dict[Layout, Tensor] = field(default_factory=dict)
+
+    @property
+    def is_long(self) -> bool:
+        return self.row_slots is None and self.stop - self.start >= LONG_RUN
+
+    def mask(self, layout: Layout) -> Tensor:
+        """`[rows, columns]`, one where the column is the row's adapter's; made once per step and layout."""
+        mask = self.masks.get(layout)
+        if mask is None:
+            assert self.row_slots is not None
+            mask = (self.row_slots[:, None] == layout.owners).to(layout.dtype)
+            self.masks[layout] = mask
+        return mask
+
+
+class Plan:
+    """What one step's rows need: computed once, used by every module."""
+
+    def __init__(self, slots: Sequence[int]) -> None:
+        self.slots = slots
+        self.rows = len(slots)
+        self.segments = segment(slots)
+
+    def groups(self) -> list[tuple[int, Tensor]]:
+        """Each adapter in the step with the indices of its rows."""
+        rows = torch.tensor(self.slots, dtype=torch.long)
+        return [(slot, (rows == slot).nonzero().flatten()) for slot in sorted(set(self.slots) - {BASE})]
+
+    def stretched(self, rows: int) -> "Plan":
+        """The plan for another number of rows; only possible if all of them are the same adapter's (or the base's)."""
+        if len(set(self.slots)) > 1:
+            raise RuntimeError(
+                f"LoRA on CPU: {rows} rows came for a step of {self.rows} requests with different adapters, so whose "
+                "they are is unknown; prompt_logprobs cannot be mixed with adapters that train lm_head"
+            )
+        return Plan(list(self.slots[:1]) * rows)
+
+
+def segment(slots: Sequence[int]) -> list[Segment]:
+    """Cut rows into segments: each long run alone, the short ones between them together, long base runs left out."""
+    found: list[Segment] = []
+    start, short = 0, 0  # rows short:start are short runs waiting for company
+    for slot, run in groupby(slots):
+        stop = start + sum(1 for _ in run)
+        if stop - start >= LONG_RUN:
+            found += _together(slots, short, start)
+            found += _together(slots, start, stop) if slot != BASE else []
+            short = stop
+        start = stop
+    return found + _together(slots, short, start)
+
+
+def _together(slots: Sequence[int], start: int, stop: int) -> list[Segment]:
+    """Rows `start:stop` as one segment without the base rows at its ends; nothing if no adapter is among them."""
+    while start < stop and slots[start] == BASE:
+        start += 1
+    while start < stop and slots[stop - 1] == BASE:
+        stop -= 1
+    if start == stop:
+        return []
+    rows = slots[start:stop]
+    distinct = set(rows)
+    mixed = torch.tensor(rows, dtype=torch.long) if len(distinct) > 1 else None
+    return [Segment(start, stop, tuple(sorted(distinct - {BASE})), mixed)]
+
+
+@dataclass(eq=False, frozen=True)
+class Span:
+    """The products of some adapters of one module, side by side."""
+
+    shrink: Product  # [rows, in] -> [rows, columns]
+    expand: Product  # [rows, columns] -> [rows, out]
+    layout: Layout
+
+
+class Pack:
+    """One module's stacks: true ranks, and wide products made when a batch first needs them.
+
+    `a` is empty for an embedding, whose A the layer has already looked up.
+    """
+
+    def __init__(self, a: tuple[Tensor, ...], b: tuple[Tensor, ...], prepack: Prepack, layouts: "Layouts") -> None:
+        check_stacks(a, b)
+        self.a, self.b = a, b
+        self.dtype = b[0].dtype
+        self.ranks = true_ranks(a) if a else true_ranks(tuple(stack.transpose(-1, -2) for stack in b))
+        self._prepack, self._layouts = prepack, layouts
+        self._versions = [stack._version for stack in a + b]
+        self._spans: dict[tuple[int, ...], Span | None] = {}
+
+    def is_fresh(self) -> bool:
+        """Whether no slot was written since; PyTorch counts the writes of every tensor."""
+        return self._versions == [stack._version for stack in self.a + self.b]
+
+    def span(self, slots: tuple[int, ...]) -> Span | None:
+        """Products that cover at least the adapters in `slots`; none if this module is in none of them."""
+        try:
+            return self._spans[slots]
+        except KeyError:
+            pass
+        if len(self._spans) >= MAX_SPANS:
+            self._spans.clear()
+        filled = tuple(slot for slot, ranks in enumerate(self.ranks) if any(ranks))
+        needed = tuple(slot for slot in slots if slot in filled)
+        # Exact sets are cheaper per step but many; with few slots filled, all of them at once serve every mix.
+        covered = needed if len(needed) * EXACT_SHARE <= len(filled) or len(needed) < 2 else filled
+        if covered not in self._spans:
+            self._spans[covered] = self._build(covered) if covered else None
+        self._spans[slots] = self._spans[covered]
+        return self._spans[slots]
+
+    def _build(self, slots: tuple[int, ...]) -> Span:
+        blocks = [(slot, i, self.ranks[slot][i]) for slot in slots for i in range(len(self.b)) if self.ranks[slot][i]]
+        wide_b = torch.zeros((sum(rank for *_, rank in blocks), sum(b.size(-2) for b in self.b)), dtype=self.dtype)
+        row = 0
+        for slot, i, rank in blocks:
+            column = sum(b.size(-2) for b in self.b[:i])
+            block = self.b[i][slot, 0, :, :rank].t()
+            wide_b[row : row + rank, column : column + block.size(1)] = block
+            row += rank
+        layout = self._layouts.get(tuple(slot for slot, _, rank in blocks for _ in range(rank)), self.dtype)
+        return Span(self._shrink(blocks), self._prepack(wide_b), layout)
+
+    def _shrink(self, blocks: list[tuple[int, int, int]]) -> Product:
+        if not self.a:  # x holds the row's own A·token already: repeat it below each adapter's B, the mask picks
+            columns = torch.tensor([j for *_, rank in blocks for j in range(rank)], dtype=torch.long)
+            return lambda x: x.index_select(1, columns)
+        return self._prepack(torch.cat([self.a[i][slot, 0, :rank] for slot, i, rank in blocks]).t())
+
+
+class Layouts:
+    """The distinct column layouts seen so far; modules of one shape share theirs, and so their masks."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[tuple[int, ...], torch.dtype], Layout] = {}
+
+    def get(self, owners: tuple[int, ...], dtype: torch.dtype) -> Layout:
+        if (owners, dtype) not in self._known:
+            self._known[owners, dtype] = Layout(torch.tensor(owners, dtype=torch.long), dtype)
+        return self._known[owners, dtype]
+
+
+def check_stacks(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> None:
+    """Raise `RuntimeError` where the stacks are not what this module was written for."""
+    shapes: Any = [tuple(stack.shape) for stack in a + b]
+    regular = all(len(shape) == 4 and shape[1] == 1 and shape[0] == shapes[0][0] for shape in shapes)
+    paired = not a or (len(a) == len(b) and all(x.size(2) == y.size(3) for x, y in zip(a, b, strict=True)))
+    # Tensors made in inference mode do not count their writes, so that a reloaded slot would go unnoticed.
+    if not (regular and paired) or any(stack.is_inference() for stack in a + b):
+        raise RuntimeError(f"LoRA on CPU: unexpected weight stacks {shapes}; this vLLM is not supported")
+
+
+def true_ranks(stacks: tuple[Tensor, ...]) -> list[list[int]]:
+    """For each slot and slice of A `[slots, 1, rank, in]` the rank without the zero rows at the end."""
+    per_slice = []
+    for stack in stacks:
+        used = (stack[:, 0] != 0).any(dim=-1)  # [slots, rank]
+        positions = torch.arange(1, used.size(1) + 1)
+        per_slice.append((used * positions).amax(dim=1).tolist())
+    return [list(ranks) for ranks in zip(*per_slice, strict=True)]
+
+
+def add_lora(y: Tensor, x: Tensor, plan: Plan, pack: Pack, scale: float = 1.0) -> None:
+    """y `[rows, out]` += scale · B·A·x `[rows, in]`, for each row with its own adapter, in place."""
+    if x.dtype != pack.dtype:
+        x = x.to(pack.dtype)
+    for part in plan.segments:
+        whole = part.start == 0 and part.stop == x.size(0)
+        rows_x, rows_y = (x, y) if whole else (x[part.start : part.stop], y[part.start : part.stop])
+        if part.is_long:
+            _add_long(rows_y, rows_x, part.slots[0], pack, scale)
+        elif (span := pack.span(part.slots)) is not None:
+            _add_wide(rows_y, rows_x, part, span, scale)
+
+
+def _add_wide(y: Tensor, x: Tensor, part: Segment, span: Span, scale: float) -> None:
+    hidden = span.shrink(x)
+    if part.row_slots is not None:
+        hidden *= part.mask(span.layout)
+    if scale != 1.0:
+        hidden *= scale
+    delta = span.expand(hidden)
+    if delta.size(1) != y.size(1):  # logits may be padded beyond the vocabulary
+        y = y[:, : delta.size(1)]
+    y += delta
+
+
+def _add_long(y: Tensor, x: Tensor, slot: int, pack: Pack, scale: float) -> None:
+    column = 0
+    for i, b in enumerate(pack.b):
+        rank, width = pack.ranks[slot][i], b.size(-2)
+        if rank:
+            hidden = torch.mm(x, pack.a[i][slot, 0, :rank].t()) if pack.a else x[:, :rank]
+            target, weight = y[:, column : column + width], b[slot, 0, :, :rank].t()
+            if y.dtype == pack.dtype:
+                target.addmm_(hidden, weight, alpha=scale)
+            else:
+                target += torch.mm(hidden, weight).mul_(scale)
+        column += width

@@ -1,0 +1,58 @@
+"""brogue.toml is typed: what is wrong in it is one line with the file's name."""
+
+import pytest
+
+from data.errors import BrogueError
+from data.home import Home, new_folder, write_text
+from data.messages import with_system
+from data.settings import Settings, load_settings
+
+
+def test_without_a_file_all_is_default(home: Home) -> None:
+    assert load_settings(home.settings_file) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base_modle = 'x'", "unknown key 'base_modle'; known keys here: base_model, engine, gateway, page"),
+        ("[engine]\nmax_lora = 2", "unknown key 'engine.max_lora'; known keys here: .*max_loras"),
+        ("[gateway]\nport = 'x'", "gateway.port: .*found 'x'"),
+        ("[engine]\nmax_lora_rank = 12", "engine.max_lora_rank: .*found 12"),
+        ("base_model = ", "not valid TOML"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_with_what_was_found(home: Home, text: str, message: str) -> None:
+    write_text(home.settings_file, text)
+    with pytest.raises(BrogueError, match=message) as error:
+        load_settings(home.settings_file)
+    assert str(home.settings_file) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_fails_half_way_leaves_nothing(home: Home) -> None:
+    target = home.root / "things" / "1"
+    with pytest.raises(ZeroDivisionError), new_folder(target) as folder:
+        (folder / "half").write_text("x")
+        raise ZeroDivisionError
+    assert list(target.parent.iterdir()) == []
+
+
+def test_our_system_prompt_comes_first_and_the_clients_follows() -> None:
+    messages = [{"role": "system", "content": "Theirs."}, {"role": "user", "content": "Hi"}]
+    assert with_system(messages, "Ours.", True) == [
+        {"role": "system", "content": "Ours.\n\nTheirs."},
+        {"role": "user", "content": "Hi"},
+    ]
+
+
+def test_where_the_template_takes_no_system_message_the_prompt_opens_the_first_question() -> None:
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
+    assert with_system(messages, "Ours.", False)[0] == {"role": "user", "content": "Ours.\n\nHi"}
+    assert messages[0]["content"] == "Hi", "the caller's messages are not changed"
+
+
+def test_without_a_prompt_messages_stay_as_they_are() -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+    assert with_system(messages, None, True) == messages
+    assert with_system(messages, "Ours.", False)[0]["content"][0] == {"type": "text", "text": "Ours."}

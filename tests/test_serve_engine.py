@@ -1,0 +1,126 @@
+"""The engine's command line, its environment, what its log tells, and how it is stopped. No vLLM here."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from data.errors import BrogueError
+from data.home import Home
+from data.settings import EngineSettings
+from serve.engine import Engine, command_line, environment
+from serve.engine_log import death_reason, phase
+from serve.hardware import GIB, EnginePlan, format_cores, plan
+from serve.process import stop_process_group
+
+FOLLOWS = "Engine core initialization failed. See root cause above."
+CPU_PLAN = EnginePlan("cpu", 2048, 16, GIB, "0-1", Path("/lib/omp.so"))
+
+
+def test_the_key_is_in_the_environment_and_not_on_the_command_line(home: Home) -> None:
+    engine = Engine.build("/model", "base", EngineSettings(), CPU_PLAN, home)
+    words = command_line("/model", "base", 1, EngineSettings(), CPU_PLAN)
+    assert len(engine.key) > 30
+    assert not any(engine.key in word for word in words)
+    assert environment(home, engine.key, CPU_PLAN)["VLLM_API_KEY"] == engine.key
+
+
+def test_the_engine_listens_on_loopback_only() -> None:
+    words = command_line("/model", "base", 1234, EngineSettings(), CPU_PLAN)
+    assert words[words.index("--host") + 1] == "127.0.0.1"
+
+
+def test_extra_arguments_come_last_so_that_they_win() -> None:
+    settings = EngineSettings(extra_args=("--max-model-len", "128"))
+    assert command_line("/model", "base", 1, settings, CPU_PLAN)[-2:] == ["--max-model-len", "128"]
+
+
+def test_on_a_cpu_cores_are_bound_and_openmp_is_preloaded(home: Home) -> None:
+    env = environment(home, "k", CPU_PLAN)
+    assert env["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
+    assert env["LD_PRELOAD"].startswith("/lib/omp.so")
+
+
+def test_on_a_gpu_memory_is_a_share_and_nothing_of_the_cpu_is_set(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    chosen = plan(EngineSettings(device="gpu"), GIB, 1000, 8192)
+    assert "--gpu-memory-utilization" in command_line("/model", "base", 1, EngineSettings(device="gpu"), chosen)
+    assert {"VLLM_CPU_OMP_THREADS_BIND", "LD_PRELOAD"}.isdisjoint(environment(home, "k", chosen))
+
+
+def test_a_cpu_cache_holds_at_least_one_and_at_most_all_streams() -> None:
+    chosen = plan(EngineSettings(device="cpu"), 0, 1000, 8192)
+    assert chosen.max_model_len == 4096
+    assert chosen.kv_cache_bytes == 1000 * 4096 * 16
+
+
+def test_too_little_memory_is_one_line_that_says_how_much() -> None:
+    with pytest.raises(BrogueError, match="too little memory for the engine: it needs about 10.*GiB"):
+        plan(EngineSettings(device="cpu"), 10_000 * GIB, 1000, 8192)
+
+
+def test_a_cache_smaller_than_one_conversation_is_refused() -> None:
+    with pytest.raises(BrogueError, match="cannot hold one conversation of 4096 tokens"):
+        plan(EngineSettings(device="cpu", kv_cache_gib=0.001), 0, 1000, 8192)
+
+
+def test_cores_are_written_as_ranges() -> None:
+    assert format_cores({0, 1, 2, 5, 7, 8}) == "0-2,5,7-8"
+
+
+@pytest.mark.parametrize(
+    ("log", "code", "reason"),
+    [
+        ("INFO fine\n(Worker pid=3) ERROR [w.py:1] ValueError: No weights\nRuntimeError: " + FOLLOWS, 1, "ValueError: No weights"),
+        ("OSError: [Errno 98] Address already in use", 1, "OSError: [Errno 98] Address already in use"),
+        ("INFO fine", -9, "killed by SIGKILL, perhaps for want of memory"),
+        ("usage: x\nerror: bad flag", 2, "exit code 2; last line of its log: error: bad flag"),
+        ("", 1, "exit code 1; last line of its log: its log is empty"),
+    ],
+)  # fmt: skip
+def test_the_reason_of_death_is_the_root_cause(log: str, code: int, reason: str) -> None:
+    assert death_reason(log, code) == reason
+
+
+def test_the_phase_is_the_latest_that_the_log_names() -> None:
+    assert phase("") == "starting its processes"
+    assert phase("x Starting to load model\ny Warming up model") == "warming up"
+
+
+def engine_of(script: str, home: Home) -> Engine:
+    return Engine([sys.executable, "-c", script], os.environ | {"VLLM_API_KEY": "k"}, home.logs / "e.log", port=9)
+
+
+def test_an_engine_that_dies_while_starting_says_why_at_once(home: Home) -> None:
+    engine = engine_of("raise ValueError('no such weights')", home)
+    engine.start()
+    with pytest.raises(BrogueError, match="the engine stopped: ValueError: no such weights"):
+        engine.wait_ready(30, lambda _: None)
+    engine.stop()
+
+
+def test_an_engine_that_is_never_ready_is_given_up_after_the_timeout(home: Home) -> None:
+    engine = engine_of("import time; time.sleep(60)", home)
+    engine.start()
+    with pytest.raises(BrogueError, match="not ready after 1 s, last seen starting its processes"):
+        engine.wait_ready(1, lambda _: None)
+    engine.stop()
+    assert not engine.is_alive()
+
+
+def test_stopping_ends_children_that_ignore_a_polite_request() -> None:
+    child = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    parent = f"import subprocess,sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    children = psutil.Process(process.pid).children(recursive=True)
+    stop_process_group(process.pid, grace_s=0.3)
+    process.wait(timeout=5)
+    deadline = time.monotonic() + 5
+    while any(c.is_running() and c.status() != psutil.STATUS_ZOMBIE for c in children):
+        assert time.monotonic() < deadline, "a child is still there"
