@@ -82,9 +82,10 @@ def build_app(page: "gr.Blocks") -> "FastAPI":
         response.headers["Content-Security-Policy"] = CONTENT_POLICY
         return response
 
-    return gr.mount_gradio_app(
+    gr.mount_gradio_app(
         app, page, path="/", theme=build_theme(), head=HEAD, footer_links=[], ssr_mode=False, show_error=False
     )
+    return app
 
 
 def serve_page(gateway_url: str, host: str, port: int) -> None:

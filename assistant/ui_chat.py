@@ -15,7 +15,9 @@ from assistant.ui_brand import Voice, page_header, welcome
 
 MAX_SEGMENTS = 4  # more assistants than this become a menu
 WAITING, WARNING = "…", "⚠"
-HINT = "Answers are written by a machine and can be wrong. Check what matters."
+HINT = "Answers can be wrong. Check what matters."
+
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}  # no spinners, no entry in an API list
 
 Update = Any  # a component's new value or properties, as Gradio takes it
 
@@ -82,14 +84,18 @@ class ChatTab:
 
     def _wire(self) -> None:
         state = [self._chat, self._chosen, self._busy]
-        answering = {"outputs": [self._box, self._chat, self._busy], "show_progress": "hidden", "api_visibility": "private"}
+        answering = {
+            "outputs": [self._box, self._chat, self._busy],
+            "show_progress": "hidden",
+            "api_visibility": "private",
+        }
         running = [
             self._box.submit(self._ask, [self._box, *state], **answering),
             self._chat.example_select(self._ask_example, state, **answering),
             self._chat.retry(self._retry, state, **answering),
             self._chat.edit(self._edit, state, **answering),
         ]
-        stopping = {"cancels": running, "show_progress": "hidden", "api_visibility": "private"}
+        stopping = {"cancels": running, **QUIET}
         idle = [self._box, self._busy]
         self._box.stop(self._stop, self._chat, [self._chat, *idle], **stopping)
         self._clear.click(lambda: ([], *_idle()), None, [self._chat, *idle], **stopping)
@@ -120,9 +126,7 @@ class ChatTab:
         if not busy:
             yield from self._answer(history[: which.index + 1], chosen)
 
-    def _edit(
-        self, history: list[Message], chosen: str, busy: bool, edit: gr.EditData
-    ) -> Iterator[tuple[Update, ...]]:
+    def _edit(self, history: list[Message], chosen: str, busy: bool, edit: gr.EditData) -> Iterator[tuple[Update, ...]]:
         if not busy:
             edited = {"role": "user", "content": plain_text(edit.value)}
             yield from self._answer([*history[: edit.index], edited], chosen)

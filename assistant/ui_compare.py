@@ -9,6 +9,7 @@ import gradio as gr
 from assistant.client import Client
 from assistant.ui_answers import Answer, growing_answer, side_by_side
 from assistant.ui_brand import Voice, asked, card_mark, notice, waiting
+from assistant.ui_chat import QUIET
 
 EXAMPLES = 4
 
@@ -30,15 +31,14 @@ class CompareTab:
             label="Your question",
             show_label=False,
             container=False,
-            placeholder="Ask both the same question",
+            placeholder="Your question",
             submit_btn="Ask both",
             lines=1,
             max_lines=6,
             elem_id="question",
         )
-        self._examples = gr.Dataset(
-            components=[self._box], samples=[], label="Examples", show_label=False, elem_classes="examples"
-        )
+        with gr.Row(elem_classes="examples"):  # buttons, because a Dataset cuts its samples at 60 characters
+            self._examples = [gr.Button(visible=False, size="sm", min_width=0) for _ in range(EXAMPLES)]
         self._asked = gr.HTML(elem_classes="asked")
         with gr.Row(elem_classes="sides"):
             sides = [_side("First assistant", "left"), _side("Second assistant", "right")]
@@ -48,7 +48,7 @@ class CompareTab:
     @property
     def outputs(self) -> list[gr.Component]:
         """What `show` fills."""
-        return [*self._pickers, *self._faces, self._examples]
+        return [*self._pickers, *self._faces, *self._examples]
 
     def show(self, team: dict[str, Voice]) -> list[Update]:
         """Values for `outputs` when the page has loaded the list of assistants."""
@@ -56,30 +56,30 @@ class CompareTab:
         choices = [(voice.title, voice.id) for voice in voices]
         pair = [voices[0], voices[min(1, len(voices) - 1)]] if voices else [None, None]
         in_turn = chain.from_iterable(zip_longest(*(voice.examples for voice in pair if voice)))
-        examples = list(dict.fromkeys(text for text in in_turn if text))[:EXAMPLES]
+        texts = list(dict.fromkeys(text for text in in_turn if text))
         return [
             *(gr.Dropdown(choices=choices, value=voice.id if voice else None) for voice in pair),
             *map(card_mark, pair),
-            gr.Dataset(samples=[[text] for text in examples], visible=bool(examples)),
+            *(gr.Button(text, visible=True) for text in texts[:EXAMPLES]),
+            *(gr.Button(visible=False) for _ in range(EXAMPLES - len(texts))),
         ]
 
     def _wire(self) -> None:
         inputs = [*self._pickers, self._busy]
         parts = [self._box, self._asked, *self._answers, *self._notes, self._busy]
-        answering = {"outputs": parts, "show_progress": "hidden", "api_visibility": "private"}
+        answering = {"outputs": parts, **QUIET}
         running = [
             self._box.submit(self._ask, [self._box, *inputs], **answering),
-            self._examples.click(self._ask_example, [self._examples, *inputs], **answering),
+            *(example.click(self._ask, [example, *inputs], **answering) for example in self._examples),
         ]
-        stopping = {"cancels": running, "show_progress": "hidden", "api_visibility": "private"}
+        stopping = {"cancels": running, **QUIET}
         self._box.stop(self._stop, self._answers, [self._box, *self._notes, self._busy], **stopping)
         for picker, face, answer, note in zip(self._pickers, self._faces, self._answers, self._notes, strict=True):
             picker.input(
                 lambda chosen, team: (card_mark(team.get(chosen)), "", ""),
                 [picker, self._team],
                 [face, answer, note],
-                show_progress="hidden",
-                api_visibility="private",
+                **QUIET,
             )
 
     def _ask(self, text: str, left: str, right: str, busy: bool) -> Iterator[tuple[Update, ...]]:
@@ -92,9 +92,6 @@ class CompareTab:
         for answers in side_by_side([growing_answer(self._client, voice, messages) for voice in (left, right)]):
             yield (gr.skip(), gr.skip(), *(a.text for a in answers), *map(_note, answers), gr.skip())
         yield (_idle(), *[gr.skip()] * 5, False)
-
-    def _ask_example(self, sample: list[str], left: str, right: str, busy: bool) -> Iterator[tuple[Update, ...]]:
-        yield from self._ask(sample[0], left, right, busy)
 
     def _stop(self, *texts: str) -> tuple[Update, ...]:
         return _idle(), *("" if text else notice("Stopped before the answer began.") for text in texts), False

@@ -16,9 +16,13 @@ CSS = """
 
 /* frame */
 body, gradio-app { background: var(--page) !important; color: var(--ink); }
-.gradio-container.gradio-container { max-width: 1080px; margin: 0 auto; padding: 0 20px; background: var(--page);
+.gradio-container.gradio-container { width: 100%; max-width: 1000px; margin: 0 auto; padding: 0 20px; background: var(--page);
   color: var(--ink); font-family: var(--font); }
-.gradio-container main.fillable { padding: 10px 0 0; }
+.gradio-container > .main.fillable { padding: 8px 0 0; width: 100%; max-width: none; }
+#tabs > .tab-wrapper { padding-bottom: 0; margin-bottom: 0; }
+.main.fillable > .wrap, main.contain, main.contain > .column { width: 100%; }
+.gradio-container .html-container { padding: 0 !important; }
+#tabs, #tabs [role=tabpanel], #tabs [role=tabpanel] > .column { width: 100%; }
 .gradio-container .prose.prose, .gradio-container .prose.prose * { color: inherit; font-family: var(--font); }
 .gradio-container .prose.prose code, .gradio-container .prose.prose pre * { font-family: ui-monospace, monospace; }
 .gradio-container a { color: var(--accent) !important; }
@@ -26,8 +30,8 @@ footer:empty { display: none; }
 #tabs [role=tab] { font-size: 15px; font-weight: 500; color: var(--soft); padding: 10px 14px; }
 #tabs [role=tab].selected { color: var(--accent); }
 #tabs [role=tab].selected::after { background: var(--accent); }
-#tabs [role=tabpanel] { padding: 14px 0 0; }
-:is(button, a, textarea, input, [role=tab], [role=option], .gallery-item):focus-visible {
+#tabs [role=tabpanel] { padding: 16px 0 0 !important; }
+:is(button, a, textarea, input, [role=tab], [role=option]):focus-visible {
   outline: 2px solid var(--accent) !important; outline-offset: 2px; }
 label:has(input[type=radio]:focus-visible) { outline: 2px solid var(--accent); outline-offset: 2px; }
 
@@ -46,31 +50,33 @@ label:has(input[type=radio]:focus-visible) { outline: 2px solid var(--accent); o
   overflow: visible !important; }
 .menu.menu { min-width: 220px !important; }
 .segments .wrap { display: flex; flex-wrap: wrap; gap: 4px; padding: 4px; border-radius: 12px; background: var(--bot); }
-.segments label { position: relative; padding: 6px 12px; border: 0; border-radius: 9px; background: none; box-shadow: none;
-  color: var(--soft); font-weight: 500; font-size: 14px; cursor: pointer; }
-.segments label.selected { background: var(--card); color: var(--ink); box-shadow: 0 1px 3px rgb(0 0 0 / .16); }
+.segments.segments .wrap label { position: relative; padding: 6px 12px; border: 0; border-radius: 9px; background: none;
+  box-shadow: none; color: var(--soft); font-weight: 500; font-size: 14px; cursor: pointer; }
+.segments.segments .wrap label:hover { color: var(--ink); }
+.segments.segments .wrap label.selected { background: var(--card); color: var(--ink);
+  box-shadow: 0 1px 3px rgb(0 0 0 / .16); }
 .segments label input { position: absolute; opacity: 0; }
 .segments label span { margin: 0; color: inherit; }
 
 /* chat */
-#tab-chat > .column { max-width: 820px; width: 100%; margin: 0 auto; gap: 12px; height: calc(100dvh - 84px);
-  min-height: 480px; }
+#tab-chat > .column { gap: 12px; height: calc(100dvh - 64px); min-height: 480px; }
 #chat { flex: 1 1 0 !important; min-height: 0; height: auto !important; border: 1px solid var(--line) !important;
   border-radius: 16px; background: var(--card); overflow: hidden !important; }
 #chat .bubble-wrap { background: none; padding: 8px 4px; }
 #chat .top-panel { display: none; }
 #chat .message-wrap { font-size: 15px; line-height: 1.55; }
-#chat .message-wrap .prose.prose { font-size: 15px; line-height: 1.55; }
-#chat .placeholder-content { height: 100%; justify-content: center; gap: 22px; padding: 16px; }
-#chat .placeholder { flex: none; }
-#chat .welcome { max-width: 34em; margin: 0 auto; font-size: 19px; line-height: 1.5; text-align: center; text-wrap: balance; }
+#chat .message-wrap .prose.prose { font-size: 15px; line-height: 1.55; opacity: 1; }
+#chat .placeholder-content { height: auto; min-height: 100%; justify-content: center; gap: 24px; padding: 16px; }
+#chat .placeholder.placeholder { flex: none; height: auto; padding: 0; }
+#chat .welcome { max-width: 34em; margin: 0 auto; font-size: 19px; line-height: 1.5; text-align: center;
+  text-wrap: balance; }
 #chat .examples { display: grid; grid-template-columns: repeat(auto-fit, minmax(230px, 1fr)); gap: 10px; width: 100%;
-  max-width: 620px; padding: 0; margin: 0 auto; }
+  max-width: 660px; padding: 0 !important; margin: 0 auto; }
 #chat .example { max-width: none; min-width: 0; width: 100%; height: auto; min-height: 52px; padding: 12px 14px;
   border: 1px solid var(--line); border-radius: 12px; background: var(--page); text-align: left; }
 #chat .example:hover { border-color: var(--accent); transform: none; }
 #chat .example-text { font-size: 14px; color: var(--ink); }
-#chat .message-row { max-width: min(88%, 640px); }
+#chat .message-row { max-width: min(88%, 660px); }
 #chat .flex-wrap > .message { border: 0; box-shadow: none; border-radius: 16px; padding: 10px 14px; }
 #chat .flex-wrap > .user.message { background: var(--brand); color: var(--on-brand); border-bottom-right-radius: 4px; }
 #chat .flex-wrap > .bot.message { background: var(--bot); color: var(--ink); border-bottom-left-radius: 4px; }
@@ -79,7 +85,9 @@ label:has(input[type=radio]:focus-visible) { outline: 2px solid var(--accent); o
 #chat .message .prose.prose > :last-child { margin-bottom: 0; }
 #chat .message-content, .answer .prose { overflow-wrap: anywhere; }
 #chat .message-buttons .icon-button-wrapper { background: none; border: 0; box-shadow: none; }
-#chat .message-buttons button { min-width: 28px; min-height: 28px; }
+#chat .message-buttons { margin-top: -4px; margin-bottom: 6px; }
+#chat .message-buttons button { min-width: 28px; min-height: 28px; background: none; }
+#chat .bot-row:has([aria-label="bot's message: …"]) + .message-buttons { visibility: hidden; }
 #chat .message-wrap textarea { color: var(--ink); background: var(--card); font-size: 15px; }
 
 /* what the page itself says: the waiting dots and notices; the label is all that Gradio marks a message with */
@@ -96,16 +104,16 @@ label:has(input[type=radio]:focus-visible) { outline: 2px solid var(--accent); o
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 
 /* where a person writes */
-#message, #question { flex: none; border: 1px solid var(--line) !important; border-radius: 16px; background: var(--card);
-  overflow: hidden; padding: 6px; box-shadow: 0 1px 3px rgb(0 0 0 / .05); }
+#message, #question { flex: none; border: 1px solid var(--line) !important; border-radius: 16px;
+  background: var(--card); overflow: hidden; padding: 6px; box-shadow: 0 1px 3px rgb(0 0 0 / .05); }
 #message:focus-within, #question:focus-within { border-color: var(--accent) !important;
   box-shadow: 0 0 0 1px var(--accent); }
 :is(#message, #question) .input-container { border: 0; box-shadow: none; background: none; align-items: flex-end; }
 :is(#message, #question) textarea { border: 0; background: none; box-shadow: none; padding: 9px 10px !important;
   font-size: 16px; line-height: 22px; min-height: 40px; color: var(--ink); outline: none !important; }
 :is(#message, #question) textarea::placeholder { color: var(--soft); }
-:is(#message, #question) :is(.submit-button, .stop-button) { height: 40px; padding: 0 18px; border-radius: 11px; margin: 0;
-  background: var(--brand); color: var(--on-brand); font-weight: 600; font-size: 15px; white-space: nowrap; }
+:is(#message, #question) :is(.submit-button, .stop-button) { height: 40px; padding: 0 18px; border-radius: 11px;
+  margin: 0; background: var(--brand); color: var(--on-brand); font-weight: 600; font-size: 15px; white-space: nowrap; }
 :is(#message, #question) .submit-button:hover { filter: brightness(1.1); }
 :is(#message, #question) .stop-button { background: var(--bot); color: var(--ink); border: 1px solid var(--line); }
 .underline { align-items: center !important; justify-content: space-between; flex: none; padding: 0 4px 12px;
@@ -118,22 +126,23 @@ label:has(input[type=radio]:focus-visible) { outline: 2px solid var(--accent); o
 
 /* compare */
 #tab-compare > .column { gap: 14px; padding-bottom: 24px; }
-.examples .gallery { display: flex; flex-wrap: wrap; gap: 8px; }
-.examples .gallery-item { padding: 7px 12px; border: 1px solid var(--line); border-radius: 999px; background: var(--card);
-  color: var(--ink); font-size: 13.5px; text-align: left; }
-.examples .gallery-item:hover { border-color: var(--accent); background: var(--card); }
-.examples .gallery-item div { overflow: visible; max-width: none; color: inherit; }
-.asked p { width: fit-content; max-width: 100%; margin: 0 !important; padding: 10px 14px; border-radius: 16px 16px 16px 4px;
-  background: var(--bot); font-size: 15px; overflow-wrap: anywhere; }
+.examples { gap: 8px !important; flex-wrap: wrap; }
+.examples button { flex: 0 1 auto; width: auto; padding: 8px 14px; border: 1px solid var(--line); border-radius: 999px;
+  background: var(--card); color: var(--ink); font-size: 13.5px; font-weight: 400; text-align: left; }
+.examples button:hover { border-color: var(--accent); background: var(--card); }
+.asked p { width: fit-content; max-width: 100%; margin: 0 !important; padding: 10px 14px;
+  border-radius: 16px 16px 16px 4px; background: var(--bot); font-size: 15px; overflow-wrap: anywhere; }
 .asked:not(:has(p)) { display: none; }
 .sides { align-items: stretch !important; gap: 16px !important; }
-.side { gap: 10px !important; padding: 16px; border: 1px solid var(--line); border-radius: 16px; background: var(--card); }
+.side { gap: 10px !important; padding: 16px; border: 1px solid var(--line); border-radius: 16px;
+  background: var(--card); }
 .side .who { align-items: center !important; gap: 12px !important; flex-wrap: nowrap !important; }
 .side .who > .face { flex: none; width: 40px; min-width: 40px !important; }
 .side .who > .form { flex: 1 1 0 !important; min-width: 0 !important; border: 0; background: none; box-shadow: none;
   overflow: visible; }
 .side .picker { min-width: 0 !important; }
-:is(.picker, .menu) .wrap { background: var(--page); border: 1px solid var(--line); border-radius: 11px; box-shadow: none; }
+:is(.picker, .menu) .wrap { background: var(--page); border: 1px solid var(--line); border-radius: 11px;
+  box-shadow: none; }
 .picker input { font-weight: 600; font-size: 15px; color: var(--ink); }
 .side .answer { padding: 0 !important; overflow: visible !important; }
 .side .answer .prose.prose { font-size: 15px; line-height: 1.6; }
@@ -147,7 +156,9 @@ label:has(input[type=radio]:focus-visible) { outline: 2px solid var(--accent); o
 
 @media (max-width: 640px) {
   .gradio-container.gradio-container { padding: 0 12px; }
-  #tab-chat > .column { height: calc(100dvh - 74px); min-height: 420px; gap: 10px; }
+  #tab-chat > .column { min-height: 420px; gap: 10px; }
+  .segments.segments .wrap label { padding: 6px 8px; font-size: 13.5px; }
+  #tab-compare .examples button:nth-of-type(n + 3), #tab-compare .examples:has(+ .asked p) { display: none; }
   .topline > .header, .topline > .form { flex: 1 1 100% !important; }
   .segments .wrap label { flex: 1 1 auto; justify-content: center; }
   #chat .examples { grid-template-columns: 1fr; }

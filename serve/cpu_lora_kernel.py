@@ -1,11 +1,10 @@
 """The arithmetic of LoRA on a CPU: y += B·(A·x) for rows of many adapters, the base's rows left alone.
 
 vLLM keeps each module's adapters in stacks, one slot per adapter: A `[slots, 1, rank, in]` and B `[slots, 1, out, rank]`
-per fused slice, padded with zeros to the engine's largest rank. Two ways lead through a batch, chosen by length of run:
-
-- Short runs of rows (decoding) are taken together, whatever their adapters: one product with all their A below each
-  other, a mask that zeroes in each row what is another adapter's, one product with all their B.
-- A long run of one adapter (a prompt) is multiplied with its own weights, where they lie.
+per fused slice, padded with zeros to the engine's largest rank. Short runs of rows (decoding) are taken together,
+whatever their adapters: one product with the A of all of them below each other, a mask that zeroes in each row what
+is another adapter's, one product with the B of all of them. A long run of one adapter (a prompt) is taken alone, and
+so needs no mask. Nothing is gathered by row, and padding is left out.
 
 Nothing here knows vLLM's classes; of its operators only the prepacked product is used, and only where it exists.
 """
@@ -19,7 +18,8 @@ import torch
 from torch import Tensor
 
 BASE = -1  # the slot of rows that belong to no adapter
-LONG_RUN = 64  # rows; from here on a product of its own is cheaper than the mask's wasted columns (lora_cpu benchmark)
+LONG_RUN = 32  # rows; a run this long costs less in a product of its own than with the others' columns masked
+LARGE = 128  # rows; from here on adding into y slice by slice is cheaper than one product and an addition
 EXACT_SHARE = 4  # a batch that uses at most 1/4 of the filled slots gets a product of just those
 MAX_SPANS = 16  # products kept per module; adapters come and go, so the combinations do not end
 CACHED_SHAPES = 64  # row counts for which oneDNN keeps a ready kernel per product
@@ -79,10 +79,6 @@ class Segment:
     slots: tuple[int, ...]  # the adapters in it, ascending
     row_slots: Tensor | None  # [rows]; none where all rows are of one adapter and nothing has to be masked
     masks: dict[Layout, Tensor] = field(default_factory=dict)
-
-    @property
-    def is_long(self) -> bool:
-        return self.row_slots is None and self.stop - self.start >= LONG_RUN
 
     def mask(self, layout: Layout) -> Tensor:
         """`[rows, columns]`, one where the column is the row's adapter's; made once per step and layout."""
@@ -146,12 +142,24 @@ def _together(slots: Sequence[int], start: int, stop: int) -> list[Segment]:
 
 
 @dataclass(eq=False, frozen=True)
+class Block:
+    """One adapter's part of one slice: where it stands in a wide product, and its B."""
+
+    slot: int
+    piece: int  # which fused slice
+    rows: slice  # of the hidden columns
+    columns: slice  # of y
+    b: Tensor  # [rank, width], a view into vLLM's stack
+
+
+@dataclass(eq=False, frozen=True)
 class Span:
     """The products of some adapters of one module, side by side."""
 
     shrink: Product  # [rows, in] -> [rows, columns]
     expand: Product  # [rows, columns] -> [rows, out]
     layout: Layout
+    blocks: list[Block]
 
 
 class Pack:
@@ -166,47 +174,61 @@ class Pack:
         self.dtype = b[0].dtype
         self.ranks = true_ranks(a) if a else true_ranks(tuple(stack.transpose(-1, -2) for stack in b))
         self._prepack, self._layouts = prepack, layouts
-        self._versions = [stack._version for stack in a + b]
+        self._stacks = a + b
+        self._versions = [stack._version for stack in self._stacks]
         self._spans: dict[tuple[int, ...], Span | None] = {}
 
     def is_fresh(self) -> bool:
         """Whether no slot was written since; PyTorch counts the writes of every tensor."""
-        return self._versions == [stack._version for stack in self.a + self.b]
+        return self._versions == [stack._version for stack in self._stacks]
 
     def span(self, slots: tuple[int, ...]) -> Span | None:
-        """Products that cover at least the adapters in `slots`; none if this module is in none of them."""
+        """Products that cover at least the adapters in `slots`; none if none of them adapts this module."""
         try:
             return self._spans[slots]
         except KeyError:
-            pass
+            return self._find(slots)
+
+    def _find(self, slots: tuple[int, ...]) -> Span | None:
         if len(self._spans) >= MAX_SPANS:
             self._spans.clear()
         filled = tuple(slot for slot, ranks in enumerate(self.ranks) if any(ranks))
         needed = tuple(slot for slot in slots if slot in filled)
-        # Exact sets are cheaper per step but many; with few slots filled, all of them at once serve every mix.
-        covered = needed if len(needed) * EXACT_SHARE <= len(filled) or len(needed) < 2 else filled
+        # Exact sets are cheaper per step but many; where few slots are filled, all of them at once serve every mix.
+        exact = len(needed) < 2 or len(needed) * EXACT_SHARE <= len(filled)
+        covered = needed if exact else filled
         if covered not in self._spans:
             self._spans[covered] = self._build(covered) if covered else None
         self._spans[slots] = self._spans[covered]
         return self._spans[slots]
 
     def _build(self, slots: tuple[int, ...]) -> Span:
-        blocks = [(slot, i, self.ranks[slot][i]) for slot in slots for i in range(len(self.b)) if self.ranks[slot][i]]
-        wide_b = torch.zeros((sum(rank for *_, rank in blocks), sum(b.size(-2) for b in self.b)), dtype=self.dtype)
-        row = 0
-        for slot, i, rank in blocks:
-            column = sum(b.size(-2) for b in self.b[:i])
-            block = self.b[i][slot, 0, :, :rank].t()
-            wide_b[row : row + rank, column : column + block.size(1)] = block
-            row += rank
-        layout = self._layouts.get(tuple(slot for slot, _, rank in blocks for _ in range(rank)), self.dtype)
-        return Span(self._shrink(blocks), self._prepack(wide_b), layout)
+        blocks = self._blocks(slots)
+        wide_b = torch.zeros((blocks[-1].rows.stop, sum(b.size(-2) for b in self.b)), dtype=self.dtype)
+        for block in blocks:
+            wide_b[block.rows, block.columns] = block.b
+        owners = tuple(block.slot for block in blocks for _ in range(block.b.size(0)))
+        return Span(self._shrink(blocks), self._prepack(wide_b), self._layouts.get(owners, self.dtype), blocks)
 
-    def _shrink(self, blocks: list[tuple[int, int, int]]) -> Product:
-        if not self.a:  # x holds the row's own A·token already: repeat it below each adapter's B, the mask picks
-            columns = torch.tensor([j for *_, rank in blocks for j in range(rank)], dtype=torch.long)
+    def _blocks(self, slots: tuple[int, ...]) -> list[Block]:
+        blocks: list[Block] = []
+        row = 0
+        for slot in slots:
+            column = 0
+            for piece, b in enumerate(self.b):
+                rank, width = self.ranks[slot][piece], b.size(-2)
+                if rank:
+                    weight = b[slot, 0, :, :rank].t()
+                    blocks.append(Block(slot, piece, slice(row, row + rank), slice(column, column + width), weight))
+                row, column = row + rank, column + width
+        return blocks
+
+    def _shrink(self, blocks: list[Block]) -> Product:
+        if not self.a:  # x is the row's own A·token already: repeat it for each adapter's B, the mask picks
+            columns = torch.tensor([j for block in blocks for j in range(block.b.size(0))], dtype=torch.long)
             return lambda x: x.index_select(1, columns)
-        return self._prepack(torch.cat([self.a[i][slot, 0, :rank] for slot, i, rank in blocks]).t())
+        parts = [self.a[block.piece][block.slot, 0, : block.b.size(0)] for block in blocks]
+        return self._prepack(torch.cat(parts).t())
 
 
 class Layouts:
@@ -223,7 +245,7 @@ class Layouts:
 
 def check_stacks(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> None:
     """Raise `RuntimeError` where the stacks are not what this module was written for."""
-    shapes: Any = [tuple(stack.shape) for stack in a + b]
+    shapes = [tuple(stack.shape) for stack in a + b]
     regular = all(len(shape) == 4 and shape[1] == 1 and shape[0] == shapes[0][0] for shape in shapes)
     paired = not a or (len(a) == len(b) and all(x.size(2) == y.size(3) for x, y in zip(a, b, strict=True)))
     # Tensors made in inference mode do not count their writes, so that a reloaded slot would go unnoticed.
@@ -232,7 +254,7 @@ def check_stacks(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> None:
 
 
 def true_ranks(stacks: tuple[Tensor, ...]) -> list[list[int]]:
-    """For each slot and slice of A `[slots, 1, rank, in]` the rank without the zero rows at the end."""
+    """For each slot, and each slice of A `[slots, 1, rank, in]`, the rank without the zero rows at the end."""
     per_slice = []
     for stack in stacks:
         used = (stack[:, 0] != 0).any(dim=-1)  # [slots, rank]
@@ -242,39 +264,29 @@ def true_ranks(stacks: tuple[Tensor, ...]) -> list[list[int]]:
 
 
 def add_lora(y: Tensor, x: Tensor, plan: Plan, pack: Pack, scale: float = 1.0) -> None:
-    """y `[rows, out]` += scale · B·A·x `[rows, in]`, for each row with its own adapter, in place."""
-    if x.dtype != pack.dtype:
-        x = x.to(pack.dtype)
+    """y `[rows, out]` += scale · B·A·x `[rows, in]`, each row with its own adapter, in place."""
     for part in plan.segments:
-        whole = part.start == 0 and part.stop == x.size(0)
-        rows_x, rows_y = (x, y) if whole else (x[part.start : part.stop], y[part.start : part.stop])
-        if part.is_long:
-            _add_long(rows_y, rows_x, part.slots[0], pack, scale)
-        elif (span := pack.span(part.slots)) is not None:
-            _add_wide(rows_y, rows_x, part, span, scale)
+        span = pack.span(part.slots)
+        if span is None:
+            continue
+        if part.start == 0 and part.stop == x.size(0):
+            _add_segment(y, x, part, span, scale)
+        else:
+            _add_segment(y[part.start : part.stop], x[part.start : part.stop], part, span, scale)
 
 
-def _add_wide(y: Tensor, x: Tensor, part: Segment, span: Span, scale: float) -> None:
-    hidden = span.shrink(x)
+def _add_segment(y: Tensor, x: Tensor, part: Segment, span: Span, scale: float) -> None:
+    dtype = span.layout.dtype
+    hidden = span.shrink(x if x.dtype == dtype else x.to(dtype))
     if part.row_slots is not None:
         hidden *= part.mask(span.layout)
     if scale != 1.0:
         hidden *= scale
+    if len(hidden) >= LARGE and part.row_slots is None and y.dtype == dtype:
+        for block in span.blocks:
+            y[:, block.columns].addmm_(hidden[:, block.rows], block.b)
+        return
     delta = span.expand(hidden)
     if delta.size(1) != y.size(1):  # logits may be padded beyond the vocabulary
         y = y[:, : delta.size(1)]
     y += delta
-
-
-def _add_long(y: Tensor, x: Tensor, slot: int, pack: Pack, scale: float) -> None:
-    column = 0
-    for i, b in enumerate(pack.b):
-        rank, width = pack.ranks[slot][i], b.size(-2)
-        if rank:
-            hidden = torch.mm(x, pack.a[i][slot, 0, :rank].t()) if pack.a else x[:, :rank]
-            target, weight = y[:, column : column + width], b[slot, 0, :, :rank].t()
-            if y.dtype == pack.dtype:
-                target.addmm_(hidden, weight, alpha=scale)
-            else:
-                target += torch.mm(hidden, weight).mul_(scale)
-        column += width

@@ -75,7 +75,7 @@ def test_cores_are_written_as_ranges() -> None:
 @pytest.mark.parametrize(
     ("log", "code", "reason"),
     [
-        ("INFO fine\n(Worker pid=3) ERROR [w.py:1] ValueError: No weights\nRuntimeError: " + FOLLOWS, 1, "ValueError: No weights"),
+        ("fine\n(Worker pid=3) ValueError: No weights\nRuntimeError: " + FOLLOWS, 1, "ValueError: No weights"),
         ("OSError: [Errno 98] Address already in use", 1, "OSError: [Errno 98] Address already in use"),
         ("INFO fine", -9, "killed by SIGKILL, perhaps for want of memory"),
         ("usage: x\nerror: bad flag", 2, "exit code 2; last line of its log: error: bad flag"),
