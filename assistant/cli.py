@@ -1,6 +1,7 @@
 """The command `brogue`: checks that nothing hides our packages, runs the commands, turns our errors into one line."""
 
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def main() -> None:
     from assistant.cli_app import app
     from data.errors import BrogueError
 
+    # SIGTERM ends a command as Ctrl-C does: through its clean-up.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         app()
     except BrogueError as error:

@@ -26,7 +26,7 @@ class Client:
     def models(self) -> list[dict[str, Any]]:
         """The entries of /v1/models; assistants carry `kind` "assistant", `description` and `brand`."""
         try:
-            reply = httpx.get(f"{self.url}/v1/models", headers=self.headers, timeout=10)
+            reply = httpx.get(f"{self.url}/v1/models", headers=self.headers, timeout=10, trust_env=False)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if reply.status_code != 200:
@@ -42,7 +42,12 @@ class Client:
         body = {"model": model, "messages": messages, "stream": True, **options}
         try:
             with httpx.stream(
-                "POST", f"{self.url}/v1/chat/completions", json=body, headers=self.headers, timeout=TIMEOUT
+                "POST",
+                f"{self.url}/v1/chat/completions",
+                json=body,
+                headers=self.headers,
+                timeout=TIMEOUT,
+                trust_env=False,
             ) as reply:
                 if reply.status_code != 200:
                     raise GatewayError(_message(reply.read(), reply.status_code))

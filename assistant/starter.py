@@ -56,9 +56,19 @@ def train_missing(home: Home, base: BaseModel) -> None:
                 f"an assistant uses adapter '{adapter}', which has no version for base model {base.name}; "
                 f"train it: brogue train {adapter} --data NAME"
             )
-        done = subprocess.run([sys.executable, "-m", "assistant.cli", "train", adapter, "--data", adapter])
-        if done.returncode != 0:
+        if _run_training(adapter) != 0:
             raise BrogueError(f"adapter '{adapter}' could not be trained, see above; run brogue up again to go on")
+
+
+def _run_training(adapter: str) -> int:
+    """`brogue train` on the dataset of the adapter's name; its exit code. If we are stopped, it may save first."""
+    process = subprocess.Popen([sys.executable, "-m", "assistant.cli", "train", adapter, "--data", adapter])
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
 
 
 def point_stable_at_base(home: Home, base: BaseModel) -> list[str]:

@@ -67,11 +67,12 @@ class EngineKeeper:
         return None if self._state == "ready" else f"{self._state}: {self._detail}"
 
     def _watch(self) -> None:
-        failures = 0
-        while not self._stopping.is_set():
+        failures, came_up = 0, False
+        while True:
             began = time.monotonic()
             try:
                 self.engine.wait_ready(self._timeout_s, lambda phase: self._tell("starting", phase))
+                came_up = True
                 self._tell("ready", "")
                 while self.engine.is_alive() and not self._stopping.wait(0.5):
                     pass
@@ -80,25 +81,20 @@ class EngineKeeper:
                 reason = str(error)
             if self._stopping.is_set():
                 return
-            failures = failures + 1 if time.monotonic() - began < RESTART_WINDOW_S else 1
             _LOG.error("%s", reason)
-            if self._state == "starting" and failures == 1 or failures > RESTARTS_IN_A_ROW:
+            failures = failures + 1 if time.monotonic() - began < RESTART_WINDOW_S else 1
+            if not came_up or failures > RESTARTS_IN_A_ROW:
                 self._tell("dead", reason)  # it never came up, or never stays: starting it again would not help
                 return
-            self._restart(reason)
-
-    def _restart(self, reason: str) -> None:
-        self._tell("starting", f"again, after {reason}")
-        self.engine.stop()  # what is left of its process group
-        self._on_restart()
-        self.engine.start()
+            self._tell("starting", f"again, after {reason}")
+            self.engine.stop()  # what is left of its process group
+            self._on_restart()
+            self.engine.start()
 
     def _tell(self, state: str, detail: str) -> None:
-        if (state, detail) != (self._state, self._detail) or state == "starting":
-            changed = (state, detail) != (self._state, self._detail)
+        if (state, detail) != (self._state, self._detail):
             self._state, self._detail = state, detail
-            if changed or self.engine.pid:
-                self._report(state, detail, self.engine.pid)
+            self._report(state, detail, self.engine.pid)
 
 
 class Supervisor:

@@ -44,17 +44,21 @@ def wrapper_name() -> str:
 
 def mismatch(interface: type) -> str | None:
     """How `interface`, vLLM's class of all LoRA wrappers, differs from what `MaskedLoRA` answers; none if it fits."""
-    wanted = {name: member for name, member in inspect.getmembers(interface, inspect.isfunction) if name[0] != "_"}
-    for name, member in {"__init__": interface.__init__, **wanted}.items():
+    wanted = operations(interface)
+    for name, member in wanted.items():
         ours = getattr(MaskedLoRA, name, None)
         if ours is None:
             return f"vLLM's LoRA interface has an operation '{name}' that Brogue does not know"
         if name not in REFUSED and call_shape(member) != call_shape(ours):
             return f"vLLM calls '{name}' with {inspect.signature(member)}, Brogue expects {inspect.signature(ours)}"
-    for name in inspect.getmembers(MaskedLoRA, inspect.isfunction):
-        if name[0][0] != "_" and name[0] not in wanted:
-            return f"vLLM's LoRA interface has no operation '{name[0]}' any more"
+    if gone := operations(MaskedLoRA).keys() - wanted.keys():
+        return f"vLLM's LoRA interface has no operation '{min(gone)}' any more"
     return None
+
+
+def operations(cls: type) -> dict[str, Callable[..., Any]]:
+    """The constructor and the public methods of a class, inherited ones too."""
+    return {name: f for name, f in inspect.getmembers(cls, inspect.isfunction) if name == "__init__" or name[0] != "_"}
 
 
 def call_shape(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:

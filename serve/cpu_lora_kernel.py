@@ -1,10 +1,10 @@
 """The arithmetic of LoRA on a CPU: y += B·(A·x) for rows of many adapters, the base's rows left alone.
 
-vLLM keeps each module's adapters in stacks, one slot per adapter: A `[slots, 1, rank, in]` and B `[slots, 1, out, rank]`
-per fused slice, padded with zeros to the engine's largest rank. Short runs of rows (decoding) are taken together,
-whatever their adapters: one product with the A of all of them below each other, a mask that zeroes in each row what
-is another adapter's, one product with the B of all of them. A long run of one adapter (a prompt) is taken alone, and
-so needs no mask. Nothing is gathered by row, and padding is left out.
+vLLM keeps each module's adapters in stacks with one slot per adapter, for each fused slice an A `[slots, 1, rank, in]`
+and a B `[slots, 1, out, rank]`, padded with zeros to the engine's largest rank. Short runs of rows (decoding) are taken
+together, whatever their adapters: one product with the A of all of them below each other, a mask that zeroes in each
+row what is another adapter's, one product with the B of all of them. A long run of one adapter (a prompt) is taken
+alone, and so needs no mask. Nothing is gathered by row, and padding is left out.
 
 Nothing here knows vLLM's classes; of its operators only the prepacked product is used, and only where it exists.
 """
@@ -12,7 +12,6 @@ Nothing here knows vLLM's classes; of its operators only the prepacked product i
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
 
 import torch
 from torch import Tensor

@@ -96,6 +96,8 @@ class Engine:
     def start(self) -> None:
         """Start the process in a session of its own, so that everything it starts can be stopped with it."""
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        if self.log_file.exists():
+            self.log_file.replace(self.log_file.with_suffix(".previous.log"))
         self._log = self.log_file.open("wb")
         self._process = subprocess.Popen(
             self._command, env=self._env, stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
@@ -135,7 +137,7 @@ class Engine:
 
     def _healthy(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/health", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}/health", timeout=2, trust_env=False).status_code == 200
         except httpx.HTTPError:
             return False
 
