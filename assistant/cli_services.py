@@ -11,7 +11,7 @@ import typer
 from assistant.cli_data import Json
 from assistant.console import print_json, say, working
 from assistant.services import Services, load_services, require_free, stop_services
-from data.errors import BrogueError
+from data.errors import BrogueError, one_line
 from data.home import Home
 from data.settings import Settings, load_settings
 
@@ -112,7 +112,7 @@ def _make_ready(home: Home, settings: Settings) -> None:
     plan(settings.engine, base.weight_bytes, base.kv_bytes_per_token, base.context_length)  # memory: refuse early
     if create_example(home):
         say(f"made an example in {home.root}: the shop Nettlebrook with the assistants reed and fern")
-    train_missing(home, base)
+    train_missing(home, base, say)
     for version in point_stable_at_base(home, base):
         say(f"{version} is now the stable version, since it was trained on base model {base.name}")
 
@@ -157,15 +157,18 @@ def _page_answers(settings: Settings, services: Services, tell: Callable[[str], 
 
 def _greet(home: Home, services: Services) -> None:
     """Let every assistant answer once: it shows that all voices are loaded, and the first visitor need not wait."""
-    from assistant.client import Client
+    from assistant.client import Client, GatewayError
     from assistant.definitions import list_assistants
 
-    client = Client(services.gateway_url)
+    client, question = Client(services.gateway_url), [{"role": "user", "content": GREETING}]
     for assistant in list_assistants(home):
-        with working(assistant.name) as tell:
-            tell(GREETING)
-            answer = "".join(client.stream_chat(assistant.name, [{"role": "user", "content": GREETING}], max_tokens=60))
-        say(f"{assistant.name}: {' '.join(answer.split())[:110]}")
+        try:
+            with working(assistant.name) as tell:
+                tell(GREETING)
+                answer = "".join(client.stream_chat(assistant.name, question, max_tokens=60))
+        except GatewayError as error:
+            answer = f"cannot answer yet: {error}"
+        say(f"{assistant.name}: {one_line(answer, 110)}")
 
 
 def _print_addresses(services: Services) -> None:

@@ -1,13 +1,17 @@
 """What a client's `model` and messages mean to the engine: the gateway's catalogue, read from the home folder."""
 
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 from adapters.registry import Registry
-from assistant.definitions import Assistant, get_assistant, list_assistants
-from data.errors import UnknownName
+from assistant.definitions import Assistant, get_assistant, load_assistant
+from data.errors import BrogueError, UnknownName
 from data.home import Home
 from data.messages import with_system
 from serve.gateway import Prepared
+
+_LOG = logging.getLogger("brogue.catalogue")
 
 
 class HomeCatalogue:
@@ -21,11 +25,19 @@ class HomeCatalogue:
 
     def models(self) -> list[dict[str, Any]]:
         """OpenAI model objects: assistants, adapters by alias and version, the base."""
-        entries = [_entry(a.name, "assistant", a.description, a) for a in list_assistants(self._home)]
+        entries = [_entry(a.name, "assistant", a.description, a) for a in self._assistants()]
         for adapter in self._registry.adapters():
             names = [*self._registry.aliases(adapter), *self._registry.versions(adapter)]
             entries += [_entry(f"{adapter}@{name}", "adapter", "") for name in names]
         return [*entries, _entry(self._base_name, "base model", "")]
+
+    def _assistants(self) -> Iterator[Assistant]:
+        """All but those with a broken file: one half-saved file must not hide the others (asked by name, it tells)."""
+        for path in sorted(self._home.assistants.glob("*.yaml")):
+            try:
+                yield load_assistant(path)
+            except BrogueError as error:
+                _LOG.warning("%s", error)
 
     def prepare(self, body: dict[str, Any]) -> Prepared:
         """The request as the engine is to see it; an assistant adds its system prompt and sampling defaults."""

@@ -7,6 +7,7 @@ if a dataset of the adapter's name is there.
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from adapters.base_model import BaseModel
@@ -47,15 +48,16 @@ def untrained_adapters(home: Home, base: BaseModel) -> list[str]:
     return [n for n in names if _newest_for(registry, n, base) is None]
 
 
-def train_missing(home: Home, base: BaseModel) -> None:
+def train_missing(home: Home, base: BaseModel, say: Callable[[str], None]) -> None:
     """Train what is missing, each in a process of its own: its memory is free again before the engine starts."""
     datasets = {card.name for card in list_datasets(home)}
     for adapter in untrained_adapters(home, base):
         if adapter not in datasets:
-            raise BrogueError(
-                f"an assistant uses adapter '{adapter}', which has no version for base model {base.name}; "
-                f"train it: brogue train {adapter} --data NAME"
+            say(
+                f"adapter '{adapter}' has no version for base model {base.name}, so assistants that use it cannot "
+                f"answer yet; train it: brogue train {adapter} --data NAME"
             )
+            continue
         if _run_training(adapter) != 0:
             raise BrogueError(f"adapter '{adapter}' could not be trained, see above; run brogue up again to go on")
 

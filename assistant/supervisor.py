@@ -6,6 +6,7 @@ that it started. An engine that dies is started again on the same port; its adap
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -169,6 +170,8 @@ def main() -> None:
     """Run the supervisor; its one argument is the effective settings as JSON."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # uvicorn raises the signal that ended it once more: it must end us through `finally`, not on the spot.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     home, settings = Home.from_environment(), Settings.model_validate_json(sys.argv[1])
     try:
         base = prepare(settings.base_model, home, _LOG.info)

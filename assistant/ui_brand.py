@@ -44,11 +44,17 @@ class Voice:
 
 def brand_variables(colour: str) -> str:
     """CSS declarations: the brand colour, text on it, and the brand colour as text on a light and a dark page."""
-    on_brand = max(("#ffffff", "#16181d"), key=lambda ink: _contrast(ink, colour))
+    on_brand = max(("#ffffff", "#16181d"), key=lambda ink: contrast(ink, colour))
     return (
         f"--brand:{colour};--on-brand:{on_brand};"
         f"--accent-light:{_readable(colour, LIGHT_PAGE)};--accent-dark:{_readable(colour, DARK_PAGE)};"
     )
+
+
+def contrast(one: str, other: str) -> float:
+    """How far two colours stand out from each other, 1 to 21, as WCAG 2.2 defines it."""
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 def page_header(voice: Voice | None) -> str:
@@ -120,17 +126,12 @@ def _luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def _contrast(one: str, other: str) -> float:
-    darker, lighter = sorted((_luminance(one), _luminance(other)))
-    return (lighter + 0.05) / (darker + 0.05)
-
-
 def _readable(colour: str, page: str) -> str:
     """`colour`, mixed with black on a light page and with white on a dark one as far as it takes to be read."""
     target = 0.0 if _luminance(page) > 0.5 else 1.0
     mixed = colour
     for step in range(1, 21):
-        if _contrast(mixed, page) >= READABLE:
+        if contrast(mixed, page) >= READABLE:
             break
         mixed = "#" + "".join(f"{round((c + (target - c) * step / 20) * 255):02x}" for c in _rgb(colour))
     return mixed

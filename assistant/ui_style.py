@@ -126,10 +126,10 @@ label:has(input[type=radio]:focus-visible) { outline: 2px solid var(--accent); o
 
 /* compare */
 #tab-compare > .column { gap: 14px; padding-bottom: 24px; }
-.examples { gap: 8px !important; flex-wrap: wrap; }
-.examples button { flex: 0 1 auto; width: auto; padding: 8px 14px; border: 1px solid var(--line); border-radius: 999px;
+.row.examples { gap: 8px !important; flex-wrap: wrap; }
+.row.examples.examples > button { flex: 0 1 auto; width: auto; padding: 8px 14px; border: 1px solid var(--line); border-radius: 999px;
   background: var(--card); color: var(--ink); font-size: 13.5px; font-weight: 400; text-align: left; }
-.examples button:hover { border-color: var(--accent); background: var(--card); }
+.row.examples.examples > button:hover { border-color: var(--accent); background: var(--card); }
 .asked p { width: fit-content; max-width: 100%; margin: 0 !important; padding: 10px 14px;
   border-radius: 16px 16px 16px 4px; background: var(--bot); font-size: 15px; overflow-wrap: anywhere; }
 .asked:not(:has(p)) { display: none; }

@@ -74,8 +74,12 @@ def save_dataset(home: Home, name: str, rows: list[Row], source: str, source_sha
         lines = "".join(row.model_dump_json() + "\n" for row in rows)
         (temporary / "records.jsonl").write_text(lines, encoding="utf-8")
         write_json(temporary / "card.json", card.model_dump(mode="json"))
-    shutil.rmtree(folder, ignore_errors=True)
+    old = folder.with_name(f".{name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
     staging.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
     return card
 
 

@@ -36,6 +36,5 @@ if [ -n "${PIP_CERT:-}" ]; then export SSL_CERT_FILE=${SSL_CERT_FILE:-$PIP_CERT}
 # --no-deps: the lock is complete, and leaves out what would break a CPU install (requirements/excludes-*.txt).
 .venv/bin/uv pip install --quiet --no-deps ${backend[@]+"${backend[@]}"} -r "$lock"
 .venv/bin/uv pip install --quiet --no-deps --no-build-isolation --config-setting editable_mode=compat -e .
-.venv/bin/python -m compileall -q -j 0 .venv/lib/python3*/site-packages/{gradio,torch,transformers,vllm,trl,peft} >/dev/null 2>&1 || true
 echo "$wanted" > "$stamp"
 echo "setup: done" >&2

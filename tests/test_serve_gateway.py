@@ -165,6 +165,9 @@ def test_an_assistant_whose_file_is_broken_says_what_is_wrong_with_it(setup: Set
     add_assistant(setup.home, "broken", "temperature: 1")
     reply = setup.chat("broken")
     assert "unknown key 'temperature'" in reply.json()["error"]["message"]
+    names = [entry["id"] for entry in setup.client.get("/v1/models").json()["data"]]
+    assert "reed" in names
+    assert "broken" not in names, "the others are listed all the same"
 
 
 def test_a_bug_is_a_500_in_openai_shape_with_an_incident_number(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
