@@ -7,7 +7,6 @@ text stays and a sentence for a support lead says what happened. So nothing abov
 import logging
 import re
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -15,7 +14,6 @@ from typing import Any
 
 from assistant.client import Client, GatewayError
 
-REDRAW_S = 0.05  # seconds; drawing every token would cost more of two cores than a small model does
 NOTICE = "notice"  # metadata id of a message that the page wrote itself
 
 Message = dict[str, Any]  # as Gradio's Chatbot holds it: role, content, metadata
@@ -31,13 +29,11 @@ class Answer:
 
 def growing_answer(client: Client, assistant: str, messages: list[dict[str, str]]) -> Iterator[Answer]:
     """One answer as it grows; the last one is complete or carries the problem. Never raises."""
-    text, drawn = "", 0.0
+    text = ""
     try:
         for piece in client.stream_chat(assistant, messages):
             text += piece
-            if time.monotonic() - drawn >= REDRAW_S:
-                drawn = time.monotonic()
-                yield Answer(text)
+            yield Answer(text)
         yield Answer(text, None if text.strip() else "The assistant sent an empty answer. Please ask again.")
     except GatewayError as error:
         yield Answer(text, _what_happened(text, str(error)))

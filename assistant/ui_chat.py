@@ -108,7 +108,7 @@ class ChatTab:
             )
 
     def _ask(self, text: str, history: list[Message], chosen: str, busy: bool) -> Iterator[tuple[Update, ...]]:
-        if busy or not text.strip():
+        if busy or not chosen or not text.strip():
             yield gr.skip(), gr.skip(), gr.skip()
             return
         yield gr.Textbox(value=""), gr.skip(), gr.skip()

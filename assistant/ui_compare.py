@@ -84,7 +84,7 @@ class CompareTab:
 
     def _ask(self, text: str, left: str, right: str, busy: bool) -> Iterator[tuple[Update, ...]]:
         question = text.strip()
-        if busy or not question:
+        if busy or not question or not (left and right):
             yield (gr.skip(),) * 7
             return
         yield (gr.Textbox(value="", submit_btn=False, stop_btn="Stop"), asked(question), "", "", *[waiting()] * 2, True)

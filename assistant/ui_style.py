@@ -16,8 +16,8 @@ CSS = """
 
 /* frame */
 body, gradio-app { background: var(--page) !important; color: var(--ink); }
-.gradio-container.gradio-container { width: 100%; max-width: 1000px; margin: 0 auto; padding: 0 20px; background: var(--page);
-  color: var(--ink); font-family: var(--font); }
+.gradio-container.gradio-container { width: 100%; max-width: 1000px; margin: 0 auto; padding: 0 20px;
+  background: var(--page); color: var(--ink); font-family: var(--font); }
 .gradio-container > .main.fillable { padding: 8px 0 0; width: 100%; max-width: none; }
 #tabs > .tab-wrapper { padding-bottom: 0; margin-bottom: 0; }
 .main.fillable > .wrap, main.contain, main.contain > .column { width: 100%; }
@@ -127,8 +127,9 @@ label:has(input[type=radio]:focus-visible) { outline: 2px solid var(--accent); o
 /* compare */
 #tab-compare > .column { gap: 14px; padding-bottom: 24px; }
 .row.examples { gap: 8px !important; flex-wrap: wrap; }
-.row.examples.examples > button { flex: 0 1 auto; width: auto; padding: 8px 14px; border: 1px solid var(--line); border-radius: 999px;
-  background: var(--card); color: var(--ink); font-size: 13.5px; font-weight: 400; text-align: left; }
+.row.examples.examples > button { flex: 0 1 auto; width: auto; padding: 8px 14px; border: 1px solid var(--line);
+  border-radius: 999px; background: var(--card); color: var(--ink); font-size: 13.5px;
+  font-weight: 400; text-align: left; }
 .row.examples.examples > button:hover { border-color: var(--accent); background: var(--card); }
 .asked p { width: fit-content; max-width: 100%; margin: 0 !important; padding: 10px 14px;
   border-radius: 16px 16px 16px 4px; background: var(--bot); font-size: 15px; overflow-wrap: anywhere; }

@@ -18,7 +18,6 @@ from torch import Tensor
 
 BASE = -1  # the slot of rows that belong to no adapter
 LONG_RUN = 32  # rows; a run this long costs less in a product of its own than with the others' columns masked
-LARGE = 128  # rows; from here on adding into y slice by slice is cheaper than one product and an addition
 EXACT_SHARE = 4  # a batch that uses at most 1/4 of the filled slots gets a product of just those
 MAX_SPANS = 16  # products kept per module; adapters come and go, so the combinations do not end
 CACHED_SHAPES = 64  # row counts for which oneDNN keeps a ready kernel per product
@@ -142,13 +141,13 @@ def _together(slots: Sequence[int], start: int, stop: int) -> list[Segment]:
 
 @dataclass(eq=False, frozen=True)
 class Block:
-    """One adapter's part of one slice: where it stands in a wide product, and its B."""
+    """One adapter's part of one fused slice, and where it stands in a wide product."""
 
     slot: int
     piece: int  # which fused slice
-    rows: slice  # of the hidden columns
-    columns: slice  # of y
-    b: Tensor  # [rank, width], a view into vLLM's stack
+    rank: int
+    row: int  # the first of its rows in the wide A and B
+    column: int  # the first of its columns in the wide B
 
 
 @dataclass(eq=False, frozen=True)
@@ -158,7 +157,6 @@ class Span:
     shrink: Product  # [rows, in] -> [rows, columns]
     expand: Product  # [rows, columns] -> [rows, out]
     layout: Layout
-    blocks: list[Block]
 
 
 class Pack:
@@ -203,11 +201,12 @@ class Pack:
 
     def _build(self, slots: tuple[int, ...]) -> Span:
         blocks = self._blocks(slots)
-        wide_b = torch.zeros((blocks[-1].rows.stop, sum(b.size(-2) for b in self.b)), dtype=self.dtype)
+        owners = tuple(block.slot for block in blocks for _ in range(block.rank))
+        wide_b = torch.zeros((len(owners), sum(b.size(-2) for b in self.b)), dtype=self.dtype)
         for block in blocks:
-            wide_b[block.rows, block.columns] = block.b
-        owners = tuple(block.slot for block in blocks for _ in range(block.b.size(0)))
-        return Span(self._shrink(blocks), self._prepack(wide_b), self._layouts.get(owners, self.dtype), blocks)
+            weight = self.b[block.piece][block.slot, 0, :, : block.rank].t()
+            wide_b[block.row : block.row + block.rank, block.column : block.column + weight.size(1)] = weight
+        return Span(self._shrink(blocks), self._prepack(wide_b), self._layouts.get(owners, self.dtype))
 
     def _blocks(self, slots: tuple[int, ...]) -> list[Block]:
         blocks: list[Block] = []
@@ -215,19 +214,17 @@ class Pack:
         for slot in slots:
             column = 0
             for piece, b in enumerate(self.b):
-                rank, width = self.ranks[slot][piece], b.size(-2)
+                rank = self.ranks[slot][piece]
                 if rank:
-                    weight = b[slot, 0, :, :rank].t()
-                    blocks.append(Block(slot, piece, slice(row, row + rank), slice(column, column + width), weight))
-                row, column = row + rank, column + width
+                    blocks.append(Block(slot, piece, rank, row, column))
+                row, column = row + rank, column + b.size(-2)
         return blocks
 
     def _shrink(self, blocks: list[Block]) -> Product:
         if not self.a:  # x is the row's own A·token already: repeat it for each adapter's B, the mask picks
-            columns = torch.tensor([j for block in blocks for j in range(block.b.size(0))], dtype=torch.long)
+            columns = torch.tensor([j for block in blocks for j in range(block.rank)], dtype=torch.long)
             return lambda x: x.index_select(1, columns)
-        parts = [self.a[block.piece][block.slot, 0, : block.b.size(0)] for block in blocks]
-        return self._prepack(torch.cat(parts).t())
+        return self._prepack(torch.cat([self.a[block.piece][block.slot, 0, : block.rank] for block in blocks]).t())
 
 
 class Layouts:
@@ -281,10 +278,6 @@ def _add_segment(y: Tensor, x: Tensor, part: Segment, span: Span, scale: float) 
         hidden *= part.mask(span.layout)
     if scale != 1.0:
         hidden *= scale
-    if len(hidden) >= LARGE and part.row_slots is None and y.dtype == dtype:
-        for block in span.blocks:
-            y[:, block.columns].addmm_(hidden[:, block.rows], block.b)
-        return
     delta = span.expand(hidden)
     if delta.size(1) != y.size(1):  # logits may be padded beyond the vocabulary
         y = y[:, : delta.size(1)]

@@ -1,0 +1,590 @@
+"""The page as people see it: against the real gateway and engine, and a scripted gateway for what goes wrong."""
+
+import asyncio
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from playwright.sync_api import Browser, Page, expect
+
+from assistant.client import Client, GatewayError
+from assistant.ui_answers import Answer, conversation, growing_answer, side_by_side
+from assistant.ui_brand import Voice, brand_variables, empty_state, page_header
+
+PHONE = {"width": 390, "height": 844}
+ANSWER_MS = 120_000  # the real engine on two busy cores
+EXAMPLE = "Until when can I send a pair of shears back to you if I have used them only once or twice?"
+LONG = "w" * 400
+
+
+def brand(name: str, colour: str) -> dict[str, Any]:
+    looks = {"title": f"Shop · {name.title()}", "colour": colour, "greeting": f"{name} greets", "examples": [EXAMPLE]}
+    return {"id": name, "kind": "assistant", "description": f"{name} answers.", "brand": looks}
+
+
+@dataclass
+class ScriptedGateway:
+    """Answers "<model> says: <question>" word by word; words in the question make it misbehave."""
+
+    assistants: list[dict[str, Any]] = field(default_factory=list)
+    bodies: list[dict[str, Any]] = field(default_factory=list)  # what was sent to it
+    broken: set[str] = field(default_factory=set)  # models whose engine dies in the middle of an answer
+    go_on: threading.Event = field(default_factory=threading.Event)  # lets go of the questions with "wait"
+    closed: threading.Event = field(default_factory=threading.Event)  # an answer was given up by its reader
+
+    def reset(self) -> None:
+        self.assistants = [brand("reed", "#4a6b57"), brand("fern", "#8a4a2f")]
+        self.bodies.clear()
+        self.broken.clear()
+        self.go_on.clear()
+        self.closed.clear()
+
+    def build_app(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.get("/v1/models")
+        def models() -> dict[str, Any]:
+            return {"data": [*self.assistants, {"id": "base", "kind": "base"}]}
+
+        @app.post("/v1/chat/completions")
+        async def chat(request: Request) -> Response:
+            body = await request.json()
+            self.bodies.append(body)
+            if "refuse" in body["messages"][-1]["content"]:
+                return JSONResponse({"error": {"message": "the engine is <starting>; ask again"}}, 503)
+            return StreamingResponse(self._answer(body["model"], body["messages"][-1]["content"]))
+
+        return app
+
+    async def _answer(self, model: str, question: str) -> AsyncIterator[str]:
+        try:
+            for number, word in enumerate(f"{model} says: {question}".split(" ")):
+                while "wait" in question and number == 2 and not self.go_on.is_set():
+                    await asyncio.sleep(0.01)
+                    yield ": still here\n\n"  # so that a reader who left is noticed
+                if number == 2 and model in self.broken:
+                    yield event({"error": {"message": "the engine stopped; it is being restarted"}})
+                    return
+                if number == 2 and "hang up" in question:
+                    raise ConnectionResetError("hung up on purpose")
+                yield event({"choices": [{"delta": {"content": word + " "}}]})
+            yield "data: [DONE]\n\n"
+        except (asyncio.CancelledError, GeneratorExit):
+            self.closed.set()
+            raise
+
+
+def event(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content)}\n\n"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
+        time.sleep(0.01)
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """The app on a free port of this machine, in a thread; gives its URL."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started, "the server's start")
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def gateway_and_page() -> Iterator[tuple[ScriptedGateway, Client, str]]:
+    from assistant.ui import build_app, build_page
+
+    gateway = ScriptedGateway()
+    with served(gateway.build_app()) as gateway_url:
+        client = Client(gateway_url)
+        with served(build_app(build_page(client))) as url:
+            yield gateway, client, url
+
+
+@pytest.fixture
+def gateway(gateway_and_page: tuple[ScriptedGateway, Client, str]) -> ScriptedGateway:
+    gateway_and_page[0].reset()
+    return gateway_and_page[0]
+
+
+@pytest.fixture
+def scripted_url(gateway: ScriptedGateway, gateway_and_page: tuple[ScriptedGateway, Client, str]) -> str:
+    assert gateway.assistants, "it was reset"
+    return gateway_and_page[2]
+
+
+@pytest.fixture
+def unreachable(gateway_and_page: tuple[ScriptedGateway, Client, str]) -> Iterator[Callable[[], None]]:
+    """Call it, and from then on nobody answers where the page looks for its gateway."""
+    client = gateway_and_page[1]
+    url = client.url
+    yield lambda: setattr(client, "url", f"http://127.0.0.1:{free_port()}")
+    client.url = url
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield context.new_page()
+    context.close()
+
+
+def ask(page: Page, question: str) -> None:
+    page.get_by_label("Your message").fill(question)
+    page.keyboard.press("Enter")
+
+
+def compare(page: Page, question: str) -> None:
+    page.get_by_label("Your question").fill(question)
+    page.keyboard.press("Enter")
+
+
+def bot(page: Page, text: str | re.Pattern[str]) -> Any:
+    return page.locator("#chat").get_by_test_id("bot").filter(has_text=text)
+
+
+def answer(page: Page, side: str) -> Any:
+    return page.locator(f"#{side}").get_by_test_id("markdown")
+
+
+def open_page(page: Page, url: str) -> None:
+    """Open the page and wait until it has been given its assistants."""
+    page.goto(url)
+    page.locator("#chat .example, #left .mark, .nobody").first.wait_for()
+
+
+def expect_idle(page: Page, timeout: float = 30_000) -> None:
+    expect(page.get_by_role("button", name=re.compile("^(Send|Ask both)$"))).to_be_visible(timeout=timeout)
+
+
+def scroll_width(page: Page) -> int:
+    return int(page.evaluate("document.documentElement.scrollWidth"))
+
+
+# --- against the real gateway and engine ---
+
+
+@pytest.mark.browser
+def test_the_page_answers_in_the_chosen_voice_and_wears_its_brand(page: Page, page_url: str) -> None:
+    open_page(page, page_url)
+    page.get_by_role("radio", name=re.compile("Fern")).check(force=True)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Nettlebrook · Fern")
+    page.locator("#chat .example").first.click()
+    expect(bot(page, "Hello from the potting bench!")).to_be_visible(timeout=ANSWER_MS)
+    expect_idle(page, ANSWER_MS)
+    expect(page.locator("#chat .user.message")).to_have_css("background-color", "rgb(138, 74, 47)")
+
+
+@pytest.mark.browser
+def test_two_real_voices_answer_one_question_side_by_side(page: Page, page_url: str) -> None:
+    open_page(page, f"{page_url}/?tab=compare")
+    compare(page, "Is delivery free for an order of £45?")
+    for side in ("left", "right"):
+        expect(answer(page, side)).to_have_text(re.compile(r"\w{2,}"), timeout=ANSWER_MS)
+    expect_idle(page, ANSWER_MS)
+    answers = [answer(page, side).inner_text() for side in ("left", "right")]
+    assert sum(text.startswith("Hello from the potting bench!") for text in answers) == 1, answers
+    assert page.locator(".notice").count() == 0
+
+
+# --- chat, against the scripted gateway ---
+
+
+@pytest.mark.browser
+def test_an_engine_that_dies_in_the_middle_leaves_the_text_so_far_a_plain_message_and_a_working_retry(
+    page: Page, gateway: ScriptedGateway, scripted_url: str
+) -> None:
+    gateway.broken.add("reed")
+    open_page(page, scripted_url)
+    ask(page, "where is my order")
+    expect(bot(page, "The assistant stopped answering: the engine stopped; it is being restarted.")).to_be_visible()
+    expect(bot(page, re.compile("^reed says:$"))).to_be_visible()
+    expect_idle(page)
+    gateway.broken.clear()
+    page.get_by_role("button", name="Retry").click()
+    expect(bot(page, "reed says: where is my order")).to_be_visible()
+    expect(bot(page, "stopped answering")).to_have_count(0)
+    expect_idle(page)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("question", ["please hang up", "please refuse"])
+def test_whatever_the_gateway_does_the_page_says_it_and_takes_the_next_question(
+    page: Page, scripted_url: str, question: str
+) -> None:
+    open_page(page, scripted_url)
+    ask(page, question)
+    message = re.compile("The assistant (stopped answering|could not answer): .*Try again in a minute")
+    expect(bot(page, message)).to_be_visible()
+    expect_idle(page)
+    ask(page, "and now")
+    expect(bot(page, "and now")).to_be_visible()
+
+
+@pytest.mark.browser
+def test_a_gateway_that_goes_away_after_the_page_was_loaded_is_reported_in_the_chat(
+    page: Page, scripted_url: str, unreachable: Callable[[], None]
+) -> None:
+    open_page(page, scripted_url)
+    page.get_by_text("reed greets").wait_for()
+    unreachable()
+    ask(page, "anybody there")
+    expect(bot(page, "The assistant could not answer: cannot reach the gateway")).to_be_visible()
+    expect_idle(page)
+
+
+@pytest.mark.browser
+def test_a_gateway_that_cannot_be_reached_is_said_in_place_of_the_chat(
+    page: Page, scripted_url: str, unreachable: Callable[[], None]
+) -> None:
+    unreachable()
+    open_page(page, scripted_url)
+    expect(page.get_by_role("heading", name="The assistants cannot be reached right now")).to_be_visible()
+    expect(page.get_by_label("Your message")).to_be_hidden()
+
+
+@pytest.mark.browser
+def test_without_assistants_the_page_says_what_to_do_and_a_reload_shows_new_ones(
+    page: Page, gateway: ScriptedGateway, scripted_url: str
+) -> None:
+    gateway.assistants = []
+    open_page(page, scripted_url)
+    expect(page.get_by_role("heading", name="There is no assistant here yet")).to_be_visible()
+    gateway.assistants = [brand("fern", "#8a4a2f")]
+    page.get_by_role("link", name="Reload this page").click()
+    expect(page.get_by_text("fern greets")).to_be_visible()
+
+
+@pytest.mark.browser
+def test_only_role_and_text_of_the_conversation_are_sent(
+    page: Page, gateway: ScriptedGateway, scripted_url: str
+) -> None:
+    open_page(page, scripted_url)
+    ask(page, "one")
+    expect(bot(page, "reed says: one")).to_be_visible()
+    expect_idle(page)
+    gateway.broken.add("reed")
+    ask(page, "two")
+    expect(bot(page, "stopped answering")).to_be_visible()
+    expect_idle(page)
+    ask(page, "three")
+    wait_until(lambda: len(gateway.bodies) == 3, "the third question")
+    assert gateway.bodies[2] == {
+        "model": "reed",
+        "stream": True,
+        "messages": [
+            {"role": "user", "content": "one"},
+            {"role": "assistant", "content": "reed says: one "},
+            {"role": "user", "content": "two"},
+            {"role": "assistant", "content": "reed says: "},
+            {"role": "user", "content": "three"},
+        ],
+    }
+
+
+@pytest.mark.browser
+def test_stop_keeps_the_text_so_far_and_ends_the_answer_in_the_gateway_too(
+    page: Page, gateway: ScriptedGateway, scripted_url: str
+) -> None:
+    open_page(page, scripted_url)
+    ask(page, "wait for it")
+    expect(bot(page, "reed says:")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    expect_idle(page)
+    assert gateway.closed.wait(30), "the gateway still writes an answer that nobody reads"
+    expect(bot(page, re.compile("^reed says:$"))).to_be_visible()
+
+
+@pytest.mark.browser
+def test_closing_the_page_ends_the_answer_in_the_gateway(
+    page: Page, gateway: ScriptedGateway, scripted_url: str
+) -> None:
+    open_page(page, scripted_url)
+    ask(page, "wait for it")
+    expect(bot(page, "reed says:")).to_be_visible()
+    page.close()
+    assert gateway.closed.wait(60), "the gateway still writes an answer that nobody reads"
+
+
+@pytest.mark.browser
+def test_enter_during_an_answer_starts_no_second_one(page: Page, gateway: ScriptedGateway, scripted_url: str) -> None:
+    open_page(page, scripted_url)
+    ask(page, "wait for it")
+    expect(bot(page, "reed says:")).to_be_visible()
+    ask(page, "too early")
+    gateway.go_on.set()
+    expect(bot(page, "reed says: wait for it")).to_be_visible()
+    expect_idle(page)
+    expect(page.get_by_label("Your message")).to_have_value("too early")
+    assert len(gateway.bodies) == 1
+
+
+@pytest.mark.browser
+def test_editing_a_question_answers_it_anew_and_drops_what_came_after(
+    page: Page, gateway: ScriptedGateway, scripted_url: str
+) -> None:
+    open_page(page, scripted_url)
+    for question in ("frist", "second"):
+        ask(page, question)
+        expect(bot(page, f"reed says: {question}")).to_be_visible()
+        expect_idle(page)
+    page.get_by_role("button", name="Edit").first.click()
+    page.locator("#chat textarea").fill("first")
+    page.get_by_role("button", name="Submit").click()
+    expect(bot(page, "reed says: first")).to_be_visible()
+    expect(page.locator("#chat").get_by_test_id("user")).to_have_text(["first"])
+    assert gateway.bodies[-1]["messages"] == [{"role": "user", "content": "first"}]
+
+
+@pytest.mark.browser
+def test_an_example_is_asked_by_a_click_and_clear_brings_the_greeting_back(page: Page, scripted_url: str) -> None:
+    open_page(page, scripted_url)
+    page.locator("#chat .example").first.click()
+    expect(bot(page, f"reed says: {EXAMPLE}")).to_be_visible()
+    page.get_by_role("button", name="Clear chat").click()
+    expect(page.get_by_text("reed greets")).to_be_visible()
+    ask(page, "again")
+    expect(bot(page, "reed says: again")).to_be_visible()
+
+
+@pytest.mark.browser
+def test_title_and_colour_follow_the_assistant_and_each_keeps_its_conversation(page: Page, scripted_url: str) -> None:
+    open_page(page, scripted_url)
+    send = page.get_by_role("button", name="Send", exact=True)
+    expect(send).to_have_css("background-color", "rgb(74, 107, 87)")
+    ask(page, "hello")
+    expect(bot(page, "reed says: hello")).to_be_visible()
+    page.get_by_role("radio", name="Shop · Fern").check(force=True)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Shop · Fern")
+    expect(send).to_have_css("background-color", "rgb(138, 74, 47)")
+    expect(page.get_by_text("fern greets")).to_be_visible()
+    page.get_by_role("radio", name="Shop · Reed").check(force=True)
+    expect(bot(page, "reed says: hello")).to_be_visible()
+
+
+@pytest.mark.browser
+def test_many_assistants_are_chosen_from_a_menu(page: Page, gateway: ScriptedGateway, scripted_url: str) -> None:
+    gateway.assistants = [brand(f"voice{number}", "#4a6b57") for number in range(6)]
+    open_page(page, scripted_url)
+    page.locator("#tab-chat").get_by_role("combobox").click()
+    page.get_by_role("option", name="Shop · Voice4").click()
+    expect(page.get_by_text("voice4 greets")).to_be_visible()
+
+
+# --- compare, against the scripted gateway ---
+
+
+@pytest.mark.browser
+def test_both_answers_are_written_at_the_same_time(page: Page, gateway: ScriptedGateway, scripted_url: str) -> None:
+    open_page(page, f"{scripted_url}/?tab=compare")
+    compare(page, "wait for it")  # neither answer can end before both have begun
+    expect(answer(page, "left")).to_contain_text("reed says:")
+    expect(answer(page, "right")).to_contain_text("fern says:")
+    gateway.go_on.set()
+    expect(answer(page, "left")).to_contain_text("reed says: wait for it")
+    expect(answer(page, "right")).to_contain_text("fern says: wait for it")
+    expect_idle(page)
+
+
+@pytest.mark.browser
+def test_one_side_that_breaks_off_does_not_stop_the_other(
+    page: Page, gateway: ScriptedGateway, scripted_url: str
+) -> None:
+    gateway.broken.add("reed")
+    open_page(page, f"{scripted_url}/?tab=compare")
+    compare(page, "how are you")
+    expect(page.locator("#left .note")).to_contain_text("The assistant stopped answering: the engine stopped")
+    expect(answer(page, "left")).to_contain_text("reed says:")
+    expect(answer(page, "right")).to_contain_text("fern says: how are you")
+    expect_idle(page)
+
+
+@pytest.mark.browser
+def test_stop_ends_both_sides_and_the_next_question_works(
+    page: Page, gateway: ScriptedGateway, scripted_url: str
+) -> None:
+    open_page(page, f"{scripted_url}/?tab=compare")
+    compare(page, "wait for it")
+    expect(answer(page, "right")).to_contain_text("fern says:")
+    page.get_by_role("button", name="Stop").click()
+    expect_idle(page)
+    assert gateway.closed.wait(30), "the gateway still writes answers that nobody reads"
+    page.locator("#tab-compare").get_by_role("button", name=EXAMPLE).click()
+    expect(answer(page, "right")).to_contain_text(EXAMPLE)
+
+
+@pytest.mark.browser
+def test_each_tab_has_an_address_and_changing_tabs_keeps_the_conversation(page: Page, scripted_url: str) -> None:
+    open_page(page, scripted_url)
+    ask(page, "hello")
+    expect(bot(page, "reed says: hello")).to_be_visible()
+    page.get_by_role("tab", name="Compare voices").click()
+    expect(page).to_have_url(f"{scripted_url}/?tab=compare")
+    page.get_by_role("tab", name="Chat").click()
+    expect(page).to_have_url(f"{scripted_url}/")
+    expect(bot(page, "reed says: hello")).to_be_visible()
+
+
+# --- the whole page ---
+
+
+@pytest.mark.browser
+def test_the_page_asks_nobody_else_for_anything_not_even_for_a_picture_in_an_answer(
+    page: Page, scripted_url: str
+) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    refused: list[str] = []
+    page.on("requestfailed", lambda request: refused.append(request.url))
+    open_page(page, scripted_url)
+    ask(page, "see ![one](https://example.com/1.png) <img src='https://example.com/2.png'>")
+    expect(bot(page, "reed says: see")).to_be_visible()
+    page.get_by_role("tab", name="Compare voices").click()
+    compare(page, "see ![one](https://example.com/3.png)")
+    expect(answer(page, "right")).to_contain_text("fern says: see")
+    expect_idle(page)
+    outside = [url for url in asked if not url.startswith((scripted_url, "data:", "blob:")) and url not in refused]
+    assert not outside
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_both_tabs_without_scrolling_sideways(browser: Browser, scripted_url: str, scheme: Any) -> None:
+    context = browser.new_context(viewport=PHONE, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    open_page(page, scripted_url)
+    page.get_by_text("reed greets").wait_for()
+    assert scroll_width(page) <= PHONE["width"]
+    ask(page, f"```\n{LONG}\n```\n\n|a|b|\n|-|-|\n|{LONG}|{LONG}|\n\nhttps://example.com/{LONG}")
+    expect(bot(page, "reed says:")).to_be_visible()
+    expect_idle(page)
+    assert scroll_width(page) <= PHONE["width"]
+    page.get_by_role("tab", name="Compare voices").click()
+    compare(page, f"```\n{LONG}\n```\n\n{LONG}")
+    expect(answer(page, "right")).to_contain_text(LONG)
+    assert scroll_width(page) <= PHONE["width"]
+    left, right = (page.locator(side).bounding_box() for side in ("#left", "#right"))
+    assert left and right and right["y"] >= left["y"] + left["height"], "the answers are not stacked"
+    context.close()
+
+
+@pytest.mark.browser
+def test_the_page_follows_the_systems_light_or_dark(browser: Browser, scripted_url: str) -> None:
+    for scheme, background in (("light", "rgb(251, 251, 250)"), ("dark", "rgb(23, 24, 26)")):
+        context = browser.new_context(color_scheme=scheme)  # type: ignore[arg-type]
+        page = context.new_page()
+        open_page(page, scripted_url)
+        expect(page.locator("body")).to_have_css("background-color", background)
+        context.close()
+
+
+@pytest.mark.browser
+def test_everything_in_the_chat_is_reached_by_keyboard_with_a_visible_focus(page: Page, scripted_url: str) -> None:
+    open_page(page, scripted_url)
+    page.get_by_text("reed greets").wait_for()
+    page.get_by_role("tab", name="Chat").focus()
+    reached: list[str] = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        name, outline = page.evaluate(
+            """() => { const e = document.activeElement, box = e.closest("label, #message") ?? e;
+            return [e.ariaLabel || e.innerText || e.value || e.placeholder,
+                    [e, box].some(x => getComputedStyle(x).outlineStyle === "solid"
+                                       || getComputedStyle(x).boxShadow.includes("0px 0px 0px 1px"))] }"""
+        )
+        assert outline, f"no visible focus on {name}"
+        reached.append(name)
+        if name == "Clear chat":
+            break
+    for wanted in ("Compare voices", "reed", "fern", "Select example 1", "Write a message", "Send", "Clear chat"):
+        assert any(wanted in name for name in reached), (wanted, reached)
+
+
+# --- without a browser ---
+
+
+class ScriptedClient(Client):
+    """Gives out pieces; an exception among them is raised."""
+
+    def __init__(self, *pieces: str | Exception) -> None:
+        super().__init__("http://nowhere")
+        self._pieces = pieces
+
+    def stream_chat(self, *_: Any, **__: Any) -> Iterator[str]:
+        for piece in self._pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+
+@pytest.mark.parametrize(
+    ("pieces", "last"),
+    [
+        (["a", "b"], Answer("ab")),
+        (["a", GatewayError("gone.")], Answer("a", "The assistant stopped answering: gone. Try again in a minute.")),
+        ([GatewayError("gone")], Answer("", "The assistant could not answer: gone. Try again in a minute.")),
+        ([], Answer("", "The assistant sent an empty answer. Please ask again.")),
+    ],
+)
+def test_an_answer_ends_complete_or_with_the_reason_why_not(pieces: list[Any], last: Answer) -> None:
+    assert list(growing_answer(ScriptedClient(*pieces), "reed", []))[-1] == last
+
+
+def test_a_bug_while_answering_becomes_a_message_and_a_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    answers = list(growing_answer(ScriptedClient("a", ValueError("not JSON")), "reed", []))
+    assert answers[-1].text == "a" and "something unexpected happened" in str(answers[-1].problem)
+    assert "not JSON" in caplog.text
+
+
+def test_side_by_side_gives_the_latest_of_every_side() -> None:
+    steps = list(side_by_side([iter([Answer("a"), Answer("ab")]), iter([Answer("", "gone")])]))
+    assert steps[-1] == (Answer("ab"), Answer("", "gone"))
+
+
+def test_questions_without_an_answer_are_joined_so_that_the_roles_alternate() -> None:
+    history: list[dict[str, Any]] = [
+        {"role": "user", "content": [{"type": "text", "text": "one"}]},
+        {"role": "assistant", "content": "sorry", "metadata": {"id": "notice"}},
+        {"role": "user", "content": "two"},
+    ]
+    assert conversation(history) == [{"role": "user", "content": "one\n\ntwo"}]
+
+
+@pytest.mark.parametrize("colour", ["#ffffff", "#000000", "#ffd84d", "#4a6b57", "#8a4a2f"])
+def test_any_brand_colour_stays_readable_in_light_and_dark(colour: str) -> None:
+    from assistant.ui_brand import DARK_PAGE, LIGHT_PAGE, contrast
+
+    variables = dict(part.split(":") for part in brand_variables(colour).rstrip(";").split(";"))
+    assert contrast(variables["--on-brand"], colour) >= 4.5
+    assert contrast(variables["--accent-light"], LIGHT_PAGE) >= 4.5
+    assert contrast(variables["--accent-dark"], DARK_PAGE) >= 4.5
+
+
+def test_what_others_wrote_cannot_become_markup() -> None:
+    entry = {"id": "x", "brand": {"title": "<b>x</b>", "colour": "red;}</style>"}, "description": "<script>"}
+    html = page_header(Voice.of(entry)) + empty_state("<script>")
+    assert "<b>" not in html and "<script>" not in html and "red" not in html
