@@ -7,13 +7,15 @@ text stays and a sentence for a support lead says what happened. So nothing abov
 import logging
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from assistant.client import Client, GatewayError
 
+STEP_S = 0.1  # seconds
 NOTICE = "notice"  # metadata id of a message that the page wrote itself
 
 Message = dict[str, Any]  # as Gradio's Chatbot holds it: role, content, metadata
@@ -27,7 +29,7 @@ class Answer:
     problem: str | None = None
 
 
-def growing_answer(client: Client, assistant: str, messages: list[dict[str, str]]) -> Iterator[Answer]:
+def growing_answer(client: Client, assistant: str, messages: list[dict[str, str]]) -> Generator[Answer]:
     """One answer as it grows; the last one is complete or carries the problem. Never raises."""
     text = ""
     try:
@@ -42,17 +44,22 @@ def growing_answer(client: Client, assistant: str, messages: list[dict[str, str]
         yield Answer(text, _what_happened(text, "something unexpected happened, the log has the details"))
 
 
-def side_by_side(answers: Sequence[Iterator[Answer]]) -> Iterator[tuple[Answer, ...]]:
-    """Several answers growing at the same time; each step is the latest of all of them."""
+def side_by_side(answers: Sequence[Generator[Answer]]) -> Iterator[tuple[Answer, ...]]:
+    """Several answers growing at the same time; each step is the latest of all of them.
+
+    There is a step every `STEP_S` seconds even without news: between steps it can be closed, however long an engine
+    keeps silent, so that Stop does not have to wait for the next word.
+    """
     latest = [Answer()] * len(answers)
     news: SimpleQueue[tuple[int, Answer | None]] = SimpleQueue()
     stopped = threading.Event()
 
     def pump(side: int) -> None:
-        for answer in answers[side]:
-            if stopped.is_set():
-                break
-            news.put((side, answer))
+        with closing(answers[side]) as growing:
+            for answer in growing:
+                if stopped.is_set():
+                    break
+                news.put((side, answer))
         news.put((side, None))
 
     for side in range(len(answers)):
@@ -61,12 +68,13 @@ def side_by_side(answers: Sequence[Iterator[Answer]]) -> Iterator[tuple[Answer, 
     try:
         running = len(answers)
         while running:
-            side, answer = news.get()
-            if answer is None:
-                running -= 1
-            else:
+            with suppress(Empty):
+                side, answer = news.get(timeout=STEP_S)
+                if answer is None:
+                    running -= 1
+                    continue
                 latest[side] = answer
-                yield tuple(latest)
+            yield tuple(latest)
     finally:
         stopped.set()
 
@@ -108,4 +116,5 @@ def is_notice(message: Message) -> bool:
 
 def _what_happened(text: str, reason: str) -> str:
     verb = "stopped answering" if text else "could not answer"
-    return f"The assistant {verb}: {reason.rstrip('.')}. Try again in a minute."
+    advice = "" if "again" in reason else " Try again in a minute."
+    return f"The assistant {verb}: {reason.rstrip('.')}.{advice}"

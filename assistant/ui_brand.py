@@ -96,7 +96,7 @@ def waiting() -> str:
 def empty_state(problem: str | None) -> str:
     """What stands there instead of the chat when there is nobody to talk to."""
     if problem:
-        title, text = "The assistants cannot be reached right now", f"{problem.rstrip('.')}."
+        title, text = "The assistants cannot be reached right now", f"What the page was told: {problem.rstrip('.')}."
         step = "Reload this page in a minute. If it stays like this, tell whoever looks after Brogue what it says here."
     else:
         title, text = "There is no assistant here yet", "Nobody has set one up."

@@ -10,7 +10,17 @@ from typing import Any
 import gradio as gr
 
 from assistant.client import Client
-from assistant.ui_answers import NOTICE, Message, as_text, conversation, growing_answer, is_notice, plain_text
+from assistant.ui_answers import (
+    NOTICE,
+    Answer,
+    Message,
+    as_text,
+    conversation,
+    growing_answer,
+    is_notice,
+    plain_text,
+    side_by_side,
+)
 from assistant.ui_brand import Voice, page_header, welcome
 
 MAX_SEGMENTS = 4  # more assistants than this become a menu
@@ -95,16 +105,16 @@ class ChatTab:
             self._chat.retry(self._retry, state, **answering),
             self._chat.edit(self._edit, state, **answering),
         ]
-        stopping = {"cancels": running, **QUIET}
+        # First cancel, then tidy up: a last piece of the answer may still be on its way.
         idle = [self._box, self._busy]
-        self._box.stop(self._stop, self._chat, [self._chat, *idle], **stopping)
-        self._clear.click(lambda: ([], *_idle()), None, [self._chat, *idle], **stopping)
+        self._box.stop(None, cancels=running).then(self._stop, self._chat, [self._chat, *idle], **QUIET)
+        self._clear.click(None, cancels=running).then(lambda: ([], *_idle()), None, [self._chat, *idle], **QUIET)
         for picker in (self._segments, self._menu):
-            picker.input(
+            picker.input(None, cancels=running).then(
                 self._choose,
                 [picker, self._chosen, self._chat, self._kept, self._team],
                 [self._chosen, self._kept, self._header, self._chat, *idle],
-                **stopping,
+                **QUIET,
             )
 
     def _ask(self, text: str, history: list[Message], chosen: str, busy: bool) -> Iterator[tuple[Update, ...]]:
@@ -132,14 +142,10 @@ class ChatTab:
             yield from self._answer([*history[: edit.index], edited], chosen)
 
     def _answer(self, history: list[Message], chosen: str) -> Iterator[tuple[Update, ...]]:
-        shown = [*history, _own(WAITING)]
+        shown = [*history, *_as_messages(Answer())]
         yield gr.Textbox(submit_btn=False, stop_btn="Stop"), shown, True
-        for answer in growing_answer(self._client, chosen, conversation(history)):
-            shown = list(history)
-            if answer.text:
-                shown.append({"role": "assistant", "content": answer.text})
-            if answer.problem:
-                shown.append(_own(f"{WARNING} {as_text(answer.problem)}"))
+        for (answer,) in side_by_side([growing_answer(self._client, chosen, conversation(history))]):
+            shown = [*history, *_as_messages(answer)]
             yield gr.skip(), shown, gr.skip()
         box, busy = _idle()
         yield box, shown, busy
@@ -153,6 +159,8 @@ class ChatTab:
     def _choose(
         self, new: str, old: str, history: list[Message], kept: dict[str, list[Message]], team: dict[str, Voice]
     ) -> tuple[Update, ...]:
+        if new == old:  # Gradio reports a choice from the menu twice
+            return (gr.skip(),) * 6
         kept = kept | {old: history}
         return new, kept, *_dressed(team.get(new), kept.get(new, [])), *_idle()
 
@@ -165,6 +173,14 @@ def _dressed(voice: Voice | None, history: list[Message]) -> tuple[Update, Updat
 
 def _idle() -> tuple[Update, bool]:
     return gr.Textbox(submit_btn="Send", stop_btn=False), False
+
+
+def _as_messages(answer: Answer) -> list[Message]:
+    """The text, then what went wrong; while there is neither, that the answer is on its way."""
+    said = [{"role": "assistant", "content": answer.text}] if answer.text else []
+    if answer.problem:
+        said.append(_own(f"{WARNING} {as_text(answer.problem)}"))
+    return said or [_own(WAITING)]
 
 
 def _own(text: str) -> Message:

@@ -72,13 +72,15 @@ class CompareTab:
             self._box.submit(self._ask, [self._box, *inputs], **answering),
             *(example.click(self._ask, [example, *inputs], **answering) for example in self._examples),
         ]
-        stopping = {"cancels": running, **QUIET}
-        self._box.stop(self._stop, self._answers, [self._box, *self._notes, self._busy], **stopping)
-        for picker, face, answer, note in zip(self._pickers, self._faces, self._answers, self._notes, strict=True):
-            picker.input(
-                lambda chosen, team: (card_mark(team.get(chosen)), "", ""),
+        # First cancel, then tidy up: a last piece of the answer may still be on its way.
+        self._box.stop(None, cancels=running).then(
+            self._stop, self._answers, [self._box, *self._notes, self._busy], **QUIET
+        )
+        for picker, face in zip(self._pickers, self._faces, strict=True):
+            picker.input(None, cancels=running).then(
+                lambda chosen, team: (card_mark(team.get(chosen)), _idle(), "", "", "", "", "", False),
                 [picker, self._team],
-                [face, answer, note],
+                [face, *parts],
                 **QUIET,
             )
 

@@ -88,7 +88,9 @@ label:has(input[type=radio]:focus-visible) { outline: 2px solid var(--accent); o
 #chat .message-buttons { margin-top: -4px; margin-bottom: 6px; }
 #chat .message-buttons button { min-width: 28px; min-height: 28px; background: none; }
 #chat .bot-row:has([aria-label="bot's message: …"]) + .message-buttons { visibility: hidden; }
-#chat .message-wrap textarea { color: var(--ink); background: var(--card); font-size: 15px; }
+#chat .message-wrap textarea { min-width: min(420px, 66vw); color: var(--ink); background: var(--card);
+  font-size: 15px; }
+:is(#chat .message, .answer) img { display: none; }
 
 /* what the page itself says: the waiting dots and notices; the label is all that Gradio marks a message with */
 #chat .message:has(> [aria-label="bot's message: …"]) { color: var(--soft); animation: waiting 1.2s infinite; }
@@ -144,15 +146,20 @@ label:has(input[type=radio]:focus-visible) { outline: 2px solid var(--accent); o
 .side .picker { min-width: 0 !important; }
 :is(.picker, .menu) .wrap { background: var(--page); border: 1px solid var(--line); border-radius: 11px;
   box-shadow: none; }
+:is(.picker, .menu) .wrap:focus-within { border-color: var(--accent) !important;
+  box-shadow: 0 0 0 1px var(--accent) !important; }
+ul.options { border: 1px solid var(--line); background: var(--card) !important; }
+:is(.picker, .menu) input:focus-visible { outline: none !important; }
 .picker input { font-weight: 600; font-size: 15px; color: var(--ink); }
 .side .answer { padding: 0 !important; overflow: visible !important; }
 .side .answer .prose.prose { font-size: 15px; line-height: 1.6; }
 .side .answer pre, #chat pre { max-width: 100%; overflow-x: auto; }
 .side .answer .prose > span { display: block; overflow-x: auto; }
-.side .note:not(:has(div div div)) { display: none; }
+.side .block.note:not(:has(.notice, .waiting)) { display: none; }
 
-.nobody { max-width: 520px; margin: 12vh auto; padding: 28px; border: 1px solid var(--line); border-radius: 16px;
-  background: var(--card); font-size: 15px; }
+.nobody { max-width: 520px; margin: 12vh auto !important; padding: 28px; font-size: 15px;
+  border: 1px solid var(--line); border-radius: 16px; background: var(--card); }
+.nobody a { padding: 0 !important; }
 .nobody h1 { font-size: 20px !important; margin: 0 0 10px !important; }
 
 @media (max-width: 640px) {
