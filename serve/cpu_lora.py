@@ -16,6 +16,9 @@ from torch import Tensor
 
 from serve.cpu_lora_kernel import BASE, Layouts, Pack, Plan, add_lora, best_prepack
 
+ADVICE = "use the vLLM version in Brogue's requirements, or set VLLM_PLUGINS='' to run vLLM without Brogue's LoRA"
+REFUSED = ("moe_lora_align_block_size", "add_lora_fused_moe", "add_lora_w13", "add_lora_w2")  # experts
+
 
 def register() -> None:
     """Replace the CPU platform's LoRA wrapper; called by vLLM once per process."""
@@ -27,10 +30,6 @@ def register() -> None:
     if not callable(getattr(platform, "get_punica_wrapper", None)):
         raise RuntimeError(f"LoRA on CPU: {platform.__name__} of this vLLM names no LoRA wrapper; {ADVICE}")
     platform.get_punica_wrapper = classmethod(lambda _: wrapper_name())
-
-
-ADVICE = "use the vLLM version in Brogue's requirements, or set VLLM_PLUGINS='' to run vLLM without Brogue's LoRA"
-REFUSED = ("moe_lora_align_block_size", "add_lora_fused_moe", "add_lora_w13", "add_lora_w2")
 
 
 def wrapper_name() -> str:

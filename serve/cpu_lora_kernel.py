@@ -9,6 +9,7 @@ alone, and so needs no mask. Nothing is gathered by row, and padding is left out
 Nothing here knows vLLM's classes; of its operators only the prepacked product is used, and only where it exists.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -18,9 +19,12 @@ from torch import Tensor
 
 BASE = -1  # the slot of rows that belong to no adapter
 LONG_RUN = 32  # rows; a run this long costs less in a product of its own than with the others' columns masked
+IN_PLACE = 32  # rows; from here on PyTorch's product that adds into y beats a packed one with y read and written again
 EXACT_SHARE = 4  # a batch that uses at most 1/4 of the filled slots gets a product of just those
 MAX_SPANS = 16  # products kept per module; adapters come and go, so the combinations do not end
-CACHED_SHAPES = 64  # row counts for which oneDNN keeps a ready kernel per product
+CACHED_SHAPES = 32  # row counts for which a product keeps a ready kernel, as vLLM's own layers do
+
+_LOG = logging.getLogger(__name__)
 
 Product = Callable[[Tensor], Tensor]
 Prepack = Callable[[Tensor], Product]
@@ -65,7 +69,6 @@ class Layout:
     """Whose column is whose in a wide product. One object per distinct layout, so that it can be a quick key."""
 
     owners: Tensor  # [columns], slot of each
-    dtype: torch.dtype
 
 
 @dataclass(eq=False)
@@ -78,13 +81,13 @@ class Segment:
     row_slots: Tensor | None  # [rows]; none where all rows are of one adapter and nothing has to be masked
     masks: dict[Layout, Tensor] = field(default_factory=dict)
 
-    def mask(self, layout: Layout) -> Tensor:
-        """`[rows, columns]`, one where the column is the row's adapter's; made once per step and layout."""
+    def foreign(self, layout: Layout) -> Tensor | None:
+        """`[rows, columns]`, true where the column is not the row's adapter's; made once per step and layout."""
+        if self.row_slots is None:
+            return None
         mask = self.masks.get(layout)
         if mask is None:
-            assert self.row_slots is not None
-            mask = (self.row_slots[:, None] == layout.owners).to(layout.dtype)
-            self.masks[layout] = mask
+            mask = self.masks[layout] = self.row_slots[:, None] != layout.owners
         return mask
 
 
@@ -156,6 +159,7 @@ class Span:
 
     shrink: Product  # [rows, in] -> [rows, columns]
     expand: Product  # [rows, columns] -> [rows, out]
+    wide_b: Tensor  # [columns, out], the weight of `expand`
     layout: Layout
 
 
@@ -170,6 +174,9 @@ class Pack:
         self.a, self.b = a, b
         self.dtype = b[0].dtype
         self.ranks = true_ranks(a) if a else true_ranks(tuple(stack.transpose(-1, -2) for stack in b))
+        for slot in unsound_slots(a + b):  # it would spoil the rows that share a product with it: 0 times NaN is NaN
+            _LOG.warning("the adapter in slot %d has weights that are not finite numbers and is ignored", slot)
+            self.ranks[slot] = [0] * len(b)
         self._prepack, self._layouts = prepack, layouts
         self._stacks = a + b
         self._versions = [stack._version for stack in self._stacks]
@@ -206,7 +213,7 @@ class Pack:
         for block in blocks:
             weight = self.b[block.piece][block.slot, 0, :, : block.rank].t()
             wide_b[block.row : block.row + block.rank, block.column : block.column + weight.size(1)] = weight
-        return Span(self._shrink(blocks), self._prepack(wide_b), self._layouts.get(owners, self.dtype))
+        return Span(self._shrink(blocks), self._prepack(wide_b), wide_b, self._layouts.get(owners))
 
     def _blocks(self, slots: tuple[int, ...]) -> list[Block]:
         blocks: list[Block] = []
@@ -231,12 +238,12 @@ class Layouts:
     """The distinct column layouts seen so far; modules of one shape share theirs, and so their masks."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[tuple[int, ...], torch.dtype], Layout] = {}
+        self._known: dict[tuple[int, ...], Layout] = {}
 
-    def get(self, owners: tuple[int, ...], dtype: torch.dtype) -> Layout:
-        if (owners, dtype) not in self._known:
-            self._known[owners, dtype] = Layout(torch.tensor(owners, dtype=torch.long), dtype)
-        return self._known[owners, dtype]
+    def get(self, owners: tuple[int, ...]) -> Layout:
+        if owners not in self._known:
+            self._known[owners] = Layout(torch.tensor(owners, dtype=torch.long))
+        return self._known[owners]
 
 
 def check_stacks(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> None:
@@ -259,8 +266,15 @@ def true_ranks(stacks: tuple[Tensor, ...]) -> list[list[int]]:
     return [list(ranks) for ranks in zip(*per_slice, strict=True)]
 
 
+def unsound_slots(stacks: tuple[Tensor, ...]) -> set[int]:
+    """Slots with infinite or undefined weights."""
+    return {slot for stack in stacks for slot, weights in enumerate(stack) if not torch.isfinite(weights).all()}
+
+
 def add_lora(y: Tensor, x: Tensor, plan: Plan, pack: Pack, scale: float = 1.0) -> None:
     """y `[rows, out]` += scale · B·A·x `[rows, in]`, each row with its own adapter, in place."""
+    if x.dtype != pack.dtype:
+        x = x.to(pack.dtype)
     for part in plan.segments:
         span = pack.span(part.slots)
         if span is None:
@@ -272,13 +286,16 @@ def add_lora(y: Tensor, x: Tensor, plan: Plan, pack: Pack, scale: float = 1.0) -
 
 
 def _add_segment(y: Tensor, x: Tensor, part: Segment, span: Span, scale: float) -> None:
-    dtype = span.layout.dtype
-    hidden = span.shrink(x if x.dtype == dtype else x.to(dtype))
-    if part.row_slots is not None:
-        hidden *= part.mask(span.layout)
+    hidden = span.shrink(x)
+    foreign = part.foreign(span.layout)
+    if foreign is not None:
+        hidden.masked_fill_(foreign, 0.0)  # not times zero: another adapter's overflow would stay as NaN
     if scale != 1.0:
         hidden *= scale
-    delta = span.expand(hidden)
-    if delta.size(1) != y.size(1):  # logits may be padded beyond the vocabulary
-        y = y[:, : delta.size(1)]
-    y += delta
+    width = span.wide_b.size(1)
+    if y.size(1) != width:  # logits may be padded beyond the vocabulary
+        y = y[:, :width]
+    if hidden.size(0) >= IN_PLACE and y.dtype == hidden.dtype:
+        y.addmm_(hidden, span.wide_b)
+    else:
+        y += span.expand(hidden)

@@ -221,6 +221,20 @@ def test_a_slot_that_is_set_again_answers_with_its_new_weights(dtype):
         assert_same(y, expected, dtype)
 
 
+@pytest.mark.parametrize("poison", [3e38, float("inf"), float("nan")])
+@pytest.mark.parametrize("which", ["a", "b"])
+def test_a_broken_adapter_spoils_nobody_elses_rows(poison, which, prepack):
+    stacks, slots = random_stacks(torch.float32), [0, 1, BASE, 2, 3, 4]
+    x = torch.randn(len(slots), WIDTH)
+    expected = torch.cat([delta(x, a, b, slots) for a, b in zip(stacks.a, stacks.b, strict=True)], dim=1)
+    for stack in getattr(stacks, which):
+        stack[3, 0, :4] = poison
+    y = torch.zeros(len(slots), sum(SLICES))
+    wrapper_for(slots, prepack=prepack).add_lora_linear(y, x, stacks.a, stacks.b, 1.0, SLICES)
+    others = [row for row, slot in enumerate(slots) if slot != 3]
+    assert_same(y[others], expected[others], torch.float32)
+
+
 def test_few_adapters_of_many_slots_get_products_of_their_own_and_many_share_one():
     slots = 16
     a, b = torch.randn(slots, 1, 4, WIDTH), torch.randn(slots, 1, WIDTH, 4)
