@@ -75,7 +75,7 @@ def page_url(services: dict[str, Any]) -> str:
     return str(services["page_url"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps an event loop running, in which other modules could not start theirs
 def browser() -> Iterator[Any]:
     """The system's Chromium, headless, with nothing that talks to the outside by itself."""
     from playwright.sync_api import sync_playwright
