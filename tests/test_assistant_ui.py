@@ -41,6 +41,7 @@ class ScriptedGateway:
     broken: set[str] = field(default_factory=set)  # models whose engine dies in the middle of an answer
     go_on: threading.Event = field(default_factory=threading.Event)  # lets go of the questions with "wait"
     closed: threading.Event = field(default_factory=threading.Event)  # an answer was given up by its reader
+    running: int = 0  # answers that are being written
 
     def reset(self) -> None:
         self.assistants = [brand("reed", "#4a6b57"), brand("fern", "#8a4a2f")]
@@ -67,6 +68,7 @@ class ScriptedGateway:
         return app
 
     async def _answer(self, model: str, question: str) -> AsyncIterator[str]:
+        self.running += 1
         try:
             for number, word in enumerate(f"{model} says: {question}".split(" ")):
                 while number == 0 and question.endswith("in silence") and not self.go_on.is_set():
@@ -84,6 +86,8 @@ class ScriptedGateway:
         except (asyncio.CancelledError, GeneratorExit):
             self.closed.set()
             raise
+        finally:
+            self.running -= 1
 
 
 def event(content: dict[str, Any]) -> str:
@@ -337,6 +341,7 @@ def test_stop_works_at_once_when_the_engine_has_not_said_a_word(
     expect(bot(page, "Stopped before the answer began.")).to_be_visible()
     expect_idle(page)
     gateway.go_on.set()
+    wait_until(lambda: gateway.running == 0, "the silent answer's end")
 
 
 @pytest.mark.browser
