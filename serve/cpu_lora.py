@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from serve.cpu_lora_kernel import BASE, Layouts, Pack, Plan, add_lora, best_prepack
+from serve.cpu_lora_kernel import BASE, Job, Layouts, Pack, Plan, add_lora, best_prepack
 
 ADVICE = "use the vLLM version in Brogue's requirements, or set VLLM_PLUGINS='' to run vLLM without Brogue's LoRA"
 REFUSED = ("moe_lora_align_block_size", "add_lora_fused_moe", "add_lora_w13", "add_lora_w2")  # experts
@@ -112,8 +112,7 @@ class MaskedLoRA:
         if not kwargs.get("add_inputs", True):
             y.zero_()
         if self._tokens.segments:
-            self._check_rows(x, self._tokens)
-            add_lora(_flat(y), _flat(x), self._tokens, self._pack(lora_a_stacked, lora_b_stacked), scale)
+            add_lora(_flat(y), _flat(x), self._job(self._tokens, lora_a_stacked, lora_b_stacked), scale)
 
     def add_lora_embedding(
         self, y: Tensor, x: Tensor, lora_b_stacked: Tensor, add_inputs: bool = True, **kwargs: Any
@@ -123,8 +122,7 @@ class MaskedLoRA:
         if not add_inputs:
             y.zero_()
         if self._tokens.segments:
-            self._check_rows(x, self._tokens)
-            add_lora(y, x, self._tokens, self._pack((), (lora_b_stacked,)))
+            add_lora(y, x, self._job(self._tokens, (), (lora_b_stacked,)))
 
     def add_lora_logits(
         self,
@@ -141,12 +139,13 @@ class MaskedLoRA:
         del buffer, kwargs
         if not self._samples.segments:
             return
-        pack = self._pack((lora_a_stacked,), (lora_b_stacked,))
-        if not any(pack.span(part.slots) for part in self._samples.segments):
+        job = self._job(self._samples, (lora_a_stacked,), (lora_b_stacked,))
+        if not job.parts:
             return  # the usual case: adapters leave lm_head alone
         x = _flat(x)
-        plan = self._samples if x.size(0) == self._samples.rows else self._samples.stretched(x.size(0))
-        add_lora(_flat(y), x, plan, pack, scale)
+        if x.size(0) != job.rows:
+            job = Job(self._samples.stretched(x.size(0)), job.pack)
+        add_lora(_flat(y), x, job, scale)
 
     def add_shrink(
         self,
@@ -199,17 +198,16 @@ class MaskedLoRA:
 
     add_lora_fused_moe = add_lora_w13 = add_lora_w2 = moe_lora_align_block_size
 
-    def _pack(self, a: Tensor | tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Pack:
+    def _job(self, plan: Plan, a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Job:
         # Layers keep their last stack for life, and a pack keeps it too, so that its id is never given to another.
-        pack = self._packs.get(id(b[-1]))
-        if pack is None or not pack.is_fresh():
-            pack = self._packs[id(b[-1])] = Pack(a, b, self._prepack, self._layouts)
-        return pack
-
-    @staticmethod
-    def _check_rows(x: Tensor, plan: Plan) -> None:
-        if _flat(x).size(0) < plan.rows:
-            raise RuntimeError(f"LoRA on CPU: {x.size(0)} rows came for a step of {plan.rows} tokens")
+        key = id(b[-1])
+        job = plan.jobs.get(key)
+        if job is None or not job.pack.is_fresh():
+            pack = self._packs.get(key)
+            if pack is None or not pack.is_fresh():
+                pack = self._packs[key] = Pack(a, b, self._prepack, self._layouts)
+            job = plan.jobs[key] = Job(plan, pack)
+        return job
 
 
 def _flat(x: Tensor) -> Tensor:

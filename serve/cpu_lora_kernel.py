@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -23,17 +24,18 @@ IN_PLACE = 32  # rows; from here on PyTorch's product that adds into y beats a p
 EXACT_SHARE = 4  # a batch that uses at most 1/4 of the filled slots gets a product of just those
 MAX_SPANS = 16  # products kept per module; adapters come and go, so the combinations do not end
 CACHED_SHAPES = 32  # row counts for which a product keeps a ready kernel, as vLLM's own layers do
+WRITES = attrgetter("_version")  # PyTorch counts the writes of every tensor
 
 _LOG = logging.getLogger(__name__)
 
-Product = Callable[[Tensor], Tensor]
-Prepack = Callable[[Tensor], Product]
+Product = Callable[[Tensor, Tensor], object]  # (x [rows, k], out [rows, n]): out becomes x @ weight
+Prepack = Callable[[Tensor], Product]  # of a weight [k, n]
 
 
 def plain_product(weight: Tensor) -> Product:
-    """`x [rows, k] -> x @ weight [rows, n]` for a weight `[k, n]`, by PyTorch alone."""
+    """The product with a weight `[k, n]` by PyTorch alone."""
     kept = weight.contiguous()
-    return lambda x: torch.mm(x, kept)
+    return lambda x, out: torch.mm(x, kept, out=out)
 
 
 def onednn_product(weight: Tensor) -> Product:
@@ -45,14 +47,9 @@ def onednn_product(weight: Tensor) -> Product:
     from vllm import _custom_ops
 
     handler = _custom_ops.create_onednn_mm(weight, CACHED_SHAPES)
-    columns, dtype, multiply = weight.size(1), weight.dtype, torch.ops._C.onednn_mm.default
-
-    def product(x: Tensor) -> Tensor:
-        out = torch.empty((x.size(0), columns), dtype=dtype)
-        multiply(out, x, None, handler.handler_tensor)  # the closure must hold the handler: it frees the weight
-        return out
-
-    return product
+    multiply = torch.ops._C.onednn_mm.default
+    # The closure must hold the handler, not its tensor: with the handler goes the weight.
+    return lambda x, out: multiply(out, x, None, handler.handler_tensor)
 
 
 def best_prepack() -> Prepack:
@@ -80,6 +77,14 @@ class Segment:
     slots: tuple[int, ...]  # the adapters in it, ascending
     row_slots: Tensor | None  # [rows]; none where all rows are of one adapter and nothing has to be masked
     masks: dict[Layout, Tensor] = field(default_factory=dict)
+    rooms: dict[tuple[str, int, torch.dtype], Tensor] = field(default_factory=dict)
+
+    def room(self, use: str, columns: int, dtype: torch.dtype) -> Tensor:
+        """`[rows, columns]` for a product that is read at once: all modules share it, so it stays in the CPU's cache."""
+        key = (use, columns, dtype)
+        if key not in self.rooms:
+            self.rooms[key] = torch.empty((self.stop - self.start, columns), dtype=dtype)
+        return self.rooms[key]
 
     def foreign(self, layout: Layout) -> Tensor | None:
         """`[rows, columns]`, true where the column is not the row's adapter's; made once per step and layout."""
@@ -92,12 +97,13 @@ class Segment:
 
 
 class Plan:
-    """What one step's rows need: computed once, used by every module."""
+    """Whose the rows are: computed once, used by every module, and by every step until the rows' owners change."""
 
     def __init__(self, slots: Sequence[int]) -> None:
         self.slots = slots
         self.rows = len(slots)
         self.segments = segment(slots)
+        self.jobs: dict[int, Job] = {}  # what each module does, by the id of its last stack
 
     def groups(self) -> list[tuple[int, Tensor]]:
         """Each adapter in the step with the indices of its rows."""
@@ -179,12 +185,12 @@ class Pack:
             self.ranks[slot] = [0] * len(b)
         self._prepack, self._layouts = prepack, layouts
         self._stacks = a + b
-        self._versions = [stack._version for stack in self._stacks]
+        self._writes = sum(map(WRITES, self._stacks))
         self._spans: dict[tuple[int, ...], Span | None] = {}
 
     def is_fresh(self) -> bool:
-        """Whether no slot was written since; PyTorch counts the writes of every tensor."""
-        return self._versions == [stack._version for stack in self._stacks]
+        """Whether no slot was written since."""
+        return sum(map(WRITES, self._stacks)) == self._writes
 
     def span(self, slots: tuple[int, ...]) -> Span | None:
         """Products that cover at least the adapters in `slots`; none if none of them adapts this module."""
@@ -230,7 +236,7 @@ class Pack:
     def _shrink(self, blocks: list[Block]) -> Product:
         if not self.a:  # x is the row's own A·token already: repeat it for each adapter's B, the mask picks
             columns = torch.tensor([j for block in blocks for j in range(block.rank)], dtype=torch.long)
-            return lambda x: x.index_select(1, columns)
+            return lambda x, out: torch.index_select(x, 1, columns, out=out)
         return self._prepack(torch.cat([self.a[block.piece][block.slot, 0, : block.rank] for block in blocks]).t())
 
 
@@ -271,31 +277,61 @@ def unsound_slots(stacks: tuple[Tensor, ...]) -> set[int]:
     return {slot for stack in stacks for slot, weights in enumerate(stack) if not torch.isfinite(weights).all()}
 
 
-def add_lora(y: Tensor, x: Tensor, plan: Plan, pack: Pack, scale: float = 1.0) -> None:
+@dataclass(eq=False, frozen=True, slots=True)
+class Part:
+    """One segment's products in one module, and room for their results."""
+
+    segment: Segment
+    span: Span
+    foreign: Tensor | None
+    hidden: Tensor
+    delta: Tensor | None  # none where the product adds into y
+
+
+class Job:
+    """What one module does in every step of one plan. Looking all of this up in each step cost a third of an adapter."""
+
+    __slots__ = ("pack", "parts", "rows")
+
+    def __init__(self, plan: Plan, pack: Pack) -> None:
+        self.rows, self.pack = plan.rows, pack
+        self.parts = [_part(part, span, pack.dtype) for part in plan.segments if (span := pack.span(part.slots))]
+
+
+def _part(rows: Segment, span: Span, dtype: torch.dtype) -> Part:
+    columns, width = span.wide_b.shape
+    delta = rows.room("delta", width, dtype) if rows.stop - rows.start < IN_PLACE else None
+    return Part(rows, span, rows.foreign(span.layout), rows.room("hidden", columns, dtype), delta)
+
+
+def add_lora(y: Tensor, x: Tensor, job: Job, scale: float = 1.0) -> None:
     """y `[rows, out]` += scale · B·A·x `[rows, in]`, each row with its own adapter, in place."""
-    if x.dtype != pack.dtype:
-        x = x.to(pack.dtype)
-    for part in plan.segments:
-        span = pack.span(part.slots)
-        if span is None:
-            continue
-        if part.start == 0 and part.stop == x.size(0):
-            _add_segment(y, x, part, span, scale)
+    if x.size(0) < job.rows:
+        raise RuntimeError(f"LoRA on CPU: {x.size(0)} rows came for a step of {job.rows} tokens")
+    if x.dtype != job.pack.dtype:
+        x = x.to(job.pack.dtype)
+    for part in job.parts:
+        start, stop = part.segment.start, part.segment.stop
+        if start == 0 and stop == x.size(0):
+            _add_part(y, x, part, scale)
         else:
-            _add_segment(y[part.start : part.stop], x[part.start : part.stop], part, span, scale)
+            _add_part(y[start:stop], x[start:stop], part, scale)
 
 
-def _add_segment(y: Tensor, x: Tensor, part: Segment, span: Span, scale: float) -> None:
-    hidden = span.shrink(x)
-    foreign = part.foreign(span.layout)
-    if foreign is not None:
-        hidden.masked_fill_(foreign, 0.0)  # not times zero: another adapter's overflow would stay as NaN
+def _add_part(y: Tensor, x: Tensor, part: Part, scale: float) -> None:
+    span, hidden, delta = part.span, part.hidden, part.delta
+    span.shrink(x, hidden)
+    if part.foreign is not None:
+        hidden.masked_fill_(part.foreign, 0.0)  # not times zero: another adapter's overflow would stay as NaN
     if scale != 1.0:
         hidden *= scale
     width = span.wide_b.size(1)
     if y.size(1) != width:  # logits may be padded beyond the vocabulary
         y = y[:, :width]
-    if hidden.size(0) >= IN_PLACE and y.dtype == hidden.dtype:
+    if delta is not None:
+        span.expand(hidden, delta)
+        y += delta
+    elif y.dtype == hidden.dtype:
         y.addmm_(hidden, span.wide_b)
     else:
-        y += span.expand(hidden)
+        y += torch.mm(hidden, span.wide_b)
