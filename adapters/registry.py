@@ -1,24 +1,31 @@
-"""Which adapters and versions exist, and which version each alias means.
+"""Which adapters and versions exist, which version each alias means, and how it came to be so.
 
-A version is an immutable folder `<home>/adapters/<name>/<n>/` with PEFT weights and `card.json`. The first version of
-an adapter becomes its `stable`. Pure files: no torch, no network. Training writes here; the gateway reads.
+A version is an immutable folder `<home>/adapters/<name>/<n>/` with PEFT weights and `card.json`. What changes lies
+beside it in one file, `aliases.json`: aliases, the canary's share, retired versions, the history of moves. It is
+replaced in one rename under a lock, so a kill leaves the old state or the new one. The first version of an adapter
+becomes its `stable`. Pure files: no torch, no network. Training writes here; the gateway reads and moves aliases.
 """
 
+import fcntl
 import hashlib
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from data.errors import BrogueError, one_line, unknown
-from data.home import Home, check_name, new_folder, write_json
+from data.errors import BrogueError, UnknownName, one_line, unknown
+from data.home import NAME_PATTERN, Home, check_name, new_folder, write_json
 from data.settings import Frozen
 
 CARD = "card.json"
-ALIASES = "aliases.json"
+STATE = "aliases.json"
+ALIASES = ("stable", "candidate", "canary")
 
 
 class AdapterCard(Frozen):
@@ -52,6 +59,33 @@ class AdapterCard(Frozen):
         return f"{self.name}-{content.hexdigest()[:6]}"
 
 
+class Move(Frozen):
+    """One move of an alias."""
+
+    time: str  # ISO, UTC
+    alias: str
+    before: int | None
+    after: int | None
+    who: str
+    why: str
+
+
+class CanaryPlan(Frozen):
+    """How the canary is tried out."""
+
+    share: int = Field(10, ge=0, le=100)  # percent of the assistants' traffic on this adapter
+    shadow: bool = False  # answer the stable version's questions too, in the background, never shown
+
+
+class AdapterState(Frozen):
+    """What changes of an adapter."""
+
+    aliases: dict[str, int] = {}
+    canary: CanaryPlan | None = None
+    retired: tuple[int, ...] = ()
+    history: tuple[Move, ...] = ()  # oldest first
+
+
 class Registry:
     """The adapters of one home folder."""
 
@@ -60,44 +94,65 @@ class Registry:
 
     def adapters(self) -> list[str]:
         """Names of all adapters that have a version."""
-        return sorted({path.parent.parent.name for path in self._root.glob(f"*/[1-9]*/{CARD}")})
+        names = {path.parent.parent.name for path in self._root.glob(f"*/[1-9]*/{CARD}")}
+        return sorted(name for name in names if self.versions(name))
 
     def versions(self, adapter: str) -> list[int]:
-        """Version numbers of `adapter`, ascending; empty if there is none."""
-        return sorted(
-            int(p.parent.name) for p in (self._root / adapter).glob(f"[1-9]*/{CARD}") if p.parent.name.isdigit()
-        )
+        """Version numbers of `adapter` that are not retired, ascending; empty if there is none."""
+        on_disk = self._on_disk(adapter)
+        retired = self.state(adapter).retired if on_disk else ()
+        return [n for n in on_disk if n not in retired]
 
     def folder(self, adapter: str, version: int) -> Path:
         return self._root / adapter / str(version)
 
     def card(self, adapter: str, version: int) -> AdapterCard:
         """The card of a version, or an error that names the versions there are."""
+        if version in self._retired(adapter):
+            raise UnknownName(f"{adapter}@{version} was retired; see: brogue adapters list")
         path = self.folder(adapter, version) / CARD
-        if not path.is_file():
+        if version not in self._on_disk(adapter):
             self._require(adapter)
             known = [f"{adapter}@{n}" for n in self.versions(adapter)]
             raise unknown("version", f"{adapter}@{version}", known, "See: brogue adapters list")
         try:
             return AdapterCard.model_validate_json(path.read_text(encoding="utf-8"))
-        except ValidationError as error:
+        except (ValidationError, UnicodeDecodeError) as error:
             raise BrogueError(
-                f"{path}: not an adapter card ({one_line(error, 160)}); train the version again"
+                f"{path}: not an adapter card ({one_line(error, 160)}); train or import the version again"
             ) from error
+
+    def state(self, adapter: str) -> AdapterState:
+        """Aliases, canary, retired versions and history of `adapter`; empty if it has none."""
+        path = self._root / adapter / STATE
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            # The first homes had only alias → version in this file.
+            return AdapterState.model_validate(raw if "aliases" in raw else {"aliases": raw})
+        except FileNotFoundError:
+            return AdapterState()
+        except (ValueError, TypeError) as error:  # pydantic's and json's errors are ValueErrors
+            raise BrogueError(f"{path}: not an adapter's state ({one_line(error, 160)}); mend or remove it") from error
+
+    def states(self) -> dict[str, AdapterState]:
+        """The state of every adapter."""
+        return {adapter: self.state(adapter) for adapter in self.adapters()}
+
+    def signature(self) -> object:
+        """Differs whenever the states or the set of versions on disk do; cheap enough to ask every second."""
+        names = sorted(p.name for p in self._root.iterdir() if p.is_dir()) if self._root.exists() else []
+        return tuple((name, _stamp(self._root / name / STATE), *self._on_disk(name)) for name in names)
 
     def aliases(self, adapter: str) -> dict[str, int]:
         """alias → version of `adapter`."""
-        try:
-            return dict(json.loads((self._root / adapter / ALIASES).read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return {}
+        return self.state(adapter).aliases
 
     def resolve(self, reference: str) -> AdapterCard:
         """The card meant by `name` (its stable version), `name@alias` or `name@n`."""
         adapter, _, which = reference.partition("@")
-        self._require(adapter)
-        if which.isdigit():
+        if which.isdecimal():
             return self.card(adapter, int(which))
+        self._require(adapter)
         aliases = self.aliases(adapter)
         alias = which or "stable"
         if alias not in aliases:
@@ -105,24 +160,121 @@ class Registry:
             raise unknown("alias or version", reference, [f"{adapter}@{k}" for k in known], "See: brogue adapters list")
         return self.card(adapter, aliases[alias])
 
-    def set_alias(self, adapter: str, alias: str, version: int) -> None:
-        """Let `alias` mean `version` from now on."""
+    def previous(self, adapter: str) -> int | None:
+        """The version that was stable before the present one and still exists: where a roll back goes."""
+        state, there = self.state(adapter), self.versions(adapter)
+        before = [m.before for m in reversed(state.history) if m.alias == "stable"]
+        return next((n for n in before if n in there and n != state.aliases.get("stable")), None)
+
+    def move(self, adapter: str, alias: str, version: int | None, who: str = "", why: str = "",
+             canary: CanaryPlan | None = None) -> AdapterState:  # fmt: skip
+        """Let `alias` mean `version` from now on (None: remove it) and write down who did it when and why.
+
+        A version that becomes stable is canary or candidate no longer. What is so already is not written again.
+        """
+        if alias not in ALIASES:
+            raise UnknownName(f"no alias '{alias}'; have: {', '.join(ALIASES)}")
+        if alias == "stable" and version is None:
+            raise BrogueError(f"stable of '{adapter}' cannot be removed; promote another version or roll back")
+        self._require(adapter)
+        with self._locked(adapter, STATE):
+            state = self.state(adapter)
+            if version is not None:
+                self.card(adapter, version)
+                if alias != "stable" and version == state.aliases.get("stable"):
+                    raise BrogueError(f"{adapter}@{version} is stable already; {alias} wants another version")
+            plan = (canary or state.canary or CanaryPlan()) if alias == "canary" and version is not None else None
+            if state.aliases.get(alias) == version and (alias != "canary" or state.canary == plan):
+                return state
+            return self._write(adapter, _moved(state, alias, version, who, why, plan))
+
+    def retire(self, adapter: str, version: int) -> None:
+        """Hide a version for ever. Its folder stays until no engine that may know it runs (`purge_retired`)."""
         self.card(adapter, version)
-        write_json(self._root / adapter / ALIASES, self.aliases(adapter) | {alias: version})
+        with self._locked(adapter, STATE):
+            state = self.state(adapter)
+            if held := [alias for alias, n in state.aliases.items() if n == version]:
+                way_out = "promote another version first" if "stable" in held else f"remove its alias {held[0]} first"
+                raise BrogueError(f"{adapter}@{version} is {' and '.join(held)}, so it cannot be retired; {way_out}")
+            self._write(adapter, state.model_copy(update={"retired": (*state.retired, version)}))
+
+    def purge_retired(self) -> list[str]:
+        """Delete the folders of retired versions; only while no engine runs: one that knew them would die of it."""
+        purged = []
+        for path in sorted(self._root.glob(f"*/{STATE}")):
+            adapter = path.parent.name
+            for version in self.state(adapter).retired:
+                if self.folder(adapter, version).exists():
+                    shutil.rmtree(self.folder(adapter, version))
+                    purged.append(f"{adapter}@{version}")
+        return purged
 
     @contextmanager
     def new_version(self, adapter: str) -> Iterator[tuple[int, Path]]:
         """(number, empty folder) of the next version; it exists for others only if the block succeeds."""
         check_name("an adapter", adapter)
-        version = max(self.versions(adapter), default=0) + 1
-        with new_folder(self.folder(adapter, version)) as folder:
-            yield version, folder
-        if version == 1:
-            self.set_alias(adapter, "stable", 1)
+        with self._locked(adapter, "versions"):
+            # A number is never used twice, also when its version was retired and its folder is gone.
+            version = max([*self._on_disk(adapter), *self._retired(adapter)], default=0) + 1
+            with new_folder(self.folder(adapter, version)) as folder:
+                yield version, folder
+            if "stable" not in self.aliases(adapter):
+                self.move(adapter, "stable", version, who="brogue", why="the first version")
+
+    def _on_disk(self, adapter: str) -> list[int]:
+        if not re.match(NAME_PATTERN, adapter):  # it comes from a client: no path that leads out of the home
+            return []
+        cards = (self._root / adapter).glob(f"[1-9]*/{CARD}")
+        return sorted(int(p.parent.name) for p in cards if p.parent.name.isdecimal())
+
+    def _retired(self, adapter: str) -> tuple[int, ...]:
+        return self.state(adapter).retired if re.match(NAME_PATTERN, adapter) else ()
+
+    def _write(self, adapter: str, state: AdapterState) -> AdapterState:
+        write_json(self._root / adapter / STATE, state.model_dump(mode="json"))
+        return state
+
+    @contextmanager
+    def _locked(self, adapter: str, what: str) -> Iterator[None]:
+        """One process at a time; the kernel lets go of the lock when its holder dies."""
+        folder = self._root / adapter
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f".{what}.lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _require(self, adapter: str) -> None:
         if not self.versions(adapter):
             raise unknown("adapter", adapter, self.adapters(), f"Train one: brogue train {adapter} --data NAME")
+
+
+def _moved(state: AdapterState, alias: str, version: int | None, who: str, why: str,
+           plan: CanaryPlan | None) -> AdapterState:  # fmt: skip
+    """The state after a move, with the moves that follow from it."""
+    moves = {alias: (version, why)}
+    if alias == "stable":
+        moves |= {a: (None, "it became stable") for a, n in state.aliases.items() if n == version and a != "stable"}
+    aliases = {a: n for a, n in state.aliases.items() if a not in moves}
+    aliases |= {a: n for a, (n, _) in moves.items() if n is not None}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    history = [
+        Move(time=now, alias=a, before=state.aliases.get(a), after=n, who=who, why=reason)
+        for a, (n, reason) in moves.items()
+    ]
+    return AdapterState(
+        aliases=aliases,
+        canary=plan if alias == "canary" else state.canary if "canary" in aliases else None,
+        retired=state.retired,
+        history=(*state.history, *history),
+    )
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+        return stat.st_mtime_ns, stat.st_ino
+    except FileNotFoundError:
+        return 0, 0
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

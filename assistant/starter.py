@@ -81,7 +81,8 @@ def point_stable_at_base(home: Home, base: BaseModel) -> list[str]:
         newest = _newest_for(registry, adapter, base)
         stable = registry.aliases(adapter).get("stable")
         if newest is not None and (stable is None or registry.card(adapter, stable).base_sha256 != base.sha256):
-            registry.set_alias(adapter, "stable", newest)
+            why = f"trained on the present base model, {base.name}"
+            registry.move(adapter, "stable", newest, who="brogue", why=why)
             changed.append(f"{adapter}@{newest}")
     return changed
 
