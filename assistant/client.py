@@ -1,9 +1,10 @@
 """A small client of the gateway, for the page and for `brogue chat`: the same HTTP that everybody else has."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -16,6 +17,14 @@ class GatewayError(BrogueError):
     """The gateway is not there, or it answered with an error; the message is the gateway's own."""
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where an answer comes from, as its headers say."""
+
+    version: str = ""  # such as "reed-voice@2"; "base" for the base model
+    response_id: str = ""
+
+
 @dataclass
 class Client:
     """Speaks to the gateway at `url` (no trailing slash)."""
@@ -25,20 +34,23 @@ class Client:
 
     def models(self) -> list[dict[str, Any]]:
         """The entries of /v1/models; assistants carry `kind` "assistant", `description` and `brand`."""
-        try:
-            reply = httpx.get(f"{self.url}/v1/models", headers=self.headers, timeout=10, trust_env=False)
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from error
-        if reply.status_code != 200:
-            raise GatewayError(_message(reply.content, reply.status_code))
-        return list(reply.json()["data"])
+        return list(self._ask("GET", "/v1/models", timeout=10)["data"])
 
     def assistants(self) -> list[dict[str, Any]]:
         """Only the assistants among the models."""
         return [entry for entry in self.models() if entry.get("kind") == "assistant"]
 
-    def stream_chat(self, model: str, messages: list[dict[str, str]], **options: Any) -> Iterator[str]:
-        """The pieces of the answer as they come. Raises `GatewayError` also in the middle of an answer."""
+    def stream_chat(
+        self,
+        model: str,
+        messages: list[dict[str, str]],
+        on_start: Callable[[Source], None] | None = None,
+        **options: Any,
+    ) -> Iterator[str]:
+        """The pieces of the answer as they come. Raises `GatewayError` also in the middle of an answer.
+
+        `on_start` is told who writes, before the first piece.
+        """
         body = {"model": model, "messages": messages, "stream": True, **options}
         try:
             with httpx.stream(
@@ -51,14 +63,79 @@ class Client:
             ) as reply:
                 if reply.status_code != 200:
                     raise GatewayError(_message(reply.read(), reply.status_code))
+                if on_start is not None:
+                    headers = reply.headers
+                    on_start(Source(headers.get("x-brogue-version", ""), headers.get("x-brogue-response-id", "")))
                 for line in reply.iter_lines():
                     if line.startswith("data: ") and line != "data: [DONE]":
                         yield from _pieces(json.loads(line.removeprefix("data: ")))
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
+    def rate(self, response_id: str, rating: int) -> str:
+        """Say what a person thought of an answer, 1 or -1; gives the version that wrote it."""
+        body = {"response_id": response_id, "rating": rating}
+        return str(self._ask("POST", "/v1/feedback/ratings", body, timeout=10)["version"])
+
+    def _ask(
+        self, method: str, path: str, body: dict[str, Any] | None = None, timeout: httpx.Timeout | float = TIMEOUT
+    ) -> dict[str, Any]:
+        """The answer to one request as JSON."""
+        try:
+            reply = httpx.request(
+                method, f"{self.url}{path}", json=body, headers=self.headers, timeout=timeout, trust_env=False
+            )
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        if reply.status_code != 200:
+            raise GatewayError(_message(reply.content, reply.status_code))
+        return dict(reply.json())
+
     def _unreachable(self, error: httpx.HTTPError) -> GatewayError:
         return GatewayError(f"cannot reach the gateway at {self.url} ({type(error).__name__}); start it: brogue up")
+
+
+class Admin(Client):
+    """The part of the gateway that needs the admin key: adapters, their versions and aliases."""
+
+    def __init__(self, url: str, key: str) -> None:
+        super().__init__(url, {"Authorization": f"Bearer {key}"})
+
+    def adapters(self) -> list[dict[str, Any]]:
+        """All adapters with aliases, versions and the latest alias moves."""
+        return list(self._ask("GET", "/v1/adapters", timeout=10)["data"])
+
+    def adapter(self, name: str) -> dict[str, Any]:
+        """One adapter."""
+        return self._ask("GET", _path(name), timeout=10)
+
+    def set_alias(
+        self, adapter: str, alias: str, version: int, who: str, why: str, share: int | None = None, shadow: bool = False
+    ) -> dict[str, Any]:
+        """Move an alias once the version has proved to work; `share` (percent) and `shadow` only for a canary.
+
+        Gives {"adapter", "before", "after", "seconds"}.
+        """
+        body: dict[str, Any] = {"version": version, "who": who, "why": why}
+        if alias == "canary":
+            body |= {"shadow": shadow} | ({} if share is None else {"share": share})
+        return self._ask("PUT", _path(adapter, "aliases", alias), body)
+
+    def remove_alias(self, adapter: str, alias: str, who: str = "", why: str = "") -> dict[str, Any]:
+        """Take the alias `candidate` or `canary` away."""
+        return self._ask("DELETE", _path(adapter, "aliases", alias), {"who": who, "why": why})
+
+    def rollback(self, adapter: str, who: str, why: str) -> dict[str, Any]:
+        """Make the version stable that was it before the present one; answers as `set_alias`."""
+        return self._ask("POST", _path(adapter, "rollback"), {"who": who, "why": why})
+
+    def retire(self, adapter: str, version: int) -> dict[str, Any]:
+        """Take a version that no alias means out of use for good; gives the adapter."""
+        return self._ask("DELETE", _path(adapter, "versions", str(version)))
+
+
+def _path(*parts: str) -> str:
+    return "/".join(["/v1/adapters", *(quote(part, safe="") for part in parts)])
 
 
 def _pieces(event: dict[str, Any]) -> Iterator[str]:
