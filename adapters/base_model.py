@@ -36,6 +36,8 @@ class BaseModel(Frozen):
     context_length: int  # tokens
     kv_bytes_per_token: int  # at 2 bytes a number
     weight_bytes: int
+    modules: dict[str, tuple[int, int]]  # name → (out, in) of every layer that LoRA can change
+    embeddings: tuple[str, ...]  # which of them look tokens up instead of multiplying
     files: dict[str, tuple[int, int]]  # weight and config files: size, mtime in ns
 
 
@@ -144,6 +146,7 @@ def _stat_files(folder: Path) -> dict[str, tuple[int, int]]:
 def _inspect(name: str, folder: Path, files: dict[str, tuple[int, int]]) -> BaseModel:
     config = _read_config(folder)
     weights = [f for f in files if f.endswith((".safetensors", ".bin"))]
+    modules, embeddings = _modules(folder)
     return BaseModel(
         name=name,
         path=str(folder),
@@ -153,8 +156,40 @@ def _inspect(name: str, folder: Path, files: dict[str, tuple[int, int]]) -> Base
         context_length=_text(config).get("max_position_embeddings") or 2048,
         kv_bytes_per_token=_kv_bytes_per_token(_text(config)),
         weight_bytes=sum(files[f][0] for f in weights),
+        modules=modules,
+        embeddings=embeddings,
         files=files,
     )
+
+
+def _modules(folder: Path) -> tuple[dict[str, tuple[int, int]], tuple[str, ...]]:
+    """Names and (out, in) of the layers that LoRA can change, and which are embeddings; no weights are loaded."""
+    import torch
+    from transformers import AutoConfig
+    from transformers.pytorch_utils import Conv1D
+
+    try:
+        with torch.device("meta"):
+            make = model_class(folder)
+            model = getattr(make, "from_config", make)(AutoConfig.from_pretrained(folder))
+    except Exception as error:  # a config may be wrong in any way
+        raise BrogueError(f"{folder / 'config.json'}: cannot be made a model of ({one_line(error, 160)})") from error
+    modules, embeddings = {}, []
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Embedding | Conv1D):
+            rows, columns = module.weight.shape
+            modules[name] = (rows, columns) if isinstance(module, torch.nn.Linear) else (columns, rows)
+            if isinstance(module, torch.nn.Embedding):
+                embeddings.append(name)
+    return modules, tuple(embeddings)
+
+
+def model_class(folder: Path) -> Any:
+    """The transformers class of the model in `folder`: the one its config names, as in training."""
+    import transformers
+
+    name = _read_config(folder)["architectures"][0]
+    return getattr(transformers, name, transformers.AutoModelForCausalLM)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
