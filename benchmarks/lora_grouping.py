@@ -69,6 +69,7 @@ def grouped(layers: list[Layer], owners: list[int], slots: int) -> Add:
     return add
 
 
+@torch.inference_mode()
 def seconds(layers: list[Layer], rows: int, add: Add | None) -> float:
     """One pass over all modules."""
     inputs = [torch.randn(rows, layer.x_width).bfloat16() for layer in layers]
@@ -92,7 +93,6 @@ def batches(slots: int) -> dict[str, list[int]]:
     }
 
 
-@torch.inference_mode()
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
