@@ -70,37 +70,46 @@ def problems(
     if card is not None and (found := [*_changed_files(folder, card), *_foreign_base(card, base)]):
         return found
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        header = read_header(folder / WEIGHTS)
+        config, header = read_config(folder), read_header(folder / WEIGHTS)
     except BrogueError as error:
         return [str(error)]
-    except (OSError, ValueError, RecursionError) as error:
-        return [f"{CONFIG} is not valid JSON ({one_line(error, 120)})"]
-    if not isinstance(config, dict):
-        return [f"{CONFIG} is not a JSON object"]
     by_name = [] if card is not None or same_base else _differently_named_base(config, base)
     if found := [*by_name, *unserved(config), *bad_numbers(config, max_rank)]:
         return found
     return tensor_problems(folder, header, config, base)
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """PEFT's configuration in `folder`; raises `BrogueError` if it is not a JSON object."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BrogueError(f"{CONFIG} is not valid JSON ({one_line(error, 120)})") from error
+    if not isinstance(config, dict):
+        raise BrogueError(f"{CONFIG} is not a JSON object")
+    return config
+
+
 def file_problems(folder: Path) -> list[str]:
     """Links, pickles and missing files."""
     if not folder.is_dir():
         return [f"no folder {folder}"]
-    files = sorted(folder.rglob("*"))
-    names = {p: p.relative_to(folder).as_posix() for p in files}
-    found = [f"{names[p]} is a symbolic link; wanted the file itself" for p in files if p.is_symlink()]
-    found += [
-        f"{names[p]} is a pickle file, which can run code when it is read; save the adapter as safetensors with PEFT's "
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
+    links = [f"{n} is a symbolic link; wanted the file itself" for n, path in files.items() if path.is_symlink()]
+    pickles = [pickle_problem(name) for name, path in files.items() if path.suffix.lower() in PICKLES]
+    missing = [missing_problem(name) for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    return links + pickles or missing
+
+
+def pickle_problem(name: str) -> str:
+    return (
+        f"{name} is a pickle file, which can run code when it is read; save the adapter as safetensors with PEFT's "
         "save_pretrained"
-        for p in files
-        if p.suffix.lower() in PICKLES
-    ]
-    if not found:
-        found = [f"no {name} in it; wanted a folder that PEFT saved" for name in (CONFIG, WEIGHTS) if not
-                 (folder / name).is_file()]  # fmt: skip
-    return found
+    )
+
+
+def missing_problem(name: str) -> str:
+    return f"no {name} in it; wanted a folder that PEFT saved"
 
 
 def _changed_files(folder: Path, card: AdapterCard) -> list[str]:

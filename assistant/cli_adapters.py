@@ -1,6 +1,7 @@
-"""`brogue train` and `brogue adapters`."""
+"""`brogue train` and `brogue adapters` (moves of aliases are in cli_versions)."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from adapters.registry import AdapterCard, Registry
 from adapters.train import TrainConfig
 from adapters.train import train as train_version
+from assistant import cli_versions
 from assistant.cli_data import Json
 from assistant.console import print_json, print_table, say, training_bar, working
 from assistant.definitions import training_prompt
@@ -59,17 +61,20 @@ def train(
 
 @app.command("list")
 def list_(json: Json = False) -> None:
-    """List the adapters with their versions and aliases."""
-    registry = Registry(Home.from_environment())
-    cards = [(registry.card(a, n), _aliases(registry, a, n)) for a in registry.adapters() for n in registry.versions(a)]
+    """List the adapters with their versions, aliases and whether the engine holds them."""
+    home = Home.from_environment()
+    registry, live = Registry(home), _live_versions(home)
+    versions = [_version(registry, a, n, live) for a in registry.adapters() for n in registry.versions(a)]
     if json:
-        print_json([card.model_dump(mode="json") | {"aliases": aliases} for card, aliases in cards])
+        print_json([card.model_dump(mode="json") | facts for card, facts in versions])
         return
     rows = [
-        (c.name, ",".join(al) or "-", c.base_model, c.dataset, c.method, _held_out(c), c.created) for c, al in cards
+        (c.name, _alias_words(f), f["status"] or "-", c.base_model, c.dataset, c.method, _held_out(c), c.created)
+        for c, f in versions
     ]
     empty = "no adapters yet; train one: brogue train NAME --data DATASET"
-    print_table(("version", "alias", "base", "dataset", "method", "held-out loss", "created"), rows, empty)
+    columns = ("version", "alias", "engine", "base", "dataset", "method", "held-out loss", "created")
+    print_table(columns, rows, empty)
 
 
 @app.command()
@@ -77,17 +82,90 @@ def show(
     adapter: Annotated[str, typer.Argument(help="name, name@alias or name@version.")],
     json: Json = False,
 ) -> None:
-    """Show a version's card: what it was trained on, how, and what was measured."""
-    registry = Registry(Home.from_environment())
-    card = registry.resolve(adapter)
+    """Show a version's card (how it was trained, what was measured) and the history of its adapter's aliases."""
+    home = Home.from_environment()
+    registry = Registry(home)
+    named = registry.resolve(adapter)
+    card, facts = _version(registry, named.adapter, named.version, _live_versions(home))
+    state = registry.state(card.adapter)
     if json:
-        aliases = _aliases(registry, card.adapter, card.version)
-        print_json(card.model_dump(mode="json") | {"aliases": aliases})
+        more = {
+            "previous": registry.previous(card.adapter),
+            "retired": list(state.retired),
+            "history": [move.model_dump() for move in reversed(state.history)],
+        }
+        print_json(card.model_dump(mode="json") | facts | more)
         return
     _print_scores(card)
+    typer.echo(f"alias: {_alias_words(facts)}, engine: {facts['status'] or 'not running'}")
     for name in ("base_model", "dataset", "recipe", "method", "rank", "system_prompt", "parent", "created"):
         typer.echo(f"{name}: {getattr(card, name)}")
     typer.echo(f"folder: {registry.folder(card.adapter, card.version)}")
+    for move in reversed(state.history[-20:]):
+        why = f": {move.why}" if move.why else ""
+        typer.echo(f"{move.time}  {move.alias} {move.before or '-'} → {move.after or '-'}  {move.who}{why}")
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="A folder that PEFT saved, a download of one, or its archive.")],
+    name: Annotated[str, typer.Option("--as", help="The adapter of which it becomes the next version.")],
+    assistant: Annotated[str | None, typer.Option(help="It was trained with this assistant's system prompt.")] = None,
+    same_base: Annotated[bool, typer.Option("--same-base", help="Its base model is ours, under another name.")] = False,
+    json: Json = False,
+) -> None:
+    """Bring a LoRA adapter that was trained elsewhere in; it is checked first and goes live when you promote it."""
+    home = Home.from_environment()
+    home.create()
+    from adapters.base_model import prepare
+    from adapters.importing import import_adapter
+
+    check_name("an adapter", name)
+    settings, prompt = load_settings(home.settings_file), training_prompt(home, name, assistant)
+    with working("import") as tell:
+        base = prepare(settings.base_model, home, tell)
+        tell("checking every tensor")
+        card, left = import_adapter(folder, name, base, settings.engine.max_lora_rank, home, prompt, same_base)
+    if left:
+        say(f"left behind: {', '.join(left[:8])}{' and more' if len(left) > 8 else ''}")
+    if json:
+        print_json(card.model_dump(mode="json"))
+        return
+    typer.echo(f"{card.name}: LoRA of rank {card.rank} for base model {card.base_model}, every tensor checked")
+    if Registry(home).aliases(name).get("stable") != card.version:
+        typer.echo(f"next: brogue adapters promote {card.name}")
+
+
+@app.command()
+def export(
+    version: Annotated[str, typer.Argument(help="name, name@alias or name@version.")],
+    to: Annotated[Path, typer.Option("--to", help="A new folder, or a file ending in .tar.gz or .zip.")],
+    merge: Annotated[bool, typer.Option("--merge", help="A whole model: base and adapter in one.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a version as PEFT, vLLM and llama.cpp's converter read it, or merged with its base model."""
+    home = Home.from_environment()
+    registry = Registry(home)
+    card = registry.resolve(version)
+    from adapters.base_model import prepare
+    from adapters.exporting import export_version
+
+    with working("export") as tell:
+        base = prepare(load_settings(home.settings_file).base_model, home, tell)
+        tell("merging" if merge else "checking and copying")
+        cautions = export_version(card, registry.folder(card.adapter, card.version), base, to.absolute(), merge)
+    for line in cautions:
+        say(line)
+    if json:
+        print_json({"version": card.name, "path": str(to.absolute()), "merged": merge})
+    else:
+        typer.echo(f"{card.name} → {to}")
+
+
+app.command()(cli_versions.promote)
+app.command()(cli_versions.canary)
+app.command()(cli_versions.rollback)
+app.command()(cli_versions.retire)
 
 
 def _config(**values: object) -> TrainConfig:
@@ -97,8 +175,41 @@ def _config(**values: object) -> TrainConfig:
         raise BrogueError(f"cannot train with {first_problem(error, TrainConfig)}") from error
 
 
-def _aliases(registry: Registry, adapter: str, version: int) -> list[str]:
-    return [alias for alias, n in registry.aliases(adapter).items() if n == version]
+def _version(
+    registry: Registry, adapter: str, version: int, live: dict[str, dict[str, Any]]
+) -> tuple[AdapterCard, dict[str, Any]]:
+    """A version's card and what is true of it now."""
+    state = registry.state(adapter)
+    card = registry.card(adapter, version)
+    aliases = [alias for alias, n in state.aliases.items() if n == version]
+    canary = state.canary.model_dump() if state.canary and "canary" in aliases else None
+    in_engine = live.get(card.name, {})
+    return card, {
+        "aliases": aliases,
+        "canary": canary,
+        "status": in_engine.get("status"),
+        "detail": in_engine.get("detail", ""),
+    }
+
+
+def _live_versions(home: Home) -> dict[str, dict[str, Any]]:
+    """What the running gateway says of each version, keyed by its name; empty while nothing runs."""
+    admin = cli_versions.running_admin(home)
+    if admin is None:
+        return {}
+    from assistant.client import GatewayError
+
+    try:
+        return {version["id"]: version for adapter in admin.adapters() for version in adapter["versions"]}
+    except GatewayError as error:
+        say(str(error))
+        return {}
+
+
+def _alias_words(facts: dict[str, Any]) -> str:
+    plan = facts["canary"]
+    words = {"canary": f"canary {plan['share']}%{' + shadow' if plan['shadow'] else ''}"} if plan else {}
+    return ", ".join(words.get(alias, alias) for alias in facts["aliases"]) or "-"
 
 
 def _held_out(card: AdapterCard) -> str:

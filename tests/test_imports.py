@@ -20,12 +20,18 @@ ALLOWED: dict[str, set[str]] = {
 }
 # Heavy libraries and the modules that may import them.
 HEAVY: dict[str, tuple[str, ...]] = {
-    "torch": ("adapters/trainer.py", "adapters/base_model.py", "serve/cpu_lora.py", "serve/cpu_lora_kernel.py"),
-    "transformers": ("adapters/trainer.py", "adapters/base_model.py"),
-    "peft": ("adapters/trainer.py",),
+    "torch": (
+        "adapters/trainer.py",
+        "adapters/base_model.py",
+        "adapters/merging.py",
+        "serve/cpu_lora.py",
+        "serve/cpu_lora_kernel.py",
+    ),
+    "transformers": ("adapters/trainer.py", "adapters/base_model.py", "adapters/merging.py"),
+    "peft": ("adapters/trainer.py", "adapters/merging.py"),
     "trl": ("adapters/trainer.py",),
     "vllm": ("serve/cpu_lora.py", "serve/cpu_lora_kernel.py", "serve/model_check.py"),
-    "fastapi": ("serve/gateway.py", "assistant/ui*.py"),
+    "fastapi": ("serve/gateway.py", "serve/admin.py", "assistant/ui*.py"),
     "gradio": ("assistant/ui*.py",),
 }
 
