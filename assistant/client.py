@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -123,7 +123,7 @@ class Admin(Client):
 
     def remove_alias(self, adapter: str, alias: str, who: str = "", why: str = "") -> dict[str, Any]:
         """Take the alias `candidate` or `canary` away."""
-        return self._ask("DELETE", _path(adapter, "aliases", alias), {"who": who, "why": why})
+        return self._ask("DELETE", f"{_path(adapter, 'aliases', alias)}?{urlencode({'who': who, 'why': why})}")
 
     def rollback(self, adapter: str, who: str, why: str) -> dict[str, Any]:
         """Make the version stable that was it before the present one; answers as `set_alias`."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from assistant.client import Client, GatewayError
+from assistant.client import Client, GatewayError, Source
 
 STEP_S = 0.1  # seconds
 NOTICE = "notice"  # metadata id of a message that the page wrote itself
@@ -27,21 +27,23 @@ class Answer:
 
     text: str = ""
     problem: str | None = None
+    source: Source = Source()
 
 
 def growing_answer(client: Client, assistant: str, messages: list[dict[str, str]]) -> Generator[Answer]:
     """One answer as it grows; the last one is complete or carries the problem. Never raises."""
-    text = ""
+    text, sources = "", [Source()]
     try:
-        for piece in client.stream_chat(assistant, messages):
+        for piece in client.stream_chat(assistant, messages, sources.append):
             text += piece
-            yield Answer(text)
-        yield Answer(text, None if text.strip() else "The assistant sent an empty answer. Please ask again.")
+            yield Answer(text, None, sources[-1])
+        problem = None if text.strip() else "The assistant sent an empty answer. Please ask again."
     except GatewayError as error:
-        yield Answer(text, _what_happened(text, str(error)))
+        problem = _what_happened(text, str(error))
     except Exception:  # the edge of the page: a bug must not leave a visitor with a page that waits for ever
         logging.exception("an answer of %s failed", assistant)
-        yield Answer(text, _what_happened(text, "something unexpected happened, the log has the details"))
+        problem = _what_happened(text, "something unexpected happened, the log has the details")
+    yield Answer(text, problem, sources[-1])
 
 
 def side_by_side(answers: Sequence[Generator[Answer]]) -> Iterator[tuple[Answer, ...]]:

@@ -4,12 +4,12 @@ The Chatbot component holds the conversation. Whatever starts an answer (a quest
 question) is one generator event that ends in `_answer`; Stop, Clear and another assistant cancel whichever is running.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
 
-from assistant.client import Client
+from assistant.client import Client, Source
 from assistant.ui_answers import (
     NOTICE,
     Answer,
@@ -22,6 +22,7 @@ from assistant.ui_answers import (
     side_by_side,
 )
 from assistant.ui_brand import Voice, page_header, welcome
+from assistant.ui_credit import Credit, credited
 
 MAX_SEGMENTS = 4  # more assistants than this become a menu
 WAITING, WARNING = "…", "⚠"
@@ -59,6 +60,7 @@ class ChatTab:
             buttons=["copy"],
             feedback_options=None,
         )
+        self._credit = Credit(client, self._chat)
         self._box = gr.Textbox(
             label="Your message",
             show_label=False,
@@ -78,7 +80,7 @@ class ChatTab:
     @property
     def outputs(self) -> list[gr.Component]:
         """What `show` fills."""
-        return [self._chosen, self._segments, self._menu, self._header, self._chat]
+        return [self._chosen, self._segments, self._menu, self._header, self._chat, *self._credit.outputs]
 
     def show(self, team: dict[str, Voice]) -> list[Update]:
         """Values for `outputs` when the page has loaded the list of assistants."""
@@ -90,15 +92,13 @@ class ChatTab:
             gr.Radio(choices=choices, value=chosen, visible=few and len(choices) > 1),
             gr.Dropdown(choices=choices, value=chosen, visible=not few),
             *_dressed(team.get(chosen) if chosen else None, []),
+            *self._credit.show([]),
         ]
 
     def _wire(self) -> None:
         state = [self._chat, self._chosen, self._busy]
-        answering = {
-            "outputs": [self._box, self._chat, self._busy],
-            "show_progress": "hidden",
-            "api_visibility": "private",
-        }
+        after = [self._box, self._busy, *self._credit.outputs]
+        answering = {"outputs": [self._chat, *after], **QUIET}
         running = [
             self._box.submit(self._ask, [self._box, *state], **answering),
             self._chat.example_select(self._ask_example, state, **answering),
@@ -106,22 +106,20 @@ class ChatTab:
             self._chat.edit(self._edit, state, **answering),
         ]
         # First cancel, then tidy up: a last piece of the answer may still be on its way.
-        idle = [self._box, self._busy]
-        self._box.stop(None, cancels=running).then(self._stop, self._chat, [self._chat, *idle], **QUIET)
-        self._clear.click(None, cancels=running).then(lambda: ([], *_idle()), None, [self._chat, *idle], **QUIET)
+        cancel_each(self._box.stop, running).then(self._stop, self._chat, [self._chat, *after], **QUIET)
+        cancel_each(self._clear.click, running).then(lambda: ([], *self._idle([])), None, [self._chat, *after], **QUIET)
         for picker in (self._segments, self._menu):
-            picker.input(None, cancels=running).then(
+            cancel_each(picker.input, running).then(
                 self._choose,
                 [picker, self._chosen, self._chat, self._kept, self._team],
-                [self._chosen, self._kept, self._header, self._chat, *idle],
+                [self._chosen, self._kept, self._header, self._chat, *after],
                 **QUIET,
             )
 
     def _ask(self, text: str, history: list[Message], chosen: str, busy: bool) -> Iterator[tuple[Update, ...]]:
         if busy or not chosen or not text.strip():
-            yield gr.skip(), gr.skip(), gr.skip()
             return
-        yield gr.Textbox(value=""), gr.skip(), gr.skip()
+        yield gr.skip(), gr.Textbox(value=""), gr.skip(), *self._credit.unchanged()
         yield from self._answer([*history, {"role": "user", "content": text.strip()}], chosen)
 
     def _ask_example(
@@ -142,27 +140,42 @@ class ChatTab:
             yield from self._answer([*history[: edit.index], edited], chosen)
 
     def _answer(self, history: list[Message], chosen: str) -> Iterator[tuple[Update, ...]]:
-        shown = [*history, *_as_messages(Answer())]
-        yield gr.Textbox(submit_btn=False, stop_btn="Stop"), shown, True
+        shown, source = [*history, *_as_messages(Answer())], Source()
+        yield shown, gr.Textbox(submit_btn=False, stop_btn="Stop"), True, *self._credit.show(shown)
         for (answer,) in side_by_side([growing_answer(self._client, chosen, conversation(history))]):
             shown = [*history, *_as_messages(answer)]
-            yield gr.skip(), shown, gr.skip()
-        box, busy = _idle()
-        yield box, shown, busy
+            is_new, source = answer.source != source, answer.source
+            credit = self._credit.show_writer(source) if is_new else self._credit.unchanged()
+            yield shown, gr.skip(), gr.skip(), *credit
+        yield shown, *self._idle(shown)
 
     def _stop(self, history: list[Message]) -> tuple[Update, ...]:
         """The text so far stays; if there is none, a notice stands there, so that Retry has its place."""
         if history and is_notice(history[-1]):
             history = [*history[:-1], _own(f"{WARNING} Stopped before the answer began.")]
-        return history, *_idle()
+        return history, *self._idle(history)
 
     def _choose(
         self, new: str, old: str, history: list[Message], kept: dict[str, list[Message]], team: dict[str, Voice]
     ) -> tuple[Update, ...]:
         if new == old:  # Gradio reports a choice from the menu twice
-            return (gr.skip(),) * 6
+            return (gr.skip(),) * (6 + len(self._credit.outputs))
         kept = kept | {old: history}
-        return new, kept, *_dressed(team.get(new), kept.get(new, [])), *_idle()
+        shown = kept.get(new, [])
+        return new, kept, *_dressed(team.get(new), shown), *self._idle(shown)
+
+    def _idle(self, history: list[Message]) -> tuple[Update, ...]:
+        """Box, busy and the line under the chat when no answer is being written."""
+        return gr.Textbox(submit_btn="Send", stop_btn=False), False, *self._credit.show(history)
+
+
+def cancel_each(trigger: Callable[..., Any], running: Sequence[Any]) -> Any:
+    """Let `trigger` cancel whichever of `running` runs; gives the event to go on from.
+
+    One listener for each: the events of one listener are cancelled in turn, each when the one before has ended, and
+    that would take along an answer that was begun meanwhile, such as Retry's right after Stop.
+    """
+    return [trigger(None, cancels=[event]) for event in running][-1]
 
 
 def _dressed(voice: Voice | None, history: list[Message]) -> tuple[Update, Update]:
@@ -171,13 +184,9 @@ def _dressed(voice: Voice | None, history: list[Message]) -> tuple[Update, Updat
     return page_header(voice), gr.Chatbot(value=history, placeholder=welcome(voice), examples=examples)
 
 
-def _idle() -> tuple[Update, bool]:
-    return gr.Textbox(submit_btn="Send", stop_btn=False), False
-
-
 def _as_messages(answer: Answer) -> list[Message]:
     """The text, then what went wrong; while there is neither, that the answer is on its way."""
-    said = [{"role": "assistant", "content": answer.text}] if answer.text else []
+    said = [credited({"role": "assistant", "content": answer.text}, answer.source)] if answer.text else []
     if answer.problem:
         said.append(_own(f"{WARNING} {as_text(answer.problem)}"))
     return said or [_own(WAITING)]

@@ -9,7 +9,7 @@ import gradio as gr
 from assistant.client import Client
 from assistant.ui_answers import Answer, growing_answer, side_by_side
 from assistant.ui_brand import Voice, asked, card_mark, notice, waiting
-from assistant.ui_chat import QUIET
+from assistant.ui_chat import QUIET, cancel_each
 
 EXAMPLES = 4
 
@@ -73,11 +73,11 @@ class CompareTab:
             *(example.click(self._ask, [example, *inputs], **answering) for example in self._examples),
         ]
         # First cancel, then tidy up: a last piece of the answer may still be on its way.
-        self._box.stop(None, cancels=running).then(
+        cancel_each(self._box.stop, running).then(
             self._stop, self._answers, [self._box, *self._notes, self._busy], **QUIET
         )
         for picker, face in zip(self._pickers, self._faces, strict=True):
-            picker.input(None, cancels=running).then(
+            cancel_each(picker.input, running).then(
                 lambda chosen, team: (card_mark(team.get(chosen)), _idle(), "", "", "", "", "", False),
                 [picker, self._team],
                 [face, *parts],
