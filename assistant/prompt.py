@@ -1,25 +1,29 @@
 """What a client's `model` and messages mean to the engine: the gateway's catalogue, read from the home folder."""
 
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from adapters.registry import Registry
-from assistant.definitions import Assistant, get_assistant, load_assistant
+from assistant.definitions import Assistant, load_assistant
 from data.errors import BrogueError, UnknownName
-from data.home import Home
+from data.home import NAME_PATTERN, Home
 from data.messages import with_system
-from serve.gateway import Prepared
+from serve.live import LiveMap
+from serve.relay import Prepared
 
 _LOG = logging.getLogger("brogue.catalogue")
 
 
 class HomeCatalogue:
-    """Assistants, adapters and the base model of one home folder. Files are read anew, so edits are live at once."""
+    """Assistants, adapters and the base model of one home folder. An edited file is live with the next request."""
 
-    def __init__(self, home: Home, base_name: str, supports_system: bool) -> None:
+    def __init__(self, home: Home, base_name: str, supports_system: bool, live: LiveMap) -> None:
         self._home = home
         self._registry = Registry(home)
+        self._live = live
+        self._read: dict[str, tuple[tuple[int, int, int], Assistant]] = {}  # name → the file's stamp, its content
         self._base_name = base_name
         self._supports_system = supports_system
 
@@ -27,7 +31,8 @@ class HomeCatalogue:
         """OpenAI model objects: assistants, adapters by alias and version, the base."""
         entries = [_entry(a.name, "assistant", a.description, a) for a in self._assistants()]
         for adapter in self._registry.adapters():
-            names = [*self._registry.aliases(adapter), *self._registry.versions(adapter)]
+            state = self._live.states.get(adapter) or self._registry.state(adapter)
+            names = [*state.aliases, *self._registry.versions(adapter)]
             entries += [_entry(f"{adapter}@{name}", "adapter", "") for name in names]
         return [*entries, _entry(self._base_name, "base model", "")]
 
@@ -44,17 +49,29 @@ class HomeCatalogue:
         name = body["model"]
         if name == self._base_name:
             return Prepared(None, self._with_prompt(body, None))
-        if (self._home.assistants / f"{name}.yaml").is_file():
-            assistant = get_assistant(self._home, name)
-            return Prepared(
-                assistant.adapter, self._with_prompt(_with_sampling(body, assistant), assistant.system_prompt)
-            )
+        if (assistant := self._assistant(name)) is not None:
+            seen = self._with_prompt(_with_sampling(body, assistant), assistant.system_prompt)
+            return Prepared(assistant.adapter, seen, name)
         try:
-            card = self._registry.resolve(name)
+            card = self._live.resolve(name)
         except UnknownName as error:
             known = [entry["id"] for entry in self.models()]
             raise UnknownName(f"no model '{name}'; have: {', '.join(known)}") from error
         return Prepared(card.name, self._with_prompt(body, card.system_prompt))
+
+    def _assistant(self, name: str) -> Assistant | None:
+        """The assistant of that name, if there is one; parsed again only when its file has changed."""
+        path = self._home.assistants / f"{name}.yaml"
+        try:
+            stat = path.stat() if re.match(NAME_PATTERN, name) else None
+        except OSError:
+            stat = None
+        if stat is None:
+            return None
+        stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if name not in self._read or self._read[name][0] != stamp:
+            self._read[name] = (stamp, load_assistant(path))
+        return self._read[name][1]
 
     def _with_prompt(self, body: dict[str, Any], system: str | None) -> dict[str, Any]:
         return body | {"messages": with_system(body["messages"], system, self._supports_system)}

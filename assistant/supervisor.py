@@ -1,7 +1,7 @@
 """The process behind `brogue up`: it serves the gateway, keeps the engine running and holds the page as a child.
 
 Started as `python -m assistant.supervisor SETTINGS_JSON` in a session of its own. SIGTERM or Ctrl-C stops it and all
-that it started. An engine that dies is started again on the same port; its adapters come back with the next request.
+that it started. An engine that dies is started again on the same port and gets its adapters back before any request.
 """
 
 import logging
@@ -12,27 +12,39 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import uvicorn
+from starlette.types import ASGIApp
 
 from adapters.base_model import BaseModel, prepare
 from adapters.registry import Registry
+from adapters.validation import VersionChecker
 from assistant.prompt import HomeCatalogue
 from assistant.services import Child, Services
 from data.errors import BrogueError
 from data.home import Home
+from data.secrets import ENVIRONMENT, admin_key
 from data.settings import Settings
+from serve.canary import Trials
 from serve.engine import Engine
+from serve.engine_api import EngineState
 from serve.gateway import ENGINE_TIMEOUT, build_app
 from serve.hardware import plan
+from serve.loader import Limits
+from serve.metrics import Metrics
 from serve.pool import AdapterPool
 from serve.process import stop_process_group
+from serve.reconciler import Reconciler
+from serve.shadow import Shadow
 
 _LOG = logging.getLogger("brogue.supervisor")
-RESTARTS_IN_A_ROW = 3  # an engine that dies again within RESTART_WINDOW_S of its start is not started for ever
+# An engine that dies again within RESTART_WINDOW_S of its start is given more and more time, and then given up.
+BACK_OFF_S = (0, 2, 10, 30)
 RESTART_WINDOW_S = 300
+KEEP_ALIVE_S = 2  # vLLM closes a connection after 5 idle seconds; a request must not be sent into that moment
 
 
 class EngineKeeper:
@@ -47,12 +59,10 @@ class EngineKeeper:
         self._on_restart = on_restart
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._state = "starting"
-        self._detail = ""
+        self._now = EngineState("starting", "", starts=0)  # replaced as a whole: other threads read it
 
     def start(self) -> None:
-        self.engine.start()
-        self._tell("starting", "starting its processes")
+        self._start_engine("starting its processes")
         self._thread.start()
 
     def stop(self) -> None:
@@ -61,11 +71,12 @@ class EngineKeeper:
         self.engine.stop()
         self._thread.join(timeout=10)
 
-    def why_down(self) -> str | None:
-        """The reason while the engine is not ready, none while it is."""
-        if self._state == "ready" and not self.engine.is_alive():
-            return self.engine.why_dead()
-        return None if self._state == "ready" else f"{self._state}: {self._detail}"
+    def now(self) -> EngineState:
+        """How the engine is, at this moment."""
+        now = self._now
+        if now.state == "ready" and not self.engine.is_alive():
+            return replace(now, state="starting", detail=self.engine.why_dead())
+        return now
 
     def _watch(self) -> None:
         failures, came_up = 0, False
@@ -84,18 +95,25 @@ class EngineKeeper:
                 return
             _LOG.error("%s", reason)
             failures = failures + 1 if time.monotonic() - began < RESTART_WINDOW_S else 1
-            if not came_up or failures > RESTARTS_IN_A_ROW:
+            if not came_up or failures > len(BACK_OFF_S):
                 self._tell("dead", reason)  # it never came up, or never stays: starting it again would not help
                 return
             self._tell("starting", f"again, after {reason}")
             self.engine.stop()  # what is left of its process group
+            if self._stopping.wait(BACK_OFF_S[failures - 1]):
+                return
             self._on_restart()
-            self.engine.start()
+            self._start_engine(f"again, after {reason}")
+
+    def _start_engine(self, detail: str) -> None:
+        self.engine.start()
+        self._now = replace(self._now, starts=self._now.starts + 1)
+        self._tell("starting", detail)
 
     def _tell(self, state: str, detail: str) -> None:
-        if (state, detail) != (self._state, self._detail):
-            self._state, self._detail = state, detail
-            self._report(state, detail, self.engine.pid)
+        if (state, detail) != (self._now.state, self._now.detail):
+            self._now = replace(self._now, state=state, detail=detail)
+        self._report(state, detail, self.engine.pid)
 
 
 class Supervisor:
@@ -114,14 +132,27 @@ class Supervisor:
         _LOG.info("settings: %s", settings.model_dump_json())
         _LOG.info("engine plan: %s", chosen)
         engine = Engine.build(base.path, base.name, settings.engine, chosen, home)
+        self._metrics, self._registry = Metrics(), Registry(home)
+        self._keeper = EngineKeeper(engine, settings.engine.start_timeout_s, self._engine_is, self._metrics.restart)
+        self._app = self._build_gateway(engine, base)
+        self._page: subprocess.Popen[bytes] | None = None
+
+    def _build_gateway(self, engine: Engine, base: BaseModel) -> ASGIApp:
+        home, registry, settings = self._home, self._registry, self._settings.engine
         client = httpx.AsyncClient(
             base_url=engine.url, headers={"Authorization": f"Bearer {engine.key}"}, timeout=ENGINE_TIMEOUT,
-            limits=httpx.Limits(max_connections=None), trust_env=False,
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE_S), trust_env=False,
         )  # fmt: skip
-        self._pool = AdapterPool(client, Registry(home), base.name, base.sha256, settings.engine.max_lora_rank)
-        self._keeper = EngineKeeper(engine, settings.engine.start_timeout_s, self._engine_is, self._pool.forget)
-        self._app = build_app(self._pool, HomeCatalogue(home, base.name, base.supports_system), self._keeper.why_down)
-        self._page: subprocess.Popen[bytes] | None = None
+        limits = Limits(
+            slots=settings.max_loras, memory=max(settings.max_cpu_loras, settings.max_loras),
+            max_wait_s=self._settings.gateway.max_wait_s,
+        )  # fmt: skip
+        check = VersionChecker(registry, base, settings.max_lora_rank, home.root)
+
+        pool = AdapterPool(client, base.name, registry, self._keeper.now, check, Trials(home), self._metrics, limits)
+        catalogue = HomeCatalogue(home, base.name, base.supports_system, pool.live)
+        shadow = Shadow(pool, home.logs / "shadow.jsonl")
+        return build_app(pool, catalogue, Reconciler(pool), shadow, admin_key(home))
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C, then stop everything."""
@@ -130,6 +161,8 @@ class Supervisor:
             self._app, host=address.host, port=address.port, log_level="warning", timeout_graceful_shutdown=5
         )
         try:
+            for version in self._registry.purge_retired():  # no engine runs that could still know them
+                _LOG.info("deleted %s, which was retired", version)
             self._keeper.start()
             self._page = self._start_page()
             self._save(page=_child(self._page.pid))
@@ -145,8 +178,9 @@ class Supervisor:
         command = [sys.executable, "-m", "assistant.ui", self._settings.gateway.url, page.host, str(page.port)]
         with (self._home.logs / "page.log").open("wb") as log:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
+                command, env=os.environ | {ENVIRONMENT: admin_key(self._home)}, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
 
     def _engine_is(self, state: str, detail: str, pid: int | None) -> None:
         engine = Child.of(pid) if pid else None

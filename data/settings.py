@@ -53,12 +53,18 @@ class Address(Frozen):
         return f"http://{host}:{self.port}"
 
 
+class GatewaySettings(Address):
+    """Where the gateway listens, and its patience."""
+
+    max_wait_s: float = Field(120, gt=0, description="a request waits so long for the engine or for an adapter slot")
+
+
 class Settings(Frozen):
     """All of `brogue.toml`."""
 
     base_model: str = Field(STARTER_MODEL, description="'starter', a Hugging Face id, or a folder")
     engine: EngineSettings = EngineSettings()
-    gateway: Address = Address(port=8000)
+    gateway: GatewaySettings = GatewaySettings(port=8000)
     page: Address = Address(port=7860)
 
 

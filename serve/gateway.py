@@ -4,33 +4,34 @@
 the name that a client asks for, and its messages, into what the engine is to see.
 """
 
+import asyncio
 import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Literal, Protocol
 
 import httpx
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from data.errors import BrogueError, UnknownName
+from data.settings import Frozen
+from serve.admin import admin_routes
+from serve.engine_api import Refused, Unavailable
 from serve.openai_errors import ApiError, engine_down
 from serve.pool import AdapterPool
+from serve.reconciler import Reconciler
+from serve.relay import Exchange, Prepared, Relay
+from serve.shadow import Shadow
 
 _LOG = logging.getLogger("brogue.gateway")
 ENGINE_TIMEOUT = httpx.Timeout(600, connect=5)  # seconds; a long queue before the first token is not a failure
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What the engine is to see of a request."""
-
-    adapter: str | None  # a reference such as "reed-voice@stable"; none: the base model
-    body: dict[str, Any]
+CHAT = "/v1/chat/completions"
 
 
 class Catalogue(Protocol):
@@ -43,12 +44,39 @@ class Catalogue(Protocol):
         """The request as the engine is to see it. Raises `UnknownName` for a model that is not there."""
 
 
-def build_app(pool: AdapterPool, catalogue: Catalogue, why_down: Callable[[], str | None]) -> FastAPI:
-    """The gateway as an ASGI application. `why_down` gives the reason when the engine is known to be down."""
-    # Interactive docs would load scripts from a CDN; the schema itself stays at /openapi.json.
-    app = FastAPI(title="Brogue gateway", docs_url=None, redoc_url=None)
-    relay = _Relay(pool, why_down)
+class Rating(Frozen):
+    """A thumb for an answer."""
 
+    response_id: str  # the answer's header x-brogue-response-id
+    rating: Literal[1, -1]
+
+
+def build_app(
+    pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, admin_key: str
+) -> FastAPI:
+    """The gateway as an ASGI application. The reconciler runs as long as the application does."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(reconciler.run())
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await shadow.stop()
+        pool.trials.flush()
+
+    # Interactive docs would load scripts from a CDN; the schema itself stays at /openapi.json.
+    app = FastAPI(title="Brogue gateway", docs_url=None, redoc_url=None, lifespan=lifespan)
+    _add_health(app, pool)
+    _add_models(app, catalogue)
+    _add_answers(app, pool, catalogue, Relay(pool, shadow))
+    app.include_router(admin_routes(pool, admin_key))
+    _answer_errors_in_openai_shape(app)
+    return app
+
+
+def _add_health(app: FastAPI, pool: AdapterPool) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
         """The gateway itself is alive."""
@@ -56,10 +84,38 @@ def build_app(pool: AdapterPool, catalogue: Catalogue, why_down: Callable[[], st
 
     @app.get("/ready")
     async def ready() -> JSONResponse:
-        """The engine answers."""
-        reason = await relay.reason_not_ready()
-        return JSONResponse({"status": "ready"}) if reason is None else engine_down(reason).response()
+        """The engine answers, and how its adapter slots are used."""
+        reason = pool.why_closed() or await _why_unhealthy(pool.client)
+        if reason is not None:
+            return engine_down(reason).response()
+        slots = pool.slots
+        used = {"total": slots.total, "in_use": slots.in_use, "wanted": slots.wanted, "waiting": slots.waiting()}
+        refused = {version: why for version, (why, _) in pool.loader.refused.items()}
+        return JSONResponse({"status": "ready", "slots": used, "refused": refused})
 
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """What Prometheus reads."""
+        slots, measured = pool.slots, pool.metrics
+        measured.set_slots(slots.total, slots.in_use, slots.wanted, slots.waiting())
+        for adapter, state in pool.live.states.items():
+            measured.canary_share(adapter, state.canary.share if state.canary and not state.canary.shadow else 0)
+            for version in state.aliases.values():
+                tally = pool.trials.tally(adapter, version)
+                measured.ratings(f"{adapter}@{version}", tally.up, tally.down)
+        content, media_type = measured.render()
+        return Response(content, media_type=media_type)
+
+
+async def _why_unhealthy(client: httpx.AsyncClient) -> str | None:
+    try:
+        reply = await client.get("/health", timeout=5)
+    except httpx.HTTPError as error:
+        return type(error).__name__
+    return None if reply.status_code == 200 else f"its health check says {reply.status_code}"
+
+
+def _add_models(app: FastAPI, catalogue: Catalogue) -> None:
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """Assistants, then adapters by alias and version, then the base model."""
@@ -73,21 +129,30 @@ def build_app(pool: AdapterPool, catalogue: Catalogue, why_down: Callable[[], st
                 return entry
         raise ApiError(404, f"no model '{name}'; see /v1/models", code="model_not_found", param="model")
 
-    @app.post("/v1/chat/completions")
+
+def _add_answers(app: FastAPI, pool: AdapterPool, catalogue: Catalogue, relay: Relay) -> None:
+    @app.post(CHAT)
     async def chat_completions(request: Request) -> Response:
         """OpenAI's chat completions, plain and streaming; what vLLM understands passes through."""
         began = time.perf_counter()
         body = _parse(await request.body())
         try:
             prepared = catalogue.prepare(body)
-            return await relay.send("/v1/chat/completions", prepared, str(body["model"]), began)
+            return await relay.send(Exchange(CHAT, body, request.headers, prepared, began))
         except UnknownName as error:
             raise ApiError(404, str(error), code="model_not_found", param="model") from error
         except BrogueError as error:
             raise ApiError(503, str(error), code="adapter_unavailable", param="model") from error
 
-    _answer_errors_in_openai_shape(app)
-    return app
+    @app.post("/v1/feedback/ratings")
+    async def rate(rating: Rating) -> dict[str, str]:
+        """A thumb up (1) or down (-1) for an answer; given again, the latest counts."""
+        try:
+            adapter, version = pool.trials.rate(rating.response_id, rating.rating)
+        except KeyError:
+            message = f"no answer '{rating.response_id}' that can be rated (still); it is in x-brogue-response-id"
+            raise ApiError(404, message, code="response_not_found", param="response_id") from None
+        return {"version": f"{adapter}@{version}"}
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
@@ -104,77 +169,27 @@ def _parse(raw: bytes) -> dict[str, Any]:
     return body
 
 
-class _Relay:
-    """Sends prepared requests to the engine and its answers back."""
-
-    def __init__(self, pool: AdapterPool, why_down: Callable[[], str | None]) -> None:
-        self._pool = pool
-        self._why_down = why_down
-
-    async def reason_not_ready(self) -> str | None:
-        """Why the engine cannot answer, or none if it can."""
-        if (reason := self._why_down()) is not None:
-            return reason
-        try:
-            reply = await self._pool.client.get("/health", timeout=5)
-        except httpx.HTTPError as error:
-            return type(error).__name__
-        return None if reply.status_code == 200 else f"its health check says {reply.status_code}"
-
-    async def send(self, path: str, prepared: Prepared, asked_name: str, began: float) -> Response:
-        """The engine's answer, with the asked name put in the place of the engine's own."""
-        version, engine_name = "base", self._pool.base_name
-        try:
-            if prepared.adapter is not None:
-                card = self._pool.registry.resolve(prepared.adapter)
-                version, engine_name = card.name, await self._pool.engine_name(card)
-            headers = {"x-brogue-response-id": f"resp-{uuid.uuid4().hex}", "x-brogue-version": version}
-            request = self._pool.client.build_request("POST", path, json=prepared.body | {"model": engine_name})
-            headers["x-brogue-overhead-ms"] = f"{(time.perf_counter() - began) * 1000:.2f}"
-            reply = await self._pool.client.send(request, stream=True)
-        except httpx.HTTPError as error:
-            raise self._down(error) from error
-        rename = _renamer(engine_name, asked_name)
-        if reply.status_code == 200 and prepared.body.get("stream"):
-            events = self._events(reply, rename)
-            return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-        try:
-            content = rename(await reply.aread())
-        except httpx.HTTPError as error:
-            raise self._down(error) from error
-        finally:
-            await reply.aclose()
-        return Response(content, reply.status_code, headers, reply.headers.get("content-type"))
-
-    async def _events(self, reply: httpx.Response, rename: Callable[[bytes], bytes]) -> AsyncIterator[bytes]:
-        """The engine's events as they come; a broken connection ends in an error event, never in silence."""
-        try:
-            rest = b""
-            async for block in reply.aiter_bytes():
-                complete, separator, rest = (rest + block).rpartition(b"\n\n")
-                if separator:
-                    yield rename(complete + separator)
-            if rest:
-                yield rename(rest)
-        except httpx.HTTPError as error:
-            yield self._down(error).event()
-        finally:
-            await reply.aclose()  # also when the client has gone: the engine then stops generating
-
-    def _down(self, error: httpx.HTTPError) -> ApiError:
-        return engine_down(self._why_down() or f"the connection broke ({type(error).__name__}); try again in a minute")
-
-
-def _renamer(engine_name: str, asked_name: str) -> Callable[[bytes], bytes]:
-    """Replaces the value of JSON's "model" field. Quotes inside strings are escaped, so no answer's text can match."""
-    ours, theirs = json.dumps(engine_name).encode(), json.dumps(asked_name).encode()
-    return lambda content: content.replace(b'"model":' + ours, b'"model":' + theirs)
-
-
 def _answer_errors_in_openai_shape(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def api_error(_request: Request, error: ApiError) -> JSONResponse:
         return error.response()
+
+    @app.exception_handler(BrogueError)
+    async def refusal(_request: Request, error: BrogueError) -> JSONResponse:
+        """What the admin routes let through."""
+        if isinstance(error, Unavailable):
+            return engine_down(str(error), error.retry_after_s).response()
+        if isinstance(error, UnknownName):
+            return ApiError(404, str(error), code="not_found").response()
+        return ApiError(
+            409, str(error), code="version_refused" if isinstance(error, Refused) else "conflict"
+        ).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"][1:])
+        return ApiError(400, f"{where or 'the body'}: {problem['msg']}", param=where or None).response()
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:

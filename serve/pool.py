@@ -1,62 +1,207 @@
-"""Adapter versions in the engine: loaded on first use, each under a name that is never used twice.
+"""The adapters' life in the gateway: which version is live, how one takes the place of another, who may ask the engine.
 
-The engine forgets run-time loads when it restarts; `forget` is called then and the versions come back on first use.
+A version goes live by check → load → probe → flip; the one before drains: its running answers end in its own voice,
+then it is unloaded (unless a roll back would want it). `serve/reconciler.py` keeps this true while the engine
+restarts and files change.
 """
 
 import asyncio
+import logging
+import time
 from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import httpx
 
-from adapters.registry import AdapterCard, Registry
-from data.errors import BrogueError, one_line
+from adapters.registry import AdapterCard, AdapterState, CanaryPlan, Registry
+from data.errors import BrogueError
+from serve.canary import Trials
+from serve.engine_api import EngineState, Unavailable
+from serve.live import LiveMap
+from serve.loader import Limits, Loader
+from serve.metrics import Metrics
+
+_LOG = logging.getLogger("brogue.pool")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A finished move of an alias."""
+
+    before: int | None
+    after: int | None
+    seconds: dict[str, float]
 
 
 class AdapterPool:
-    """What is loaded in one engine. `client` speaks to it with the engine's key."""
+    """One engine's adapters. `client` speaks to the engine with its key, `engine` tells how its process is."""
 
     def __init__(
-        self, client: httpx.AsyncClient, registry: Registry, base_name: str, base_sha256: str, max_rank: int
-    ) -> None:
+        self, client: httpx.AsyncClient, base_name: str, registry: Registry, engine: Callable[[], EngineState],
+        check: Callable[[AdapterCard], None], trials: Trials, metrics: Metrics, limits: Limits,
+    ) -> None:  # fmt: skip
         self.client = client
-        self.registry = registry
         self.base_name = base_name
-        self._base_sha256 = base_sha256
-        self._max_rank = max_rank
-        self._loaded: set[str] = set()
-        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.registry = registry
+        self.engine = engine
+        self.trials = trials
+        self.metrics = metrics
+        self.limits = limits
+        self.live = LiveMap(registry)
+        self.loader = Loader(client, registry, check, metrics, limits)
+        self.slots = self.loader.slots
+        self._moves: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by adapter: one move at a time
+        self._restored = 0  # the engine's start for which everything was loaded
+        self._opened = asyncio.Event()
 
-    async def engine_name(self, card: AdapterCard) -> str:
-        """The name under which the engine serves this version; loads it if need be."""
-        name = card.engine_name
-        if name not in self._loaded:
-            async with self._locks[name]:
-                if name not in self._loaded:
-                    self._check(card)
-                    await self._load(name, str(self.registry.folder(card.adapter, card.version)))
-                    self._loaded.add(name)
-        return name
+    def why_closed(self) -> str | None:
+        """Why no request can be answered now, or none."""
+        engine = self.engine()
+        if engine.state != "ready":
+            return f"{engine.state}: {engine.detail}"
+        return None if self._restored == engine.starts else "starting: its adapters are being loaded"
 
-    def forget(self) -> None:
-        """The engine has restarted: nothing is loaded."""
-        self._loaded.clear()
+    async def wait_open(self, deadline: float) -> None:
+        """Returns when requests can be answered; raises `Unavailable` at the deadline, at once if they never will."""
+        while (reason := self.why_closed()) is not None:
+            if self.engine().state == "dead":
+                raise Unavailable(reason, retry_after_s=None)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Unavailable(reason)
+            self._opened.clear()
+            try:
+                await asyncio.wait_for(self._opened.wait(), min(left, 0.5))
+            except TimeoutError:
+                pass  # look again: the engine may be dead by now
 
-    def _check(self, card: AdapterCard) -> None:
-        """Refuse before the engine sees it what it could not serve rightly."""
-        if card.base_sha256 != self._base_sha256:
-            raise BrogueError(
-                f"{card.name} was trained on base model {card.base_model}, the engine holds {self.base_name} "
-                f"with other weights; train it again: brogue train {card.adapter} --data {card.dataset}"
-            )
-        if card.rank > self._max_rank:
-            raise BrogueError(
-                f"{card.name} has rank {card.rank}, above engine.max_lora_rank = {self._max_rank}; "
-                "raise engine.max_lora_rank in brogue.toml and restart"
-            )
-
-    async def _load(self, name: str, folder: str) -> None:
-        reply = await self.client.post("/v1/load_lora_adapter", json={"lora_name": name, "lora_path": folder})
-        # A gateway that restarted finds its versions there still; the name holds the content's hash, so it is the same.
-        if reply.status_code == 200 or "already" in reply.text:
+    @asynccontextmanager
+    async def lease(self, card: AdapterCard | None, deadline: float) -> AsyncIterator[str]:
+        """The engine's name for a version (none: the base model), which stays usable until the block ends."""
+        await self.wait_open(deadline)
+        if card is None:
+            yield self.base_name
             return
-        raise BrogueError(f"the engine refused adapter {name}: {one_line(reply.text, 200)}")
+        async with self.loader.holding(card, deadline) as name:
+            yield name
+
+    async def restore(self) -> None:
+        """The engine's process is a new one: load all that is to stay loaded, then let requests through."""
+        starts = self.engine().starts
+        if self._restored == starts:
+            return
+        self.loader.forget_all()
+        await self.load_kept()
+        self._restored = starts
+        self._opened.set()
+
+    async def load_kept(self) -> None:
+        """Load what is to stay loaded and is not."""
+        self._keep()
+        for card in self._kept_cards():
+            await self._prove_if_possible(card)
+
+    async def promote(
+        self, adapter: str, alias: str, version: int, who: str = "", why: str = "", plan: CanaryPlan | None = None
+    ) -> Moved:
+        """Let an alias mean another version, once that is loaded and has answered; till then the old one goes on."""
+        async with self._moves[adapter]:
+            card, before = self.registry.card(adapter, version), self.live.alias(adapter, alias)
+            await self.wait_open(time.monotonic() + self.limits.max_wait_s)
+            self.loader.try_again(card)
+            seconds = await self.loader.prove(card)
+            began = time.monotonic()
+            self._flip(adapter, self.registry.move(adapter, alias, version, who, why, plan))
+            return Moved(before, version, seconds | {"flip": time.monotonic() - began})
+
+    async def remove_alias(self, adapter: str, alias: str, who: str = "", why: str = "") -> Moved:
+        """Let an alias mean nothing any more."""
+        async with self._moves[adapter]:
+            began, before = time.monotonic(), self.live.alias(adapter, alias)
+            self._flip(adapter, self.registry.move(adapter, alias, None, who, why))
+            return Moved(before, None, {"load": 0.0, "probe": 0.0, "flip": time.monotonic() - began})
+
+    async def retire(self, adapter: str, version: int) -> None:
+        """Hide a version for ever; it leaves the engine when its last answer has ended."""
+        async with self._moves[adapter]:
+            card = self.registry.card(adapter, version)
+            self.registry.retire(adapter, version)
+            self._flip(adapter, self.registry.state(adapter))
+            self.loader.drop(card)
+
+    async def follow_disk(self) -> None:
+        """Make live what the registry's files say; a refused version leaves its alias where it was."""
+        states = self.registry.states()
+        for adapter in set(self.live.states) - set(states):
+            self.live.put(adapter, None)
+        for adapter, state in states.items():
+            if state != self.live.states.get(adapter):
+                async with self._moves[adapter]:
+                    await self._follow(adapter)
+
+    async def _follow(self, adapter: str) -> None:
+        wanted = self.registry.state(adapter)  # anew: it may have been moved while we waited for our turn
+        for alias, version in wanted.aliases.items():
+            if self.live.alias(adapter, alias) != version:
+                try:
+                    card = self.registry.card(adapter, version)
+                except BrogueError as error:
+                    _LOG.warning("%s@%s cannot follow: %s", adapter, alias, error)
+                    continue
+                await self._prove_if_possible(card)
+        self._flip(adapter, wanted)
+
+    async def _prove_if_possible(self, card: AdapterCard) -> None:
+        """Without an error for a version that is refused: the loader has noted and logged it. The engine must be up."""
+        try:
+            await self.loader.prove(card)
+        except Unavailable:
+            raise
+        except BrogueError:
+            pass
+
+    def _flip(self, adapter: str, wanted: AdapterState) -> None:
+        """Make a state live in one assignment. An alias whose version has not proven itself keeps its old meaning."""
+        old = self.live.states.get(adapter) or AdapterState()
+        aliases = {}
+        for alias, version in wanted.aliases.items():
+            # An adapter's very first stable goes live in any case: its clients are told why it is refused.
+            if self._is_proven(adapter, version) or (alias == "stable" and alias not in old.aliases):
+                aliases[alias] = version
+            elif alias in old.aliases:
+                aliases[alias] = old.aliases[alias]
+        canary_moved = aliases.get("canary") == wanted.aliases.get("canary")
+        plan = wanted.canary if canary_moved else old.canary
+        self.live.put(adapter, wanted.model_copy(update={"aliases": aliases, "canary": plan}))
+        self._keep()
+        self._after_flip(adapter, old.aliases, aliases)
+
+    def _is_proven(self, adapter: str, version: int) -> bool:
+        try:
+            return self.loader.is_proven(self.live.card(adapter, version))
+        except BrogueError:
+            return False
+
+    def _after_flip(self, adapter: str, before: dict[str, int], after: dict[str, int]) -> None:
+        for alias in {*before, *after}:
+            if before.get(alias) != after.get(alias):
+                self.metrics.swap(adapter, alias)
+        pair = after.get("stable"), after.get("canary")
+        if None not in pair and pair != (before.get("stable"), before.get("canary")):
+            self.trials.start(adapter, after["stable"], after["canary"])
+        for version in set(before.values()) - set(after.values()):
+            self.loader.drain(self.live.card(adapter, version))
+
+    def _kept_cards(self) -> list[AdapterCard]:
+        cards = []
+        for adapter, version in self.live.kept():
+            try:
+                cards.append(self.live.card(adapter, version))
+            except BrogueError as error:  # one broken card must not hold up the other versions
+                self.loader.refused[f"{adapter}@{version}"] = (str(error), time.monotonic())
+        return cards[: self.limits.memory]
+
+    def _keep(self) -> None:
+        self.loader.kept = frozenset(card.engine_name for card in self._kept_cards())

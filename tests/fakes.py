@@ -2,80 +2,151 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-from fastapi import FastAPI, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from adapters.registry import CARD, AdapterCard, Registry, file_hashes
+from assistant.prompt import HomeCatalogue
+from data.errors import BrogueError
 from data.home import Home, write_json, write_text
+from serve.canary import Trials
+from serve.engine_api import EngineState
+from serve.gateway import build_app
+from serve.loader import Limits
+from serve.metrics import Metrics
+from serve.pool import AdapterPool
+from serve.reconciler import Reconciler
+from serve.shadow import Shadow
+
+ADMIN_KEY = "the admin key"
+
+PROBE_TOKENS = 4  # a request for so few is the pool's first question to a version
 
 
-class FakeEngine:
-    """Answers with the JSON of what it was sent; remembers loaded adapters. `break_after` cuts a stream off."""
+class FakeEngine(httpx.AsyncBaseTransport):
+    """vLLM as the gateway meets it, in process: what an adapter says is read from its folder when it is loaded.
 
-    def __init__(self) -> None:
-        self.loaded: dict[str, str] = {}
+    Every word of an answer is what stands in the adapter's weights file, so an answer by another version shows.
+    """
+
+    def __init__(self, words: int = 2, pause_s: float = 0) -> None:
+        self.words = words  # of an answer
+        self.pause_s = pause_s  # before each word
+        self.starts = 1
+        self.state = "ready"
+        self.loaded: dict[str, str] = {}  # name → what it says
         self.loads = 0
+        self.unloads: list[str] = []
         self.bodies: list[dict[str, Any]] = []
-        self.break_after: int | None = None
-        self.app = FastAPI()
-        self.app.get("/health")(lambda: {})
-        self.app.post("/v1/load_lora_adapter")(self._load)
-        self.app.post("/v1/chat/completions")(self._chat)
+        self.break_after: int | None = None  # words, then the connection is lost
+        self.end_after: int | None = None  # words, then the stream ends as if it were complete
+        self.refuse: set[str] = set()  # versions that cannot be loaded
+        self.deadly: set[str] = set()  # versions that kill the engine when they are loaded
+        self.mute: set[str] = set()  # versions that load, but fail with every answer
+        self.unknown = 0  # requests for what is not loaded
+        self.running: Counter[str] = Counter()  # adapters' answers that are being written
+        self.most_at_once = 0  # distinct adapters
+        self.pulled_away: list[str] = []  # unloaded while they answered
 
     def client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=_StreamingTransport(self), base_url="http://engine")
+        return httpx.AsyncClient(transport=self, base_url="http://engine")
 
-    async def _load(self, request: Request) -> Response:
-        body = await request.json()
-        self.loads += 1
-        if body["lora_name"] in self.loaded:
-            return JSONResponse({"error": {"message": "already been loaded"}}, 400)
-        self.loaded[body["lora_name"]] = body["lora_path"]
-        return Response("Success")
+    def now(self) -> EngineState:
+        """What the engine's keeper would say."""
+        return EngineState(self.state, "it was killed" if self.state != "ready" else "", self.starts)
 
-    async def _chat(self, request: Request) -> Response:
-        body = await request.json()
-        self.bodies.append(body)
-        if body["model"] != "base" and body["model"] not in self.loaded:
-            return JSONResponse({"error": {"message": "unknown to the engine", "code": 404}}, 404)
-        text = f"answered by {body['model'].split('-')[0]}"
-        if body.get("stream"):
-            return StreamingResponse(self._events(body["model"], text), media_type="text/event-stream")
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        return Response(
-            json.dumps({"id": "x", "model": body["model"], "choices": [choice]}, separators=(",", ":")),
-            media_type="application/json",
-        )
-
-    async def _events(self, model: str, text: str) -> AsyncIterator[bytes]:
-        for number, word in enumerate(text.split(" ")):
-            if number == self.break_after:
-                raise httpx.ReadError("connection lost")
-            event = {"id": "x", "model": model, "choices": [{"index": 0, "delta": {"content": word}}]}
-            yield b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
-            await asyncio.sleep(0)
-        yield b"data: [DONE]\n\n"
-
-
-class _StreamingTransport(httpx.AsyncBaseTransport):
-    """In-process transport that lets a stream break half way, which httpx's own ASGI transport cannot do."""
-
-    def __init__(self, engine: FakeEngine) -> None:
-        self._engine = engine
-        self._whole = httpx.ASGITransport(engine.app)
+    def kill(self) -> None:
+        """Every connection breaks and nothing is loaded any more."""
+        self.state = "starting"
+        self.starts += 1
+        self.loaded.clear()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0)
+        if self.state != "ready":
+            raise httpx.ConnectError("connection refused")
         body = json.loads(request.content or b"{}")
+        answer = {
+            "/health": self._health, "/v1/models": self._models, "/v1/load_lora_adapter": self._load,
+            "/v1/unload_lora_adapter": self._unload, "/v1/chat/completions": self._chat,
+        }[request.url.path]  # fmt: skip
+        return await answer(body)
+
+    async def _health(self, _body: dict[str, Any]) -> httpx.Response:
+        return httpx.Response(200, json={})
+
+    async def _models(self, _body: dict[str, Any]) -> httpx.Response:
+        loras = [{"id": name, "parent": "base"} for name in self.loaded]
+        return httpx.Response(200, json={"data": [{"id": "base", "parent": None}, *loras]})
+
+    async def _load(self, body: dict[str, Any]) -> httpx.Response:
+        name, folder = body["lora_name"], Path(body["lora_path"])
+        self.loads += 1
+        await asyncio.sleep(self.pause_s)
+        if name in self.loaded:
+            return _error(400, f"The lora adapter '{name}' has already been loaded.")
+        if _version(name) in self.deadly:
+            self.kill()
+            raise httpx.ReadError("connection lost")
+        if _version(name) in self.refuse:
+            return _error(500, "Call to add_lora method failed")
+        self.loaded[name] = (folder / "adapter_model.safetensors").read_text()
+        return httpx.Response(200, text=f"Success: LoRA adapter '{name}' added successfully.")
+
+    async def _unload(self, body: dict[str, Any]) -> httpx.Response:
+        name = body["lora_name"]
+        self.unloads.append(_version(name))
+        if self.running[name]:
+            self.pulled_away.append(name)
+        found = self.loaded.pop(name, None)
+        return httpx.Response(200, text="Success") if found else _error(404, "cannot be found")
+
+    async def _chat(self, body: dict[str, Any]) -> httpx.Response:
+        model = body["model"]
+        if model != "base" and model not in self.loaded:
+            self.unknown += 1
+            return _error(404, f"The model `{model}` does not exist.")
+        if _version(model) in self.mute:
+            return _error(500, "nan")
+        if body.get("max_tokens") != PROBE_TOKENS:
+            self.bodies.append(body)
+        events = self._events(model, body)
         if body.get("stream"):
-            self._engine.bodies.append(body)
-            events = self._engine._events(body["model"], f"answered by {body['model'].split('-')[0]}")
             return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=_Stream(events))
-        return await self._whole.handle_async_request(request)
+        text = " ".join([json.loads(e[6:])["choices"][0]["delta"]["content"] async for e in events if b"delta" in e])
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 7, "completion_tokens": self.words}
+        return httpx.Response(200, content=_json({"id": "x", "model": model, "choices": [choice], "usage": usage}),
+                              headers={"content-type": "application/json"})  # fmt: skip
+
+    async def _events(self, model: str, body: dict[str, Any]) -> AsyncIterator[bytes]:
+        starts, word = self.starts, self.loaded.get(model, "base")
+        self._count(model, 1)
+        try:
+            for number in range(min(self.words, body.get("max_tokens", self.words))):
+                if number == self.end_after and body.get("stream"):
+                    return
+                await asyncio.sleep(self.pause_s)
+                if (number == self.break_after and body.get("stream")) or starts != self.starts:
+                    raise httpx.ReadError("connection lost")
+                choice = {"index": 0, "delta": {"content": word}}
+                yield b"data: " + _json({"id": "x", "model": model, "choices": [choice]}) + b"\n\n"
+        finally:
+            self._count(model, -1)
+        if (body.get("stream_options") or {}).get("include_usage"):
+            usage = {"prompt_tokens": 7, "completion_tokens": self.words}
+            yield b"data: " + _json({"id": "x", "model": model, "choices": [], "usage": usage}) + b"\n\n"
+        yield b"data: [DONE]\n\n"
+
+    def _count(self, model: str, change: int) -> None:
+        if model != "base":
+            self.running[model] += change
+            self.most_at_once = max(self.most_at_once, sum(n > 0 for n in self.running.values()))
 
 
 class _Stream(httpx.AsyncByteStream):
@@ -85,6 +156,56 @@ class _Stream(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for event in self._events:
             yield event
+
+    async def aclose(self) -> None:
+        await self._events.aclose()  # type: ignore[attr-defined]  # it is an async generator
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _error(status: int, message: str) -> httpx.Response:
+    return httpx.Response(status, json={"error": {"message": message, "code": status}})
+
+
+def _version(engine_name: str) -> str:
+    return engine_name.rpartition("-")[0]
+
+
+class FakeGateway:
+    """The whole gateway over a fake engine and a home folder. `unfit`: versions that the check refuses, and why."""
+
+    def __init__(self, home: Home, engine: FakeEngine | None = None, **limits: Any) -> None:
+        self.home = home
+        self.engine = engine or FakeEngine()
+        self.registry = Registry(home)
+        self.unfit: dict[str, str] = {}
+        self.trials = Trials(home)
+        self.pool = AdapterPool(
+            self.engine.client(), "base", self.registry, self.engine.now, self._check, self.trials, Metrics(),
+            Limits(**limits),
+        )  # fmt: skip
+        self.reconciler = Reconciler(self.pool, period_s=0.02)
+        catalogue = HomeCatalogue(home, "base", supports_system=True, live=self.pool.live)
+        self.app = build_app(
+            self.pool, catalogue, self.reconciler, Shadow(self.pool, home.logs / "shadow.jsonl"), ADMIN_KEY
+        )
+
+    def _check(self, card: AdapterCard) -> None:
+        if card.name in self.unfit:
+            raise BrogueError(self.unfit[card.name])
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[httpx.AsyncClient]:
+        """The gateway in this event loop; gives a client that holds the admin key."""
+        transport = httpx.ASGITransport(self.app)
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        async with (
+            self.app.router.lifespan_context(self.app),
+            httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers) as client,
+        ):
+            yield client
 
 
 class CharTokenizer:
@@ -104,10 +225,10 @@ class CharTokenizer:
         return {"input_ids": [ord(c) for c in text]}
 
 
-def add_version(home: Home, adapter: str, base: str = "sha", rank: int = 8, content: str = "weights") -> AdapterCard:
-    """A version without weights that could be used, in the registry."""
+def add_version(home: Home, adapter: str, base: str = "sha", rank: int = 8) -> AdapterCard:
+    """A version without weights that could be used, in the registry; the fake engine lets it say its own name."""
     with Registry(home).new_version(adapter) as (version, folder):
-        (folder / "adapter_model.safetensors").write_text(f"{content} {version}")
+        (folder / "adapter_model.safetensors").write_text(f"{adapter}@{version}")
         card = AdapterCard(
             adapter=adapter, version=version, base_model="base", base_sha256=base, dataset="d", dataset_digest="0",
             recipe="sft", method="lora", rank=rank, config={}, system_prompt="Trained so.", parent=None, scores={},

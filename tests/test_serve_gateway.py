@@ -1,35 +1,34 @@
 """The gateway in front of a fake engine: names, prompts, streams and errors as an OpenAI client meets them."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from adapters.registry import Registry
 from assistant.prompt import HomeCatalogue
 from data.home import Home
-from serve.gateway import build_app
-from serve.pool import AdapterPool
-from tests.fakes import FakeEngine, add_assistant, add_version
+from tests.fakes import FakeGateway, add_assistant, add_version
 
 QUESTION = [{"role": "user", "content": "Hi"}]
 
 
-class Setup:
-    """A gateway, its engine and its home."""
+class Setup(FakeGateway):
+    """A gateway, its engine and its home, with a client outside of its event loop."""
 
-    def __init__(self, home: Home) -> None:
-        self.home = home
-        self.engine = FakeEngine()
-        self.down: str | None = None
-        pool = AdapterPool(self.engine.client(), Registry(home), "base", "sha", max_rank=16)
-        app = build_app(pool, HomeCatalogue(home, "base", supports_system=True), lambda: self.down)
-        self.client = TestClient(app, raise_server_exceptions=False)
+    client: TestClient
 
     def chat(self, model: str, **more: Any) -> Any:
         return self.client.post("/v1/chat/completions", json={"model": model, "messages": QUESTION, **more})
+
+    def wait_until(self, true: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 10
+        while not true():
+            assert time.monotonic() < deadline, "it did not happen"
+            time.sleep(0.01)
 
 
 @pytest.fixture
@@ -38,7 +37,10 @@ def setup(home: Home) -> Iterator[Setup]:
     add_assistant(
         home, "reed", "adapter: reed-voice\nsystem_prompt: Be Reed.\nsampling: {temperature: 0.3, max_tokens: 9}"
     )
-    yield Setup(home)
+    setup = Setup(home, max_wait_s=0.3)
+    with TestClient(setup.app, raise_server_exceptions=False) as client:
+        setup.client = client
+        yield setup
 
 
 def test_models_are_assistants_then_adapters_then_the_base(setup: Setup) -> None:
@@ -50,7 +52,7 @@ def test_models_are_assistants_then_adapters_then_the_base(setup: Setup) -> None
 def test_an_assistant_adds_its_prompt_and_sampling_and_answers_under_its_own_name(setup: Setup) -> None:
     reply = setup.chat("reed", temperature=0.9)
     assert reply.json()["model"] == "reed"
-    assert reply.json()["choices"][0]["message"]["content"] == "answered by reed"
+    assert reply.json()["choices"][0]["message"]["content"] == "reed-voice@1 reed-voice@1"
     sent = setup.engine.bodies[-1]
     assert sent["messages"][0] == {"role": "system", "content": "Be Reed."}
     assert (sent["temperature"], sent["max_tokens"]) == (0.9, 9), "the client's value wins over the assistant's"
@@ -81,17 +83,17 @@ def test_an_adapter_by_name_is_asked_with_the_prompt_it_was_trained_with(setup: 
     assert setup.engine.bodies[-1]["messages"][0]["content"] == "Trained so."
 
 
-def test_a_version_is_loaded_once_and_again_after_the_engine_forgot_it(setup: Setup) -> None:
+def test_a_version_is_loaded_once(setup: Setup) -> None:
     for _ in range(3):
         assert setup.chat("reed").status_code == 200
     assert setup.engine.loads == 1
 
 
-def test_moving_stable_is_live_with_the_next_request(setup: Setup) -> None:
-    first = setup.chat("reed").headers["x-brogue-version"]
-    add_version(setup.home, "reed-voice")
-    Registry(setup.home).set_alias("reed-voice", "stable", 2)
-    assert (first, setup.chat("reed").headers["x-brogue-version"]) == ("reed-voice@1", "reed-voice@2")
+def test_a_version_that_the_engine_has_lost_is_loaded_anew_by_the_request_that_meets_it(setup: Setup) -> None:
+    setup.chat("reed")
+    setup.engine.loaded.clear()
+    assert setup.chat("reed").json()["choices"][0]["message"]["content"] == "reed-voice@1 reed-voice@1"
+    assert setup.engine.loads == 2
 
 
 def test_a_stream_ends_with_done_under_the_asked_name(setup: Setup) -> None:
@@ -100,21 +102,39 @@ def test_a_stream_ends_with_done_under_the_asked_name(setup: Setup) -> None:
     assert {json.loads(line.removeprefix("data: "))["model"] for line in lines[:-1]} == {"reed"}
 
 
-def test_a_stream_that_breaks_ends_in_an_error_event(setup: Setup) -> None:
-    setup.engine.break_after = 2
+@pytest.mark.parametrize("how", ["break_after", "end_after"])
+def test_a_stream_that_breaks_or_just_ends_is_closed_by_an_error_event(setup: Setup, how: str) -> None:
+    setattr(setup.engine, how, 1)
     lines = [line for line in setup.chat("base", stream=True).text.split("\n\n") if line]
-    assert len(lines) == 3
+    assert len(lines) == 2
     error = json.loads(lines[-1].removeprefix("data: "))["error"]
     assert error["code"] == "engine_unavailable"
     assert error["type"] == "server_error"
 
 
-def test_an_engine_that_is_down_is_a_503_with_the_reason(setup: Setup) -> None:
-    setup.down = "starting: loading the weights"
-    reply = setup.client.get("/ready")
-    assert reply.status_code == 503
-    assert "loading the weights" in reply.json()["error"]["message"]
+def test_token_counts_of_a_stream_are_passed_on_only_to_who_asked_for_them(setup: Setup) -> None:
+    assert '"usage"' not in setup.chat("reed", stream=True).text
+    assert '"usage"' in setup.chat("reed", stream=True, stream_options={"include_usage": True}).text
+    assert setup.engine.bodies[-2]["stream_options"] == {"include_usage": True}, "we count them in any case"
+
+
+def test_an_engine_that_is_down_is_a_503_with_the_reason_once_the_wait_is_over(setup: Setup) -> None:
+    setup.engine.kill()
+    ready, chat = setup.client.get("/ready"), setup.chat("reed")
+    for reply in (ready, chat):
+        assert reply.status_code == 503
+        assert "starting: it was killed" in reply.json()["error"]["message"]
+        assert int(reply.headers["retry-after"]) > 0
     assert setup.client.get("/health").status_code == 200
+
+
+def test_an_engine_that_is_given_up_is_a_503_at_once(setup: Setup) -> None:
+    setup.pool.limits = replace(setup.pool.limits, max_wait_s=60)
+    setup.engine.state = "dead"
+    began = time.monotonic()
+    reply = setup.chat("reed")
+    assert (reply.status_code, time.monotonic() - began < 10) == (503, True)
+    assert "retry-after" not in reply.headers
 
 
 def test_an_unknown_model_is_a_404_in_openai_shape_that_lists_the_models(setup: Setup) -> None:
@@ -147,18 +167,56 @@ def test_an_unknown_path_is_a_404_in_openai_shape(setup: Setup) -> None:
     assert (reply.status_code, set(reply.json())) == (404, {"error"})
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [({"base": "other"}, "was trained on base model"), ({"rank": 64}, "has rank 64, above engine.max_lora_rank = 16")],
-)
-def test_an_adapter_the_engine_could_not_serve_is_refused_before_it_sees_it(
-    setup: Setup, change: dict[str, Any], words: str
-) -> None:
-    add_version(setup.home, "foreign", **change)
+def test_an_adapter_the_engine_could_not_serve_is_refused_before_it_sees_it(setup: Setup) -> None:
+    setup.chat("reed")
+    setup.unfit["foreign@1"] = "foreign@1 was trained on another base model"
+    add_version(setup.home, "foreign")
     reply = setup.chat("foreign")
     assert reply.status_code == 503
-    assert words in reply.json()["error"]["message"]
-    assert setup.engine.loads == 0
+    assert reply.json()["error"]["message"] == "foreign@1 was trained on another base model"
+    assert setup.engine.loads == 1, "only reed's"
+    assert setup.client.get("/ready").json()["refused"] == {"foreign@1": "foreign@1 was trained on another base model"}
+
+
+def test_a_new_adapter_on_disk_answers_with_the_next_request(setup: Setup) -> None:
+    add_version(setup.home, "fresh")
+    assert setup.chat("fresh").headers["x-brogue-version"] == "fresh@1"
+
+
+def test_an_edited_assistant_is_live_with_the_next_request(setup: Setup) -> None:
+    setup.chat("reed")
+    add_assistant(setup.home, "reed", "adapter: reed-voice\nsystem_prompt: Be somebody else.")
+    setup.chat("reed")
+    assert setup.engine.bodies[-1]["messages"][0]["content"] == "Be somebody else."
+
+
+def test_metrics_count_answers_and_tokens_by_name_and_version(setup: Setup) -> None:
+    for stream in (False, True):
+        setup.chat("reed", stream=stream)
+    text = setup.client.get("/metrics").text
+    assert 'brogue_requests_total{assistant="reed",status="200",version="reed-voice@1"} 2.0' in text
+    assert 'brogue_completion_tokens_total{assistant="reed",version="reed-voice@1"} 4.0' in text
+    assert "brogue_slots 4.0" in text
+
+
+def test_an_answer_is_rated_by_its_id_for_the_version_that_wrote_it(setup: Setup) -> None:
+    response_id = setup.chat("reed", stream=True).headers["x-brogue-response-id"]
+    reply = setup.client.post("/v1/feedback/ratings", json={"response_id": response_id, "rating": -1})
+    assert reply.json() == {"version": "reed-voice@1"}
+    assert setup.trials.tally("reed-voice", 1).down == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"response_id": "resp-none", "rating": 1}, 404, "no answer 'resp-none'"),
+        ({"response_id": "resp-none", "rating": 5}, 400, "rating: "),
+        ({"rating": 1}, 400, "response_id: "),
+    ],
+)
+def test_a_rating_that_cannot_be_counted_says_why(setup: Setup, body: Any, status: int, words: str) -> None:
+    reply = setup.client.post("/v1/feedback/ratings", json=body)
+    assert (reply.status_code, words in reply.json()["error"]["message"]) == (status, True)
 
 
 def test_an_assistant_whose_file_is_broken_says_what_is_wrong_with_it(setup: Setup) -> None:

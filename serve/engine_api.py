@@ -1,0 +1,90 @@
+"""What the gateway asks of the engine besides answers: load, unload, list and try adapters. And how the engine is."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from data.errors import BrogueError, one_line
+
+PROBE_TIMEOUT_S = 60
+_PROBE = [{"role": "user", "content": "Hello"}]
+
+
+class Refused(BrogueError):
+    """A version that cannot be served, with the reason."""
+
+
+class Unavailable(BrogueError):
+    """The engine cannot answer now; it may later (`retry_after_s`), or not by itself (none)."""
+
+    def __init__(self, message: str, retry_after_s: int | None = 10) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """How the engine's process is; `starts` tells one process from the next."""
+
+    state: str = "ready"  # starting, ready, dead
+    detail: str = ""
+    starts: int = 1
+
+
+class EngineApi:
+    """vLLM's run-time LoRA endpoints. `client` speaks to the engine with its key."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def load(self, name: str, folder: str) -> None:
+        """Register an adapter folder under a name. Never `load_inplace`: it goes on reading the folder later."""
+        with _reachable():
+            body = {"lora_name": name, "lora_path": folder}
+            reply = await self._client.post("/v1/load_lora_adapter", json=body)
+        # A name that is there already holds the same weights: the content's hash is part of it.
+        if reply.status_code != 200 and "already been loaded" not in reply.text:
+            raise Refused(f"the engine refused adapter {name}: {_message(reply)}")
+
+    async def unload(self, name: str) -> None:
+        """Forget a name; one that is not there is fine."""
+        with _reachable():
+            reply = await self._client.post("/v1/unload_lora_adapter", json={"lora_name": name})
+        if reply.status_code not in (200, 404):
+            raise BrogueError(f"the engine did not unload adapter {name}: {_message(reply)}")
+
+    async def loaded(self) -> set[str]:
+        """Names of the adapters that the engine knows."""
+        with _reachable():
+            reply = await self._client.get("/v1/models", timeout=30)
+        if reply.status_code != 200:
+            raise BrogueError(f"the engine did not list its adapters: {_message(reply)}")
+        return {model["id"] for model in reply.json()["data"] if model.get("parent")}
+
+    async def probe(self, name: str) -> None:
+        """A short greedy answer must come."""
+        body = {"model": name, "messages": _PROBE, "max_tokens": 4, "temperature": 0}
+        with _reachable():
+            try:
+                reply = await self._client.post("/v1/chat/completions", json=body, timeout=PROBE_TIMEOUT_S)
+            except httpx.ReadTimeout as error:
+                raise Refused(f"adapter {name} gave no answer to a first question in {PROBE_TIMEOUT_S} s") from error
+        if reply.status_code != 200 or not reply.json().get("choices"):
+            raise Refused(f"adapter {name} could not answer a first question: {_message(reply)}")
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise Unavailable(f"the connection to the engine broke ({type(error).__name__})") from error
+
+
+def _message(reply: httpx.Response) -> str:
+    try:
+        return one_line(reply.json()["error"]["message"], 200)
+    except (ValueError, KeyError, TypeError):
+        return f"{reply.status_code} {one_line(reply.text, 200)}"

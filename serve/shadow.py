@@ -1,0 +1,70 @@
+"""Shadow: questions that stable answered go to the canary too, in the background; people never see its answers.
+
+Pairs are appended to a JSON lines file for whoever compares them.
+"""
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from adapters.registry import AdapterCard
+from data.errors import BrogueError
+from serve.pool import AdapterPool
+
+AT_ONCE = 2  # people come first: more than this are dropped, and counted
+
+
+class Shadow:
+    """Asks the canary what stable was asked."""
+
+    def __init__(self, pool: AdapterPool, file: Path) -> None:
+        self._pool = pool
+        self._file = file
+        self._running: set[asyncio.Task[None]] = set()
+
+    def offer(self, path: str, body: dict[str, Any], stable: AdapterCard, text: str) -> None:
+        """Stable has answered `text`; have the canary answer too, unless enough of that goes on already."""
+        if len(self._running) >= AT_ONCE:
+            self._pool.metrics.shadow_dropped()
+            return
+        task = asyncio.create_task(self._ask(path, body, stable, text))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def stop(self) -> None:
+        """Give up what is running."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _ask(self, path: str, body: dict[str, Any], stable: AdapterCard, text: str) -> None:
+        version = self._pool.live.alias(stable.adapter, "canary")
+        if version is None:
+            return  # taken back meanwhile
+        canary = self._pool.live.card(stable.adapter, version)
+        body = {key: value for key, value in body.items() if key not in ("stream", "stream_options")}
+        try:
+            async with self._pool.lease(canary, time.monotonic() + self._pool.limits.max_wait_s) as name:
+                reply = await self._pool.client.post(path, json=body | {"model": name})
+            answered = reply.json()["choices"][0]["message"].get("content") or "" if reply.status_code == 200 else None
+        except (httpx.HTTPError, BrogueError):
+            self._pool.metrics.shadow_dropped()  # the engine was away: that says nothing about the version
+            return
+        self._pool.trials.answered(canary.adapter, canary.version, error=answered is None)
+        if answered is not None:
+            self._write(stable, text, canary, answered, body["messages"])
+
+    def _write(self, stable: AdapterCard, text: str, canary: AdapterCard, answered: str, messages: Any) -> None:
+        pair = {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"), "adapter": stable.adapter, "messages": messages,
+            "stable": {"version": stable.version, "text": text},
+            "canary": {"version": canary.version, "text": answered},
+        }  # fmt: skip
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(pair, ensure_ascii=False) + "\n")
