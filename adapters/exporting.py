@@ -46,9 +46,9 @@ def _write_adapter(card: AdapterCard, version: Path, base: BaseModel, folder: Pa
     # PEFT and llama.cpp's converter find the base model by this name: a hub id goes anywhere, a folder on this machine.
     named = base.name if "/" in base.name else base.path
     write_json(folder / CONFIG, read_config(version) | {"base_model_name_or_path": named})
-    write_text(folder / "README.md", _readme(card, base, "A LoRA adapter in PEFT's format."))
     card = card.model_copy(update={"files": file_hashes(folder)})
     write_json(folder / CARD, card.model_dump(mode="json"))
+    write_text(folder / "README.md", _readme(card, base, "A LoRA adapter in PEFT's format."))
 
 
 def _write_merged(card: AdapterCard, version: Path, base: BaseModel, folder: Path) -> None:
