@@ -55,6 +55,8 @@ class HomeCatalogue:
         try:
             card = self._live.resolve(name)
         except UnknownName as error:
+            if "@" in name:
+                raise  # it names the versions there are, or says that this one was retired
             known = [entry["id"] for entry in self.models()]
             raise UnknownName(f"no model '{name}'; have: {', '.join(known)}") from error
         return Prepared(card.name, self._with_prompt(body, card.system_prompt))

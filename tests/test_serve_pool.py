@@ -196,9 +196,9 @@ def test_who_waits_for_a_slot_for_too_long_is_told_when_to_come_back(home: Home)
     gateway = FakeGateway(home, FakeEngine(words=50, pause_s=0.02), slots=1, max_wait_s=0.4)
 
     async def story(client: httpx.AsyncClient) -> None:
-        await until(lambda: len(gateway.engine.loaded) == 1)  # the second's probe waits in vain
+        await until(lambda: gateway.pool.why_closed() is None)
         long = asyncio.create_task(ask(client, "a"))
-        await until(lambda: gateway.pool.slots.in_use == 1)
+        await until(lambda: len(gateway.engine.bodies) == 1)
         body = {"model": "b", "messages": [{"role": "user", "content": "Hi"}]}
         reply = await client.post("/v1/chat/completions", json=body)
         assert reply.status_code == 503
@@ -255,9 +255,9 @@ def test_a_refused_promotion_leaves_the_old_version_live(voices: Home, how: str,
 
 
 def test_a_version_that_kills_the_engine_is_left_alone_after_the_second_time(voices: Home) -> None:
+    Registry(voices).move("reed-voice", "candidate", 2)
     gateway = FakeGateway(voices, max_wait_s=5)
     gateway.engine.deadly.add("reed-voice@2")
-    Registry(voices).move("reed-voice", "candidate", 2)
 
     async def story(client: httpx.AsyncClient) -> None:
         async def keep_alive() -> None:
