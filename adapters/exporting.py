@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from adapters.base_model import BaseModel
 from adapters.importing import ARCHIVES
@@ -16,7 +17,7 @@ from adapters.lora_config import CONFIG
 from adapters.registry import CARD, AdapterCard, file_hashes
 from adapters.validation import WEIGHTS, problems, read_config, refuse
 from data.errors import BrogueError
-from data.home import new_folder, write_json, write_text
+from data.home import new_folder
 
 _FORMATS = {".tar.gz": "gztar", ".tgz": "gztar", ".zip": "zip"}
 
@@ -45,17 +46,18 @@ def _write_adapter(card: AdapterCard, version: Path, base: BaseModel, folder: Pa
     shutil.copyfile(version / WEIGHTS, folder / WEIGHTS)
     # PEFT and llama.cpp's converter find the base model by this name: a hub id goes anywhere, a folder on this machine.
     named = base.name if "/" in base.name else base.path
-    write_json(folder / CONFIG, read_config(version) | {"base_model_name_or_path": named})
+    _write_json(folder / CONFIG, read_config(version) | {"base_model_name_or_path": named})
     card = card.model_copy(update={"files": file_hashes(folder)})
-    write_json(folder / CARD, card.model_dump(mode="json"))
-    write_text(folder / "README.md", _readme(card, base, "A LoRA adapter in PEFT's format."))
+    _write_json(folder / CARD, card.model_dump(mode="json"))
+    (folder / "README.md").write_text(_readme(card, base, "A LoRA adapter in PEFT's format."), encoding="utf-8")
 
 
 def _write_merged(card: AdapterCard, version: Path, base: BaseModel, folder: Path) -> None:
     from adapters.merging import merge
 
     merge(base, version, folder)
-    write_text(folder / "README.md", _readme(card, base, "A whole model: the base model with the adapter merged in."))
+    what = "A whole model: the base model with the adapter merged in."
+    (folder / "README.md").write_text(_readme(card, base, what), encoding="utf-8")
 
 
 def _write_archive(target: Path, suffix: str, stem: str, write: Callable[[Path], None]) -> None:
@@ -66,6 +68,11 @@ def _write_archive(target: Path, suffix: str, stem: str, write: Callable[[Path],
         write(folder)
         made = shutil.make_archive(str(Path(temporary) / "archive"), _FORMATS[suffix], folder.parent, stem)
         Path(made).rename(target)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    """Readable by others, unlike what `data.home` writes into the home; the folder as a whole appears at once."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _cautions(version: Path) -> list[str]:
