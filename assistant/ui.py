@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from assistant.client import Client, GatewayError
+from assistant.client import Admin, Client, GatewayError
 from assistant.ui_brand import Voice, empty_state
 
 if TYPE_CHECKING:
@@ -25,11 +25,12 @@ CONTENT_POLICY = (
 )
 
 
-def build_page(client: Client) -> "gr.Blocks":
-    """The page with its two tabs, each with an address of its own (`/` and `/?tab=compare`)."""
+def build_page(client: Client, admin: Admin | None = None) -> "gr.Blocks":
+    """The page with its tabs, each with an address of its own (`/`, `/?tab=compare` for admins `/?tab=adapters`)."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
     import gradio as gr
 
+    from assistant.ui_adapters import AdaptersTab
     from assistant.ui_chat import ChatTab
     from assistant.ui_compare import CompareTab
 
@@ -41,10 +42,15 @@ def build_page(client: Client) -> "gr.Blocks":
                 chat = ChatTab(client, team)
             with gr.Tab("Compare voices", id="compare", elem_id="tab-compare"):
                 compare = CompareTab(client, team)
+            if admin is not None:
+                with gr.Tab("Adapters", id="adapters", elem_id="tab-adapters") as tab:
+                    adapters = AdaptersTab(admin)
+                tab.select(adapters.show, None, adapters.output, show_progress="hidden", api_visibility="private")
 
         def load(request: gr.Request) -> list[Any]:
             voices, problem = load_team(client)
-            selected = "compare" if request.query_params.get("tab") == "compare" else "chat"
+            asked = request.query_params.get("tab")
+            selected = asked if asked in {tab.id for tab in tabs.children} else "chat"
             return [
                 voices,
                 gr.HTML(value="" if voices else empty_state(problem), visible=not voices),
@@ -89,10 +95,11 @@ def build_app(page: "gr.Blocks") -> "FastAPI":
 
 
 def serve_page(gateway_url: str, host: str, port: int) -> None:
-    """Serve the page until the process is told to stop."""
+    """Serve the page until the process is told to stop; with an admin key in the environment, its Adapters tab too."""
     import uvicorn
 
-    app = build_app(build_page(Client(gateway_url.rstrip("/"))))
+    url, key = gateway_url.rstrip("/"), os.environ.get("BROGUE_ADMIN_KEY")
+    app = build_app(build_page(Client(url), Admin(url, key) if key else None))
     # Open pages hold a connection for ever; without a limit they would hold up the exit as well.
     uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
 

@@ -6,6 +6,8 @@ are there to weigh more than Gradio's own.
 
 import gradio as gr
 
+from assistant.ui_versions import CSS as ADAPTERS_CSS
+
 CSS = """
 :root:root { --brand: #3f5e8c; --on-brand: #fff; --accent-light: #3f5e8c; --accent-dark: #8fa9d1;
   --accent: var(--accent-light); --page: #fbfbfa; --card: #fff; --line: #e4e4e0; --ink: #1f2023; --soft: #5d5f66;
@@ -126,6 +128,23 @@ label:has(input[type=radio]:focus-visible) { outline: 2px solid var(--accent); o
   border: 1px solid var(--line); font-weight: 500; }
 #clear:hover { background: var(--bot); }
 
+/* who wrote the last answer, and whether it helped */
+.credit { align-items: center !important; justify-content: space-between; flex: none !important;
+  gap: 4px 12px !important; min-height: 28px; padding: 0 4px; flex-wrap: wrap; }
+.credit > .by { flex: 1 1 200px; min-width: 0 !important; width: auto; }
+.by p { margin: 0 !important; font-size: 13px; color: var(--soft) !important; }
+.credit .thumb.thumb { flex: none; display: inline-flex; align-items: center; gap: 6px; width: auto; min-height: 28px;
+  padding: 3px 10px; border-radius: 9px; border: 1px solid transparent; background: none; color: var(--soft);
+  font-size: 13px; font-weight: 500; }
+.credit .thumb.thumb:hover { background: var(--bot); color: var(--ink); }
+.credit .thumb.thumb.chosen { border-color: var(--accent); color: var(--accent); }
+.thumb::before { content: ""; width: 15px; height: 15px; background: currentcolor;
+  mask: var(--thumb) center / contain no-repeat; --thumb: url("data:image/svg+xml,\
+%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='black' stroke-width='2' \
+stroke-linejoin='round'%3E%3Cpath d='M7 11v9H4v-9zM7 11l4-8c1.7 0 2.6 1.2 2.3 2.9L12.6 9H19a2 2 0 0 1 2 2.4l-1.4 7\
+A2 2 0 0 1 17.6 20H7'/%3E%3C/svg%3E"); }
+.thumb.down::before { transform: rotate(180deg); }
+
 /* compare */
 #tab-compare > .column { gap: 14px; padding-bottom: 24px; }
 .row.examples { gap: 8px !important; flex-wrap: wrap; }
@@ -173,6 +192,9 @@ ul.options { border: 1px solid var(--line); background: var(--card) !important; 
   #chat .welcome { font-size: 17px; }
   #chat .message-row { max-width: 94%; }
   .hint p { font-size: 12px; }
+  .credit .thumb.thumb { min-width: 40px; min-height: 34px; font-size: 0; gap: 0; }
+  .thumb.thumb::before { width: 18px; height: 18px; }
+  .by p { font-size: 12.5px; }
 }
 """
 
@@ -183,7 +205,7 @@ document.addEventListener("click", (event) => {
   if (tab) history.replaceState(null, "", tab === "chat" ? location.pathname : "?tab=" + tab);
 });
 """
-HEAD = f"<style>{CSS}</style><script>{SCRIPT}</script>"
+HEAD = f"<style>{CSS}{ADAPTERS_CSS}</style><script>{SCRIPT}</script>"
 
 
 def build_theme() -> gr.themes.Base:

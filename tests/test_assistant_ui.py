@@ -1,123 +1,21 @@
 """The page as people see it: against the real gateway and engine, and a scripted gateway for what goes wrong."""
 
-import asyncio
-import json
 import re
-import socket
-import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
 from playwright.sync_api import Browser, Page, expect
 
 from assistant.client import Client, GatewayError
 from assistant.ui_answers import Answer, conversation, growing_answer, side_by_side
 from assistant.ui_brand import Voice, brand_variables, empty_state, page_header
+from tests.conftest import free_port
+from tests.scripted_gateway import EXAMPLE, ScriptedGateway, brand, served, wait_until
 
 PHONE = {"width": 390, "height": 844}
 ANSWER_MS = 120_000  # the real engine on two busy cores
-EXAMPLE = "Until when can I send a pair of shears back to you if I have used them only once or twice?"
 LONG = "w" * 400
-
-
-def brand(name: str, colour: str) -> dict[str, Any]:
-    looks = {"title": f"Shop · {name.title()}", "colour": colour, "greeting": f"{name} greets", "examples": [EXAMPLE]}
-    return {"id": name, "kind": "assistant", "description": f"{name} answers.", "brand": looks}
-
-
-@dataclass
-class ScriptedGateway:
-    """Answers "<model> says: <question>" word by word; words in the question make it misbehave."""
-
-    assistants: list[dict[str, Any]] = field(default_factory=list)
-    bodies: list[dict[str, Any]] = field(default_factory=list)  # what was sent to it
-    broken: set[str] = field(default_factory=set)  # models whose engine dies in the middle of an answer
-    go_on: threading.Event = field(default_factory=threading.Event)  # lets go of the questions with "wait"
-    closed: threading.Event = field(default_factory=threading.Event)  # an answer was given up by its reader
-    running: int = 0  # answers that are being written
-
-    def reset(self) -> None:
-        self.assistants = [brand("reed", "#4a6b57"), brand("fern", "#8a4a2f")]
-        self.bodies.clear()
-        self.broken.clear()
-        self.go_on.clear()
-        self.closed.clear()
-
-    def build_app(self) -> FastAPI:
-        app = FastAPI()
-
-        @app.get("/v1/models")
-        def models() -> dict[str, Any]:
-            return {"data": [*self.assistants, {"id": "base", "kind": "base"}]}
-
-        @app.post("/v1/chat/completions")
-        async def chat(request: Request) -> Response:
-            body = await request.json()
-            self.bodies.append(body)
-            if body["messages"][-1]["content"].endswith("refuse"):
-                return JSONResponse({"error": {"message": "the engine is <starting>; ask again"}}, 503)
-            return StreamingResponse(self._answer(body["model"], body["messages"][-1]["content"]))
-
-        return app
-
-    async def _answer(self, model: str, question: str) -> AsyncIterator[str]:
-        self.running += 1
-        try:
-            for number, word in enumerate(f"{model} says: {question}".split(" ")):
-                while number == 0 and question.endswith("in silence") and not self.go_on.is_set():
-                    await asyncio.sleep(0.01)
-                while "wait" in question and number == 2 and not self.go_on.is_set():
-                    await asyncio.sleep(0.05)
-                    yield event({"choices": [{"delta": {"content": "."}}]})
-                if number == 2 and model in self.broken:
-                    yield event({"error": {"message": "the engine stopped; it is being restarted"}})
-                    return
-                if number == 2 and "hang up" in question:
-                    raise ConnectionResetError("hung up on purpose")
-                yield event({"choices": [{"delta": {"content": word + " "}}]})
-            yield "data: [DONE]\n\n"
-        except (asyncio.CancelledError, GeneratorExit):
-            self.closed.set()
-            raise
-        finally:
-            self.running -= 1
-
-
-def event(content: dict[str, Any]) -> str:
-    return f"data: {json.dumps(content)}\n\n"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
-        time.sleep(0.01)
-
-
-@contextmanager
-def served(app: Any) -> Iterator[str]:
-    """The app on a free port of this machine, in a thread; gives its URL."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    wait_until(lambda: server.started, "the server's start")
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(10)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -341,6 +239,8 @@ def test_stop_works_at_once_when_the_engine_has_not_said_a_word(
     expect(bot(page, "Stopped before the answer began.")).to_be_visible()
     expect_idle(page)
     gateway.go_on.set()
+    page.get_by_role("button", name="Retry").click()
+    expect(bot(page, "reed says: stay in silence")).to_be_visible()
     wait_until(lambda: gateway.running == 0, "the silent answer's end")
 
 

@@ -1,0 +1,84 @@
+"""The tab Adapters: which version of each adapter answers, and the buttons that change it. Needs the admin key.
+
+The tab is one piece of HTML (`ui_versions`) whose buttons report what they mean; every click shows the gateway's
+present state, so the tab holds none.
+"""
+
+from collections.abc import Iterator
+
+import gradio as gr
+
+from assistant.client import Admin, GatewayError
+from assistant.ui_versions import Adapter, Plan, adapters_html, done, problem
+
+WHO = "page"  # in the history of moves
+# The listener is on the component, so it outlives its content. A question takes the keyboard's focus.
+SCRIPT = """
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-act]");
+  if (button) trigger("click", {...button.dataset});
+});
+watch("value", () => element.querySelector("[data-focus]")?.focus());
+"""
+
+
+class AdaptersTab:
+    """The components of the tab and what they do; build it inside `gr.Tab`."""
+
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
+        with gr.Row(elem_classes="topline"):
+            gr.HTML(
+                "<h1>Adapters</h1><p>Which version of each trained voice answers. "
+                "A change takes effect at once and interrupts nobody.</p>",
+                elem_classes="intro",
+            )
+            refresh = gr.Button("Refresh", size="sm", variant="secondary", min_width=90, elem_id="refresh")
+        self._list = gr.HTML(js_on_load=SCRIPT, elem_classes="adapters", elem_id="adapters")
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        self._list.click(self._clicked, None, self._list, **quiet)
+        refresh.click(self.show, None, self._list, **quiet)
+
+    @property
+    def output(self) -> gr.Component:
+        """What `show` fills."""
+        return self._list
+
+    def show(self) -> str:
+        """All adapters as they are now."""
+        return self._page()
+
+    def _clicked(self, event: gr.EventData) -> Iterator[str]:
+        data = dict(event._data)
+        if data["act"] == "cancel":
+            yield self._page()
+            return
+        plan = Plan.of(data)
+        if data["act"] == "ask":
+            yield self._page(asked=plan)
+            return
+        yield self._page(asked=plan, running=True)
+        yield self._page(self._move(plan))
+
+    def _move(self, plan: Plan) -> str:
+        """Do what was confirmed; gives what to say of it."""
+        try:
+            if not plan.still_holds(self._admin.adapter(plan.adapter)):
+                return problem(f"{plan.adapter} was changed by somebody else meanwhile. Look again and decide anew.")
+            if plan.act == "rollback":
+                self._admin.rollback(plan.adapter, WHO, "rolled back")
+            else:
+                self._admin.set_alias(plan.adapter, "stable", plan.after, WHO, "promoted")
+        except GatewayError as error:
+            kept = f" Version {plan.before} goes on answering." if plan.before else ""
+            return problem(
+                f"Version {plan.after} of {plan.adapter} was not made stable: {str(error).rstrip('.')}.{kept}"
+            )
+        return done(plan)
+
+    def _page(self, said: str = "", asked: Plan | None = None, running: bool = False) -> str:
+        try:
+            adapters: list[Adapter] = self._admin.adapters()
+        except GatewayError as error:
+            return said + problem(f"The adapters cannot be shown right now: {error}")
+        return adapters_html(adapters, said, asked, running)

@@ -1,0 +1,178 @@
+"""A stand-in for the gateway, for tests of the page and of the client: it answers what a script says."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from tests.conftest import free_port
+
+ADMIN_KEY = "scripted"
+EXAMPLE = "Until when can I send a pair of shears back to you if I have used them only once or twice?"
+
+
+def version(number: int, status: str = "loaded", detail: str = "", **counted: int) -> dict[str, Any]:
+    """A version as GET /v1/adapters describes it."""
+    counts = {"answers": 0, "errors": 0, "up": 0, "down": 0, "in_flight": 0, "waiting": 0} | counted
+    return {"version": number, "id": f"reed-voice@{number}", "created": "2026-11-21", "status": status,
+            "detail": detail, **counts}  # fmt: skip
+
+
+def adapter(name: str = "reed-voice") -> dict[str, Any]:
+    """An adapter whose second version answers and whose third is tried on a tenth of the conversations."""
+    return {
+        "id": name,
+        "object": "adapter",
+        "aliases": {"stable": 2, "canary": 3},
+        "canary": {"share": 10, "shadow": False},
+        "previous": 1,
+        "versions": [
+            version(1, answers=1200, errors=2, up=310, down=41),
+            version(2, answers=84, errors=1, up=20, down=1),
+            version(3, answers=9, errors=0),
+            version(4, status="refused", detail="adapter_config.json: rank 64, above the engine's 16"),
+        ],
+        "history": [
+            {"time": "2026-11-21T09:30:00+00:00", "alias": "canary", "before": None, "after": 3, "who": "ann",
+             "why": ""},
+            {"time": "2026-11-20T09:30:00+00:00", "alias": "stable", "before": 1, "after": 2, "who": "page",
+             "why": "promoted"},
+        ],
+    }  # fmt: skip
+
+
+def brand(name: str, colour: str) -> dict[str, Any]:
+    looks = {"title": f"Shop · {name.title()}", "colour": colour, "greeting": f"{name} greets", "examples": [EXAMPLE]}
+    return {"id": name, "kind": "assistant", "description": f"{name} answers.", "brand": looks}
+
+
+@dataclass
+class ScriptedGateway:
+    """Answers "<model> says: <question>" word by word; words in the question make it misbehave."""
+
+    assistants: list[dict[str, Any]] = field(default_factory=list)
+    bodies: list[dict[str, Any]] = field(default_factory=list)  # what was sent to it
+    broken: set[str] = field(default_factory=set)  # models whose engine dies in the middle of an answer
+    go_on: threading.Event = field(default_factory=threading.Event)  # lets go of the questions with "wait"
+    closed: threading.Event = field(default_factory=threading.Event)  # an answer was given up by its reader
+    running: int = 0  # answers that are being written
+    adapters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    admin_requests: list[tuple[str, str, Any]] = field(
+        default_factory=list
+    )  # method, path, body of what changes things
+    ratings: list[dict[str, Any]] = field(default_factory=list)
+    forgotten: bool = False  # answers are not remembered, so they cannot be rated
+    version: str = "reed-voice@2"  # the version that answers
+
+    def reset(self) -> None:
+        self.adapters = {"reed-voice": adapter()}
+        self.admin_requests.clear()
+        self.ratings.clear()
+        self.forgotten = False
+        self.version = "reed-voice@2"
+        self.assistants = [brand("reed", "#4a6b57"), brand("fern", "#8a4a2f")]
+        self.bodies.clear()
+        self.broken.clear()
+        self.go_on.clear()
+        self.closed.clear()
+
+    def build_app(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.get("/v1/models")
+        def models() -> dict[str, Any]:
+            return {"data": [*self.assistants, {"id": "base", "kind": "base"}]}
+
+        @app.post("/v1/chat/completions")
+        async def chat(request: Request) -> Response:
+            body = await request.json()
+            self.bodies.append(body)
+            if body["messages"][-1]["content"].endswith("refuse"):
+                return JSONResponse({"error": {"message": "the engine is <starting>; ask again"}}, 503)
+            headers = {"x-brogue-version": self.version, "x-brogue-response-id": f"resp-{len(self.bodies)}"}
+            return StreamingResponse(self._answer(body["model"], body["messages"][-1]["content"]), headers=headers)
+
+        @app.post("/v1/feedback/ratings")
+        async def rate(request: Request) -> Response:
+            if self.forgotten:
+                return JSONResponse({"error": {"message": "no such answer"}}, 404)
+            self.ratings.append(await request.json())
+            return JSONResponse({"version": self.version})
+
+        app.add_api_route("/v1/adapters{rest:path}", self._admin, methods=["GET", "PUT", "POST", "DELETE"])
+        return app
+
+    async def _admin(self, request: Request, rest: str) -> Response:
+        """Moves of stable; version 4 is refused, and other changes are only written down."""
+        if request.headers.get("authorization") != f"Bearer {ADMIN_KEY}":
+            return JSONResponse({"error": {"message": "wanted the admin key"}}, 401)
+        name, _, what = rest.removeprefix("/").partition("/")
+        if name and name not in self.adapters:
+            return JSONResponse({"error": {"message": f"no adapter '{name}'; have: reed-voice"}}, 404)
+        if request.method == "GET":
+            return JSONResponse(self.adapters[name] if name else {"data": list(self.adapters.values())})
+        body = json.loads(await request.body() or b"null")
+        self.admin_requests.append((request.method, str(request.url).partition("/v1/adapters/")[2], body))
+        found = self.adapters[name]
+        before = found["aliases"]["stable"]
+        after = found["previous"] if what == "rollback" else (body or {}).get("version", before)
+        if after == 4:
+            return JSONResponse({"error": {"message": "reed-voice@4: rank 64", "code": "version_refused"}}, 409)
+        if what in ("rollback", "aliases/stable"):
+            found["aliases"] = {alias: n for alias, n in found["aliases"].items() if n != after} | {"stable": after}
+            found["previous"] = before
+        return JSONResponse({"adapter": found, "before": before, "after": after, "seconds": {}})
+
+    async def _answer(self, model: str, question: str) -> AsyncIterator[str]:
+        self.running += 1
+        try:
+            for number, word in enumerate(f"{model} says: {question}".split(" ")):
+                while number == 0 and question.endswith("in silence") and not self.go_on.is_set():
+                    await asyncio.sleep(0.01)
+                while "wait" in question and number == 2 and not self.go_on.is_set():
+                    await asyncio.sleep(0.05)
+                    yield event({"choices": [{"delta": {"content": "."}}]})
+                if number == 2 and model in self.broken:
+                    yield event({"error": {"message": "the engine stopped; it is being restarted"}})
+                    return
+                if number == 2 and "hang up" in question:
+                    raise ConnectionResetError("hung up on purpose")
+                yield event({"choices": [{"delta": {"content": word + " "}}]})
+            yield "data: [DONE]\n\n"
+        except (asyncio.CancelledError, GeneratorExit):
+            self.closed.set()
+            raise
+        finally:
+            self.running -= 1
+
+
+def event(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content)}\n\n"
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
+        time.sleep(0.01)
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """The app on a free port of this machine, in a thread; gives its URL."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started, "the server's start")
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(10)
