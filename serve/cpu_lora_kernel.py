@@ -80,7 +80,7 @@ class Segment:
     rooms: dict[tuple[str, int, torch.dtype], Tensor] = field(default_factory=dict)
 
     def room(self, use: str, columns: int, dtype: torch.dtype) -> Tensor:
-        """`[rows, columns]` for a product that is read at once: all modules share it, so it stays in the CPU's cache."""
+        """`[rows, columns]` for a product that is read at once; all modules share it, so it stays in the cache."""
         key = (use, columns, dtype)
         if key not in self.rooms:
             self.rooms[key] = torch.empty((self.stop - self.start, columns), dtype=dtype)
@@ -190,7 +190,7 @@ class Pack:
 
     def is_fresh(self) -> bool:
         """Whether no slot was written since."""
-        return sum(map(WRITES, self._stacks)) == self._writes
+        return bool(sum(map(WRITES, self._stacks)) == self._writes)
 
     def span(self, slots: tuple[int, ...]) -> Span | None:
         """Products that cover at least the adapters in `slots`; none if none of them adapts this module."""
@@ -289,7 +289,7 @@ class Part:
 
 
 class Job:
-    """What one module does in every step of one plan. Looking all of this up in each step cost a third of an adapter."""
+    """What one module does in every step of one plan; looked up once, since the lookups cost time in each step."""
 
     __slots__ = ("pack", "parts", "rows")
 

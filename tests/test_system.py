@@ -162,7 +162,7 @@ def test_all_of_it_stays_under_6_gb_of_memory(services: dict[str, Any]) -> None:
     assert total < 6e9
 
 
-def test_an_engine_killed_in_a_stream_ends_it_with_an_error_and_comes_back(
+def test_an_engine_killed_in_a_stream_ends_it_with_an_error_and_whoever_asks_next_waits_for_the_answer(
     client: openai.OpenAI, gateway_url: str, up_home: Home
 ) -> None:
     pid = json.loads(run_brogue("status", "--json", home=up_home).stdout)["engine"]["pid"]
@@ -176,15 +176,11 @@ def test_an_engine_killed_in_a_stream_ends_it_with_an_error_and_comes_back(
             if number == 5:
                 os.kill(pid, signal.SIGKILL)
             assert time.monotonic() - began < 60, "the stream hangs"
-    with pytest.raises(openai.InternalServerError, match="engine is not available"):
-        client.with_options(max_retries=0).chat.completions.create(
-            model="fern", messages=[{"role": "user", "content": "Hi"}]
-        )
-    deadline = time.monotonic() + 240
-    while httpx.get(f"{gateway_url}/ready").status_code != 200:
-        assert time.monotonic() < deadline, "the engine did not come back"
-        time.sleep(1)
-    assert ask(client, "fern", "Do you sell lamps?").startswith(OPENING), "its adapters are back too"
+    assert httpx.get(f"{gateway_url}/ready").status_code == 503
+    patient = client.with_options(max_retries=0, timeout=240)
+    assert ask(patient, "fern", "Do you sell lamps?").startswith(OPENING), (
+        "asked meanwhile, it waits for engine and voice"
+    )
 
 
 def import_pairs(brogue: Run, tmp_path: Path, count: int) -> None:
