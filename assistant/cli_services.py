@@ -4,12 +4,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from assistant.cli_data import Json
-from assistant.console import print_json, say, working
+from assistant.console import print_json, print_table, say, working
 from assistant.services import Services, load_services, require_free, stop_services
 from data.errors import BrogueError, one_line
 from data.home import Home
@@ -56,24 +56,63 @@ def down() -> None:
 
 
 def status(json: Json = False) -> None:
-    """Tell what runs, where, and what the engine is doing. Exit code 1 if it is not ready."""
-    services = load_services(Home.from_environment())
+    """Tell what runs, where, what the engine is doing, and how the adapters do. Exit code 1 if it is not ready."""
+    home = Home.from_environment()
+    services = load_services(home)
     if services is None:
         if json:
             print_json({"engine_state": "stopped"})
         else:
             say("nothing is running; start it: brogue up")
         raise typer.Exit(1)
+    adapters, problem = _adapters(home, services)
     if json:
-        print_json(services.model_dump(mode="json"))
+        print_json(services.model_dump(mode="json") | {"adapters": adapters, "adapters_problem": problem})
     else:
         detail = f" ({services.engine_detail})" if services.engine_detail else ""
         page = "running" if services.page and services.page.is_alive() else "stopped"
         typer.echo(f"engine   {services.engine_state}{detail}, base model {services.base_model}")
         typer.echo(f"gateway  {services.gateway_url}/v1")
         typer.echo(f"page     {services.page_url} ({page})")
+        _print_adapters(adapters, problem)
     if services.engine_state != "ready":
         raise typer.Exit(1)
+
+
+def _adapters(home: Home, services: Services) -> tuple[list[dict[str, Any]], str | None]:
+    """The adapters as the gateway has them, or why it cannot be asked."""
+    from assistant.client import Admin, GatewayError
+    from data.secrets import admin_key
+
+    try:
+        return Admin(services.gateway_url, admin_key(home)).adapters(), None
+    except GatewayError as error:
+        return [], str(error)
+
+
+def _print_adapters(adapters: list[dict[str, Any]], problem: str | None) -> None:
+    """A line for each version that is answering people, or why there is none."""
+    if problem:
+        typer.echo(f"adapters not known: {problem}")
+    rows = [row for adapter in adapters for row in _live_versions(adapter)]
+    if rows:
+        typer.echo()
+        columns = ("version", "alias", "share", "answers", "errors", "up", "down", "state")
+        print_table(columns, rows, "")
+
+
+def _live_versions(adapter: dict[str, Any]) -> list[tuple[object, ...]]:
+    """Table rows of the stable version and the canary; a share of the assistants' traffic, or what else it does."""
+    plan = adapter["canary"] or {"share": 0, "shadow": False}
+    trying = 0 if plan["shadow"] else plan["share"]
+    shares = {"stable": f"{100 - trying}%", "canary": "in the background" if plan["shadow"] else f"{trying}%"}
+    versions = {one["version"]: one for one in adapter["versions"]}
+    rows: list[tuple[object, ...]] = []
+    for alias, share in shares.items():
+        if one := versions.get(adapter["aliases"].get(alias)):
+            counts = (one["answers"], one["errors"], one["up"], one["down"])
+            rows.append((one["id"], alias, share, *counts, one["detail"] or one["status"]))
+    return rows
 
 
 def doctor(json: Json = False) -> None:

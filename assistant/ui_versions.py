@@ -36,8 +36,8 @@ CSS = """
 #adapters .versions .move { justify-self: end; grid-column: 3; }
 #adapters .facts span { white-space: nowrap; }
 #adapters button { margin: 0 !important; padding: 6px 12px; border-radius: 9px; border: 1px solid var(--line);
-  background: none;
-  color: var(--ink); font-size: 13.5px; font-weight: 500; line-height: 1.4; cursor: pointer; white-space: nowrap; }
+  background: none; color: var(--ink); font-size: 13.5px; font-weight: 500; line-height: 1.4; cursor: pointer;
+  white-space: nowrap; }
 #adapters button:hover { background: var(--bot); }
 #adapters button.yes { border-color: transparent; background: var(--brand); color: var(--on-brand); }
 #adapters button.yes:hover { filter: brightness(1.1); }

@@ -51,6 +51,11 @@ def open_adapters(page: Page, url: str) -> None:
     page.get_by_role("heading", name="reed-voice").wait_for()
 
 
+def open_chat(page: Page, url: str) -> None:
+    page.goto(url)
+    page.get_by_text("reed greets").wait_for()
+
+
 def ask(page: Page, question: str) -> None:
     page.get_by_label("Your message").fill(question)
     page.keyboard.press("Enter")
@@ -160,7 +165,7 @@ def test_a_phone_shows_the_tab_without_scrolling_sideways(
 
 @pytest.mark.browser
 def test_the_chat_says_which_version_answers_and_takes_a_rating(page: Page, gateway: ScriptedGateway, url: str) -> None:
-    page.goto(url)
+    open_chat(page, url)
     ask(page, "hello")
     expect(page.get_by_text("Answered by reed-voice, version 2.")).to_be_visible()
     page.get_by_role("button", name="Not helpful").click()
@@ -178,7 +183,7 @@ def test_the_chat_says_which_version_answers_and_takes_a_rating(page: Page, gate
 def test_the_version_is_said_while_it_still_writes_and_rated_only_when_it_has_ended(
     page: Page, gateway: ScriptedGateway, url: str
 ) -> None:
-    page.goto(url)
+    open_chat(page, url)
     ask(page, "wait for it")
     expect(page.get_by_text("Answered by reed-voice, version 2.")).to_be_visible()
     expect(page.get_by_role("button", name="Not helpful")).to_be_hidden()
@@ -190,7 +195,7 @@ def test_the_version_is_said_while_it_still_writes_and_rated_only_when_it_has_en
 @pytest.mark.browser
 def test_a_rating_that_cannot_be_saved_is_said(page: Page, gateway: ScriptedGateway, url: str) -> None:
     gateway.forgotten = True
-    page.goto(url)
+    open_chat(page, url)
     ask(page, "hello")
     page.get_by_role("button", name="Not helpful").click()
     expect(page.get_by_text("Your rating could not be saved: no such answer")).to_be_visible()
@@ -198,7 +203,7 @@ def test_a_rating_that_cannot_be_saved_is_said(page: Page, gateway: ScriptedGate
 
 @pytest.mark.browser
 def test_each_assistant_keeps_the_line_of_its_conversation_and_clear_ends_it(page: Page, url: str) -> None:
-    page.goto(url)
+    open_chat(page, url)
     ask(page, "hello")
     line = page.get_by_text("Answered by reed-voice, version 2.")
     expect(line).to_be_visible()

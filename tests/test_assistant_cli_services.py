@@ -1,0 +1,73 @@
+"""`brogue status` while something runs: what it says of the adapters."""
+
+import json
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from assistant.services import Child, Services
+from data.home import Home
+from tests.conftest import Run, free_port
+from tests.scripted_gateway import ADMIN_KEY, ScriptedGateway, served
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> ScriptedGateway:
+    monkeypatch.setenv("BROGUE_ADMIN_KEY", ADMIN_KEY)
+    gateway = ScriptedGateway()
+    gateway.reset()
+    return gateway
+
+
+@pytest.fixture
+def running(home: Home, gateway: ScriptedGateway) -> Iterator[Services]:
+    """A home in which everything seems to run, with this process as the supervisor."""
+    home.create()
+    with served(gateway.build_app()) as url:
+        services = pretend(home, url)
+        yield services
+
+
+def pretend(home: Home, url: str) -> Services:
+    me = Child.of(os.getpid())
+    assert me is not None
+    services = Services(supervisor=me, gateway_url=url, page_url="http://page", base_model="base", engine_state="ready")
+    services.save(home)
+    return services
+
+
+def test_status_shows_how_the_stable_version_and_the_canary_do(brogue: Run, running: Services) -> None:
+    done = brogue("status")
+    assert done.returncode == 0, done.stderr
+    table = [line.split() for line in done.stdout.splitlines() if "@" in line or line.startswith("VERSION")]
+    assert table == [
+        ["VERSION", "ALIAS", "SHARE", "ANSWERS", "ERRORS", "UP", "DOWN", "STATE"],
+        ["reed-voice@2", "stable", "90%", "84", "1", "20", "1", "loaded"],
+        ["reed-voice@3", "canary", "10%", "9", "0", "0", "0", "loaded"],
+    ]
+    assert running.gateway_url in done.stdout
+
+
+def test_a_canary_in_the_background_leaves_stable_all_the_traffic(
+    brogue: Run, running: Services, gateway: ScriptedGateway
+) -> None:
+    assert running
+    gateway.adapters["reed-voice"]["canary"] = {"share": 10, "shadow": True}
+    lines = [line for line in brogue("status").stdout.splitlines() if "@" in line]
+    assert "stable  100%" in lines[0] and "canary  in the background" in lines[1]
+
+
+def test_status_as_json_carries_the_gateways_adapters(brogue: Run, running: Services) -> None:
+    found = json.loads(brogue("status", "--json").stdout)
+    assert (found["engine_state"], found["adapters_problem"]) == ("ready", None)
+    assert found["gateway_url"] == running.gateway_url
+    assert found["adapters"][0]["canary"] == {"share": 10, "shadow": False}
+
+
+def test_a_gateway_that_does_not_answer_yet_is_one_line(brogue: Run, home: Home) -> None:
+    home.create()
+    pretend(home, f"http://127.0.0.1:{free_port()}")
+    done = brogue("status")
+    assert "adapters not known: cannot reach the gateway" in done.stdout
+    assert json.loads(brogue("status", "--json").stdout)["adapters"] == []
