@@ -10,6 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,8 +22,16 @@ from data.settings import Frozen
 _RECORD: TypeAdapter[ChatRecord | InstructionRecord] = TypeAdapter(Record)
 
 
+class Step(Frozen):
+    """One thing that was done to a dataset after its import: doing it again to the same rows gives the same digest."""
+
+    name: str  # such as "dedupe" or "redact"
+    options: dict[str, str | int | float | bool | None] = {}
+    counts: dict[str, int] = {}  # what it found and changed
+
+
 class DatasetCard(Frozen):
-    """What a dataset is and where it came from."""
+    """What a dataset is, where it came from and what was done to it."""
 
     name: str
     kind: Kind
@@ -34,6 +43,9 @@ class DatasetCard(Frozen):
     shares: tuple[int, int, int]  # percent: train, validation, test
     digest: str
     created: str
+    origin: str = ""  # who made the data and where it is from, in the importer's words
+    licence: str = ""
+    steps: tuple[Step, ...] = ()  # in the order in which they were done
 
 
 class Row(Frozen):
@@ -50,11 +62,14 @@ def make_rows(records: Iterable[ChatRecord | InstructionRecord], shares: tuple[i
 
 
 def save_dataset(home: Home, name: str, rows: list[Row], source: str, source_sha256: str, columns: dict[str, str],
-                 shares: tuple[int, int, int], replace: bool = False) -> DatasetCard:  # fmt: skip
-    """Write a dataset. An existing name is refused unless `replace`."""
+                 shares: tuple[int, int, int], replace: bool = False, origin: str = "", licence: str = "",
+                 steps: tuple[Step, ...] = ()) -> DatasetCard:  # fmt: skip
+    """Write a dataset. An existing name is refused unless `replace`, and so is one without rows."""
     folder = home.datasets / check_name("a dataset", name)
     if folder.exists() and not replace:
         raise BrogueError(f"dataset '{name}' exists already; choose another name or add --replace")
+    if not rows:
+        raise DataError(f"no rows are left for dataset '{name}'; nothing was written")
     counts = Counter(row.split for row in rows)
     card = DatasetCard(
         name=name,
@@ -65,22 +80,50 @@ def save_dataset(home: Home, name: str, rows: list[Row], source: str, source_sha
         records={split: counts[split] for split in SPLITS},
         duplicates=len(rows) - len({row.id for row in rows}),
         shares=shares,
-        digest=hashlib.sha256("".join(f"{r.id}{r.split}\n" for r in rows).encode()).hexdigest(),
+        digest=_digest(rows),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        origin=origin,
+        licence=licence,
+        steps=steps,
     )
-    staging = folder.with_name(f".{name}.new")
+    _write(folder, card, rows)
+    return card
+
+
+def rewrite(home: Home, card: DatasetCard, rows: list[Row], step: Step, into: str | None = None,
+            replace: bool = False) -> DatasetCard:  # fmt: skip
+    """The dataset of `card` after one more step: `rows` as dataset `into`, or in its own place without `into`.
+
+    A row whose record was changed needs its id anew (`record_id`); it may keep its split.
+    """
+    in_place = into is None or into == card.name
+    return save_dataset(
+        home, into or card.name, rows, card.source, card.source_sha256, card.columns, card.shares,
+        replace or in_place, card.origin, card.licence, (*card.steps, step),
+    )  # fmt: skip
+
+
+def _digest(rows: list[Row]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(f"{row.id}{row.split}\n".encode())
+    return digest.hexdigest()
+
+
+def _write(folder: Path, card: DatasetCard, rows: list[Row]) -> None:
+    """The dataset's folder, whole or not at all."""
+    staging = folder.with_name(f".{card.name}.new")
     shutil.rmtree(staging, ignore_errors=True)
     with new_folder(staging) as temporary:
-        lines = "".join(row.model_dump_json() + "\n" for row in rows)
-        (temporary / "records.jsonl").write_text(lines, encoding="utf-8")
+        with (temporary / "records.jsonl").open("w", encoding="utf-8") as file:
+            file.writelines(row.model_dump_json() + "\n" for row in rows)
         write_json(temporary / "card.json", card.model_dump(mode="json"))
-    old = folder.with_name(f".{name}.old")
+    old = folder.with_name(f".{card.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     staging.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
-    return card
 
 
 def list_datasets(home: Home) -> list[DatasetCard]:

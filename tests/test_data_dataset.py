@@ -2,8 +2,8 @@
 
 import pytest
 
-from data.dataset import list_datasets, load_card, load_rows, make_rows, save_dataset
-from data.errors import BrogueError, UnknownName
+from data.dataset import Step, list_datasets, load_card, load_rows, make_rows, rewrite, save_dataset
+from data.errors import BrogueError, DataError, UnknownName
 from data.home import Home
 from data.records import ChatRecord, InstructionRecord, Message, assign_split
 
@@ -70,3 +70,23 @@ def test_an_unknown_dataset_is_answered_with_those_there_are(home: Home) -> None
 def test_a_name_that_cannot_be_a_folder_is_refused(home: Home, name: str) -> None:
     with pytest.raises(BrogueError, match="cannot name a dataset"):
         save(home, name)
+
+
+def test_a_step_is_written_into_the_card_and_the_digest_follows_the_rows(home: Home) -> None:
+    first = save(home, "one", 10)
+    step = Step(name="dedupe", options={"near": True}, counts={"removed": 4})
+    card = rewrite(home, load_card(home, "one"), load_rows(home, "one")[:6], step, "two")
+    assert card == load_card(home, "two")
+    assert card.steps == (step,)
+    assert card.digest != first
+    assert len(load_rows(home, "one")) == 10
+    again = rewrite(home, card, load_rows(home, "two"), Step(name="split"))
+    assert [s.name for s in again.steps] == ["dedupe", "split"]
+    assert again.digest == card.digest
+
+
+def test_a_step_that_leaves_no_rows_is_refused(home: Home) -> None:
+    save(home, "one", 10)
+    with pytest.raises(DataError, match="no rows are left"):
+        rewrite(home, load_card(home, "one"), [], Step(name="dedupe"))
+    assert len(load_rows(home, "one")) == 10
