@@ -27,7 +27,7 @@ from assistant.services import Child, Services
 from data.errors import BrogueError
 from data.home import Home
 from data.secrets import ENVIRONMENT, admin_key
-from data.settings import Settings
+from data.settings import Address, Settings
 from serve.canary import Trials
 from serve.engine import Engine
 from serve.engine_api import EngineState
@@ -178,7 +178,7 @@ class Supervisor:
         command = [sys.executable, "-m", "assistant.ui", self._settings.gateway.url, page.host, str(page.port)]
         with (self._home.logs / "page.log").open("wb") as log:
             return subprocess.Popen(
-                command, env=os.environ | {ENVIRONMENT: admin_key(self._home)}, stdin=subprocess.DEVNULL, stdout=log,
+                command, env=page_environment(page, self._home), stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
@@ -191,6 +191,12 @@ class Supervisor:
         if services != self._services or not self._home.services_file.exists():
             self._services = services
             services.save(self._home)
+
+
+def page_environment(page: Address, home: Home) -> dict[str, str]:
+    """The page asks nobody who they are, so it gets the admin key only where no other machine reaches it."""
+    env = {name: value for name, value in os.environ.items() if name != ENVIRONMENT}
+    return env | {ENVIRONMENT: admin_key(home)} if page.is_local else env
 
 
 def _child(pid: int) -> Child:

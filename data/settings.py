@@ -52,6 +52,11 @@ class Address(Frozen):
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
         return f"http://{host}:{self.port}"
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.host == "localhost" or self.host.startswith("127.") or self.host == "::1"
+
 
 class GatewaySettings(Address):
     """Where the gateway listens, and its patience."""

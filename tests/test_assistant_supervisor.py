@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from assistant import supervisor
-from assistant.supervisor import EngineKeeper
+from assistant.supervisor import EngineKeeper, page_environment
 from data.errors import BrogueError
+from data.home import Home
+from data.settings import Address
 
 
 class MortalEngine:
@@ -91,3 +93,16 @@ def test_stopping_does_not_wait_for_the_next_attempt(monkeypatch: pytest.MonkeyP
     keeper.stop()
     assert time.monotonic() - began < 5
     assert len(engine.starts) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "trusted"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("10.0.0.5", False)],
+)
+def test_the_page_may_promote_only_where_no_other_machine_reaches_it(
+    home: Home, monkeypatch: pytest.MonkeyPatch, host: str, trusted: bool
+) -> None:
+    home.create()
+    monkeypatch.setenv("BROGUE_ADMIN_KEY", "secret")
+    env = page_environment(Address(host=host, port=7860), home)
+    assert env.get("BROGUE_ADMIN_KEY") == ("secret" if trusted else None)
