@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from data.secrets import admin_key
 
 from adapters.base_model import prepare
 from benchmarks.lora_cpu import random_adapter
 from data.home import Home, write_text
+from data.secrets import admin_key
 from tests.conftest import run_brogue
 from tests.voices import QUESTIONS, VOICES, WORDS, overfit
 
