@@ -22,9 +22,10 @@ from adapters.tokens import Example, encode
 from data.dataset import DatasetCard, Row
 from data.errors import BrogueError, DataError
 from data.home import Home, write_json
-from data.records import SPLITS
+from data.records import SPLITS, Kind, conversation
 from data.settings import Frozen
 
+TRAINABLE: tuple[Kind, ...] = ("chat", "instruction")
 MAX_EVALUATED_ROWS = 200  # of validation and of test: bounds the time of an evaluation
 
 
@@ -61,9 +62,19 @@ def passes(rows: int) -> int:
     return min(8, max(1, round(300 / rows)))
 
 
+def check_trainable(dataset: DatasetCard) -> None:
+    """Refuse a dataset of a kind that no recipe takes."""
+    if dataset.kind not in TRAINABLE:
+        raise DataError(
+            f"dataset '{dataset.name}' holds {dataset.kind} records; the recipe 'sft' takes {' or '.join(TRAINABLE)}. "
+            "Import such records: brogue data import FILE --as instruction --into NAME"
+        )
+
+
 def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, config: TrainConfig, home: Home,
           on_progress: Callable[[TrainProgress], None], say: Callable[[str], None]) -> AdapterCard:  # fmt: skip
     """Train the next version of `adapter` and put it into the registry; returns its card."""
+    check_trainable(dataset)
     started = time.monotonic()
     tokenizer = load_tokenizer(base.path)
     examples = {split: _encode_split(split, rows, tokenizer, base, config, say) for split in SPLITS}
@@ -134,7 +145,9 @@ def _encode_split(split: str, rows: list[Row], tokenizer: Any, base: BaseModel, 
     if split != "train":
         chosen = chosen[:MAX_EVALUATED_ROWS]
     examples = [
-        e for row in chosen for e in encode(tokenizer, row.record.messages, config.system_prompt, base.supports_system)
+        example
+        for row in chosen
+        for example in encode(tokenizer, conversation(row.record), config.system_prompt, base.supports_system)
     ]
     short = [e for e in examples if len(e["input_ids"]) <= config.max_tokens]
     if len(short) < len(examples):

@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from adapters.registry import AdapterCard, Registry
-from adapters.train import TrainConfig
+from adapters.train import TrainConfig, check_trainable
 from adapters.train import train as train_version
 from assistant import cli_versions
 from assistant.cli_data import Json
@@ -40,6 +40,7 @@ def train(
     home.create()
     check_name("an adapter", adapter)
     dataset = load_card(home, data)
+    check_trainable(dataset)
     prompt = training_prompt(home, adapter, assistant)
     config = _config(
         recipe=recipe, method=method, rank=rank, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,

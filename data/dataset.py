@@ -16,10 +16,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from data.errors import BrogueError, DataError, one_line, unknown
 from data.home import Home, check_name, new_folder, write_json
-from data.records import SPLITS, ChatRecord, InstructionRecord, Kind, Record, Split, assign_split, record_id
+from data.records import SPLITS, AnyRecord, Kind, Record, Split, assign_split, record_id
 from data.settings import Frozen
 
-_RECORD: TypeAdapter[ChatRecord | InstructionRecord] = TypeAdapter(Record)
+_RECORD: TypeAdapter[AnyRecord] = TypeAdapter(Record)
 
 
 class Step(Frozen):
@@ -56,7 +56,7 @@ class Row(Frozen):
     record: Record
 
 
-def make_rows(records: Iterable[ChatRecord | InstructionRecord], shares: tuple[int, int, int]) -> list[Row]:
+def make_rows(records: Iterable[AnyRecord], shares: tuple[int, int, int]) -> list[Row]:
     """Give every record its id and split."""
     return [Row(id=record_id(r), split=assign_split(r, shares), record=r) for r in records]
 
@@ -137,7 +137,7 @@ def load_card(home: Home, name: str) -> DatasetCard:
     path = home.datasets / name / "card.json"
     if not path.is_file():
         known = [card.name for card in list_datasets(home)]
-        raise unknown("dataset", name, known, "Import one: brogue data import FILE --as instruction --into NAME")
+        raise unknown("dataset", name, known, "Import one: brogue data import FILE --into NAME")
     return DatasetCard.model_validate_json(path.read_text(encoding="utf-8"))
 
 
@@ -146,12 +146,13 @@ def load_rows(home: Home, name: str) -> list[Row]:
     load_card(home, name)
     path = home.datasets / name / "records.jsonl"
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            raw = json.loads(line)
-            rows.append(Row(id=raw["id"], split=raw["split"], record=_RECORD.validate_python(raw["record"])))
-        except (ValueError, KeyError, ValidationError) as error:
-            raise DataError(
-                f"{path}:{number}: not a record ({one_line(error, 120)}); import the dataset again"
-            ) from error
+    with path.open(encoding="utf-8", newline="\n") as lines:  # str.splitlines would also cut at U+2028 inside a text
+        for number, line in enumerate(lines, 1):
+            try:
+                raw = json.loads(line)
+                rows.append(Row(id=raw["id"], split=raw["split"], record=_RECORD.validate_python(raw["record"])))
+            except (ValueError, KeyError, ValidationError) as error:
+                raise DataError(
+                    f"{path}:{number}: not a record ({one_line(error, 120)}); import the dataset again"
+                ) from error
     return rows
