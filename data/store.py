@@ -1,0 +1,241 @@
+"""The store of responses and judgements: `<home>/store.db` (SQLite), or PostgreSQL by URL.
+
+Any number of processes may write at once. When a method returns, what it wrote is committed: a kill at any moment
+loses nothing that was acknowledged and leaves nothing half written.
+"""
+
+from collections import Counter
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, Select, delete, or_, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, joinedload, selectinload, sessionmaker
+
+from data.errors import BrogueError, UnknownName
+from data.home import Home
+from data.judgements import (
+    JUDGEMENT,
+    MAX_COMMENT,
+    MAX_CORRECTION,
+    AnyJudgement,
+    Forgotten,
+    Logging,
+    Removed,
+    Response,
+    StoredJudgement,
+    Wanted,
+    now,
+)
+from data.store_open import erase_deleted, open_engine, sqlite_url
+from data.store_schema import JudgedRow, JudgementRow, ResponseRow
+from data.store_text import Redactor, written
+
+_IN_COLUMNS = {"id", "kind", "rater", "seconds", "shown", "response"}  # of a judgement; the rest is its `said`
+
+
+class NotYours(BrogueError):
+    """Somebody else's judgement cannot be taken back."""
+
+
+class Store:
+    """Everything that is written of responses and judgements, and read again."""
+
+    def __init__(self, engine: Engine, logging: Logging = "full", redact: Redactor | None = None) -> None:
+        if logging == "redacted" and redact is None:
+            raise ValueError("logging 'redacted' needs a redactor")
+        self._engine = engine
+        self._logging = logging
+        self._redact = redact if logging == "redacted" else None
+        self._write = sessionmaker(engine, expire_on_commit=False)
+        self._read = sessionmaker(engine.execution_options(reader=True))
+
+    @classmethod
+    def open(cls, home: Home, url: str | None = None, logging: Logging = "full",
+             redact: Redactor | None = None) -> "Store":  # fmt: skip
+        """The store at `url`, or in the home folder; its tables are made or brought up to date."""
+        return cls(open_engine(url or sqlite_url(home.root / "store.db")), logging, redact)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._engine.dispose()
+
+    def add_response(self, response: Response) -> Response:
+        """Append a response, and return what was kept of it."""
+        values = response.model_dump(exclude={"logging"})
+        if self._logging == "off":
+            values |= {"messages": [], "text": "", "passages": []}
+        words = written({key: values[key] for key in ("messages", "text", "passages")}, self._redact)
+        row = ResponseRow(**values | words, logging=self._logging)
+        try:
+            with self._write.begin() as session:
+                session.add(row)
+        except IntegrityError as error:
+            raise BrogueError(f"response '{response.id}' is in the store already") from error
+        return _response(row)
+
+    def judge(self, judgement: AnyJudgement) -> StoredJudgement:
+        """Append a judgement, and return it as it was kept. The same one again (same id) is acknowledged again.
+
+        In mode `off` comments are left out, and a correction is refused, for nothing would be left of it.
+        """
+        said = self._said(judgement)
+        row = JudgementRow(id=judgement.id, kind=judgement.kind, rater=judgement.rater, seconds=judgement.seconds,
+                           said=said, created=now(), taken_back=None)  # fmt: skip
+        try:
+            with self._write.begin() as session:
+                if (known := session.get(JudgementRow, judgement.id)) is None:
+                    for position, response_id in enumerate(judgement.shown):
+                        response = _known_response(session, response_id)
+                        row.shown.append(JudgedRow(position=position, response=response))
+                    session.add(row)
+                    session.flush()
+                return _stored(row) if known is None else _same(known, judgement, said)
+        except (
+            IntegrityError
+        ) as error:  # PostgreSQL: another process has just written the same id, or deleted the response
+            raise BrogueError(
+                f"judgement '{judgement.id}' met another change to the same rows; send it again"
+            ) from error
+
+    def _said(self, judgement: AnyJudgement) -> dict[str, Any]:
+        said = judgement.model_dump(mode="json", exclude=_IN_COLUMNS)
+        for name, limit in (("comment", MAX_COMMENT), ("text", MAX_CORRECTION)):
+            if len(said.get(name, "")) > limit:
+                raise BrogueError(f"the {name} has {len(said[name]):,} characters; wanted at most {limit:,}")
+        if self._logging == "off":
+            if judgement.kind == "correction":
+                raise BrogueError("a correction cannot be kept: logging is 'off'; set it to 'full' or 'redacted'")
+            said["comment"] = ""
+        return written(said, self._redact)
+
+    def take_back(self, judgement_id: str, rater: str) -> StoredJudgement:
+        """Mark a judgement as taken back by the one who gave it; from then on it counts for nothing."""
+        with self._write.begin() as session:
+            row = session.get(JudgementRow, judgement_id)
+            if row is None:
+                raise UnknownName(f"no judgement '{judgement_id}' in the store; list them: brogue feedback list")
+            if row.rater != rater:
+                raise NotYours(f"judgement '{judgement_id}' is another rater's; only they can take it back")
+            row.taken_back = row.taken_back or now()
+            return _stored(row)
+
+    def response(self, response_id: str) -> Response:
+        """One response by its id."""
+        with self._read() as session:
+            return _response(_known_response(session, response_id))
+
+    def responses(self, wanted: Wanted | None = None) -> list[Response]:
+        """The wanted responses, newest first."""
+        wanted = wanted or Wanted()
+        query = select(ResponseRow).where(*_about(wanted), *_within(ResponseRow.created, wanted))
+        if wanted.subject is not None:
+            query = query.where(ResponseRow.subject == wanted.subject)
+        query = query.order_by(ResponseRow.created.desc(), ResponseRow.id).limit(wanted.limit)
+        with self._read() as session:
+            return [_response(row) for row in session.scalars(query)]
+
+    def judgements(self, wanted: Wanted | None = None) -> list[StoredJudgement]:
+        """The wanted judgements, newest first."""
+        query = _judgement_query(wanted or Wanted())
+        shown = selectinload(JudgementRow.shown)
+        names = joinedload(JudgedRow.response).load_only(ResponseRow.version, ResponseRow.assistant)
+        with self._read() as session:
+            return [_stored(row) for row in session.scalars(query.options(shown.options(names)))]
+
+    def forget(self, subject: str) -> Forgotten:
+        """Delete a person's responses, their judgements, and all judgements of their responses, for good."""
+        with self._write.begin() as session:
+            theirs = ResponseRow.subject == subject
+            # Locked, so that nobody can judge them any more (PostgreSQL; on SQLite this is the only writer).
+            locked = select(ResponseRow.id, ResponseRow.version).where(theirs).order_by(ResponseRow.id)
+            responses = session.execute(locked.with_for_update()).all()
+            judged = session.execute(
+                select(JudgementRow.id, ResponseRow.version)
+                .join(JudgementRow.shown).join(JudgedRow.response)
+                .where(_concerns(subject)).distinct()
+            ).all()  # fmt: skip
+            unsynced = {"synchronize_session": False}  # this session holds no such objects
+            session.execute(delete(JudgementRow).where(_concerns(subject)), execution_options=unsynced)
+            session.execute(delete(ResponseRow).where(theirs), execution_options=unsynced)
+        erase_deleted(self._engine)
+        answered, compared = Counter(r.version for r in responses), Counter(j.version for j in judged)
+        by_version = {
+            version: Removed(responses=answered[version], judgements=compared[version])
+            for version in sorted(answered | compared)
+        }
+        return Forgotten(
+            responses=tuple(r.id for r in responses),
+            judgements=tuple(sorted({j.id for j in judged})),
+            by_version=by_version,
+        )
+
+
+def _judgement_query(wanted: Wanted) -> Select[JudgementRow]:
+    query = select(JudgementRow).where(*_within(JudgementRow.created, wanted))
+    if about := _about(wanted):
+        ids = select(JudgedRow.judgement_id).join(JudgedRow.response).where(*about)
+        query = query.where(JudgementRow.id.in_(ids))
+    if wanted.subject is not None:
+        query = query.where(_concerns(wanted.subject))
+    if wanted.kind is not None:
+        query = query.where(JudgementRow.kind == wanted.kind)
+    if wanted.rater is not None:
+        query = query.where(JudgementRow.rater == wanted.rater)
+    if not wanted.taken_back:
+        query = query.where(JudgementRow.taken_back.is_(None))
+    return query.order_by(JudgementRow.created.desc(), JudgementRow.id).limit(wanted.limit)
+
+
+def _about(wanted: Wanted) -> list[ColumnElement[bool]]:
+    """What a response has to meet, or one of a judgement's."""
+    conditions = {
+        ResponseRow.id: wanted.response,
+        ResponseRow.version: wanted.version,
+        ResponseRow.assistant: wanted.assistant,
+        ResponseRow.conversation: wanted.conversation,
+    }
+    return [column == value for column, value in conditions.items() if value is not None]
+
+
+def _within(created: Any, wanted: Wanted) -> list[ColumnElement[bool]]:
+    since = [] if wanted.since is None else [created >= wanted.since]
+    return since + ([] if wanted.until is None else [created < wanted.until])
+
+
+def _concerns(subject: str) -> ColumnElement[bool]:
+    """Judgements that a person gave, or that are about answers to them."""
+    theirs = select(JudgedRow.judgement_id).join(JudgedRow.response).where(ResponseRow.subject == subject)
+    return or_(JudgementRow.rater == subject, JudgementRow.id.in_(theirs))
+
+
+def _known_response(session: Session, response_id: str) -> ResponseRow:
+    row = session.get(ResponseRow, response_id)
+    if row is None:
+        raise UnknownName(f"no response '{response_id}' in the store; every answer's id is in its x-brogue-response-id")
+    return row
+
+
+def _same(row: JudgementRow, judgement: AnyJudgement, said: dict[str, Any]) -> StoredJudgement:
+    """The judgement that has this id already, if it says the same."""
+    stored = _stored(row)
+    there = (row.kind, row.rater, row.said, stored.judgement.shown)
+    if there != (judgement.kind, judgement.rater, said, judgement.shown):
+        raise BrogueError(f"judgement '{judgement.id}' is in the store already and says something else")
+    return stored
+
+
+def _response(row: ResponseRow) -> Response:
+    return Response.model_validate({name: getattr(row, name) for name in Response.model_fields})
+
+
+def _stored(row: JudgementRow) -> StoredJudgement:
+    ids = [judged.response_id for judged in row.shown]
+    shown = {"shown": ids} if row.kind in ("comparison", "ranking") else {"response": ids[0]}
+    fields = {"id": row.id, "kind": row.kind, "rater": row.rater, "seconds": row.seconds}
+    return StoredJudgement(
+        judgement=JUDGEMENT.validate_python(row.said | shown | fields),
+        versions=tuple(judged.response.version for judged in row.shown),
+        assistants=tuple(judged.response.assistant for judged in row.shown),
+        created=row.created,
+        taken_back=row.taken_back,
+    )
