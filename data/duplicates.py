@@ -143,7 +143,8 @@ def _candidates(texts: list[list[str]], tell: Tell) -> list[tuple[int, int]]:
     random = np.random.default_rng(0)  # the same texts in the same order always give the same pairs
     found = np.empty(0, dtype=np.int64)
     for band in range(_BANDS):
-        tell(f"band {band + 1}/{_BANDS}")
+        if band % 8 == 0:
+            tell(f"{band * 100 // _BANDS}%")
         key = np.zeros(len(texts), dtype=np.uint64)
         for _ in range(_ROWS):
             hashes = random.integers(1 << 63, size=len(vocabulary), dtype=np.uint64)
