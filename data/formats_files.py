@@ -71,12 +71,15 @@ def _parquet_rows(path: Path) -> Rows:
         rows_at_once = min(1000, max(1, MAX_UNPACKED // (max(chunks, default=1) or 1)))
         if sum(chunks) <= limit:
             for batch in file.iter_batches(batch_size=rows_at_once):
-                unpacked += batch.nbytes + 64 * batch.num_rows
-                if unpacked > limit:
-                    break
-                for row in batch.to_pylist():
+                for one in range(batch.num_rows):  # row by row: a value kept once may stand in every row
+                    [row] = batch.slice(one, 1).to_pylist()
+                    unpacked += _size(row)
+                    if unpacked > limit:
+                        break
                     number += 1
                     yield number, row
+                if unpacked > limit:
+                    break
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a whole Parquet file ({one_line(error, 100)}); write it again") from error
     if max(unpacked, sum(chunks)) > limit:
@@ -84,6 +87,13 @@ def _parquet_rows(path: Path) -> Rows:
             f"{path}: unpacks to over {math.floor(limit / MIB)} MiB, {MAX_RATIO} times its size or more; "
             "if that is meant, write it as JSONL and import that"
         )
+
+
+def _size(value: Any) -> int:
+    """Roughly the bytes that a value takes."""
+    if isinstance(value, dict | list):
+        return 64 + sum(map(_size, value.values() if isinstance(value, dict) else value))
+    return 64 + (len(value) if isinstance(value, str | bytes) else 0)
 
 
 def _folder_rows(path: Path) -> Rows:

@@ -29,7 +29,8 @@ def jsonl_rows(path: Path) -> Rows:
     for number, line in lines(path):
         if line.strip():
             try:
-                yield number, _DECODER.decode(line)
+                value = _DECODER.decode(line)
+                yield number, "wanted an object, found str" if isinstance(value, str) else value
             except json.JSONDecodeError as error:
                 yield number, f"not valid JSON ({error.msg} at column {error.colno})"
             except ValueError as error:
@@ -106,7 +107,7 @@ class _JsonText:
             line = self.line(position)
             value = self.value(position)
             pair = isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value)
-            yield line, {"text": value[0], "label": value[1]} if pair else value
+            yield line, {"text": value[0], "label": value[1]} if pair else [value] if isinstance(value, str) else value
             position = _skip(self.text, self.end, " \t\r\n,")
         self.end = position + 1
 

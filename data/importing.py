@@ -25,6 +25,7 @@ from data.records import (
     LabelledRecord,
     PreferenceRecord,
     RankingRecord,
+    record_id,
 )
 
 FORMAT_NAMES = (*FILE_TYPES, *(f.name for f in FORMATS))
@@ -135,7 +136,11 @@ def _take(result: Imported, where: str, row: Any, reading: _Reading) -> None:
     try:
         for draft in _drafts(row, reading):
             try:
-                result.records.append(_RECORDS[reading.kind](**draft))
+                record = _RECORDS[reading.kind](**draft)
+                record_id(record)  # JSON can spell half a character, which no file can store
+                result.records.append(record)
+            except UnicodeEncodeError:
+                _refuse(result, where, "a text holds half a character (a lone surrogate)")
             except ValidationError as error:
                 _refuse(result, where, _complaint(error))
     except (ValueError, TypeError, AttributeError) as error:  # a converter met something of another shape
