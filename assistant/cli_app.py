@@ -2,7 +2,7 @@
 
 import typer
 
-from assistant import cli_adapters, cli_assistants, cli_data_clean, cli_services
+from assistant import cli_adapters, cli_assistants, cli_data, cli_data_clean, cli_services
 
 app = typer.Typer(
     name="brogue",
@@ -18,5 +18,7 @@ app.command()(cli_services.doctor)
 app.command()(cli_assistants.chat)
 app.command()(cli_adapters.train)
 app.add_typer(cli_assistants.app, name="assistants")
-app.add_typer(cli_data_clean.app, name="data")  # cli_data's, with its own commands and the ones that clean
+app.add_typer(cli_data.app, name="data")
+cli_data.app.command("dedupe")(cli_data_clean.dedupe)
+cli_data.app.command("redact")(cli_data_clean.redact_)
 app.add_typer(cli_adapters.app, name="adapters")

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from assistant.cli_data import app
 from assistant.console import print_json, say, working
 from data.dataset import DatasetCard, Row, Step, load_card, load_rows, rewrite
 from data.duplicates import drop_duplicates
@@ -19,7 +18,6 @@ Replace = Annotated[bool, typer.Option(help="Overwrite a dataset of that name.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command()
 def dedupe(
     name: Name,
     into: Into,
@@ -39,7 +37,6 @@ def dedupe(
     _print(card, new, json, ", ".join(f"{count} {words[key]}" for key, count in counts.items()) + " dropped")
 
 
-@app.command("redact")
 def redact_(
     name: Name,
     into: Annotated[str | None, typer.Option(help="Name of the new dataset.")] = None,
