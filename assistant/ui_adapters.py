@@ -36,7 +36,8 @@ class AdaptersTab:
             refresh = gr.Button("Refresh", size="sm", variant="secondary", min_width=90, elem_id="refresh")
         self._list = gr.HTML(js_on_load=SCRIPT, elem_classes="adapters", elem_id="adapters")
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
-        self._list.click(self._clicked, None, self._list, **quiet)
+        # By default a click is dropped while the answer to the one before is still on its way: a quick hand's Enter.
+        self._list.click(self._clicked, None, self._list, trigger_mode="multiple", **quiet)
         refresh.click(self.show, None, self._list, **quiet)
 
     @property
@@ -63,7 +64,10 @@ class AdaptersTab:
     def _move(self, plan: Plan) -> str:
         """Do what was confirmed; gives what to say of it."""
         try:
-            if not plan.still_holds(self._admin.adapter(plan.adapter)):
+            adapter = self._admin.adapter(plan.adapter)
+            if adapter["aliases"].get("stable") == plan.after:  # a double click
+                return done(plan)
+            if not plan.still_holds(adapter):
                 return problem(f"{plan.adapter} was changed by somebody else meanwhile. Look again and decide anew.")
             if plan.act == "rollback":
                 self._admin.rollback(plan.adapter, WHO, "rolled back")

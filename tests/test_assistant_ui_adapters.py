@@ -104,6 +104,16 @@ def test_the_question_takes_the_keyboard(page: Page, url: str) -> None:
 
 
 @pytest.mark.browser
+def test_a_double_click_on_the_answer_moves_once_and_alarms_nobody(page: Page, url: str) -> None:
+    open_adapters(page, url)
+    page.get_by_role("button", name="Promote version 1 of reed-voice").click()
+    page.get_by_role("button", name="Promote version 1", exact=True).dblclick()
+    expect(page.get_by_text("reed-voice: version 1 is stable now.")).to_be_visible()
+    page.wait_for_timeout(1000)  # for what a second click could still say
+    expect(page.get_by_text("reed-voice: version 1 is stable now.")).to_be_visible()
+
+
+@pytest.mark.browser
 def test_a_version_that_the_gateway_refuses_is_told_and_the_old_one_stays(
     page: Page, gateway: ScriptedGateway, url: str
 ) -> None:
