@@ -162,9 +162,9 @@ class Registry:
 
     def previous(self, adapter: str) -> int | None:
         """The version that was stable before the present one and still exists: where a roll back goes."""
-        state, there = self.state(adapter), self.versions(adapter)
-        before = [m.before for m in reversed(state.history) if m.alias == "stable"]
-        return next((n for n in before if n in there and n != state.aliases.get("stable")), None)
+        state = self.state(adapter)
+        there = set(self._on_disk(adapter)) - {*state.retired, state.aliases.get("stable")}
+        return next((m.before for m in reversed(state.history) if m.alias == "stable" and m.before in there), None)
 
     def move(self, adapter: str, alias: str, version: int | None, who: str = "", why: str = "",
              canary: CanaryPlan | None = None) -> AdapterState:  # fmt: skip

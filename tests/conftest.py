@@ -91,6 +91,14 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A new browser window, wide, with nothing remembered from others."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
 def public_data() -> Path:
     """The folder of public data sets (docs/data.md says where they come from); skips where it is missing."""
     if not DATA.is_dir():

@@ -15,7 +15,7 @@ from adapters.validation import problems
 from data.errors import BrogueError
 from data.home import Home, write_text
 from tests.conftest import Run
-from tests.test_other_base_model import TEMPLATE, make_tokenizer
+from tests.tiny_models import TEMPLATE, make_model
 
 pytestmark = pytest.mark.slow
 
@@ -35,16 +35,13 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama with random weights and tied embeddings."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    tokenizer = make_tokenizer(folder, TEMPLATE)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=128, bos_token_id=1, eos_token_id=2, tie_word_embeddings=True,
+    return make_model(
+        tmp_path_factory.mktemp("models") / "tiny-llama", LlamaForCausalLM, hidden_size=32, intermediate_size=48,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
+        bos_token_id=1, eos_token_id=2, tie_word_embeddings=True,
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -185,12 +182,9 @@ def test_what_cannot_be_imported_leaves_nothing_behind(
 
 
 def test_gpt2s_layers_are_known_too(home: Home, tmp_path: Path) -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import GPT2LMHeadModel
 
-    folder = tmp_path / "tiny-gpt2"
-    tokenizer = make_tokenizer(folder, TEMPLATE)
-    size = {"n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 64}
-    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **size)).save_pretrained(folder)
+    folder = make_model(tmp_path / "tiny-gpt2", GPT2LMHeadModel, n_embd=32, n_layer=1, n_head=2, n_positions=64)
     base = prepare(str(folder), home, lambda _: None)
     assert base.modules["transformer.h.0.attn.c_attn"] == (96, 32)
     assert base.embeddings == ("transformer.wte", "transformer.wpe")

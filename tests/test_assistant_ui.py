@@ -56,13 +56,6 @@ def unreachable(gateway_and_page: tuple[ScriptedGateway, Client, str]) -> Iterat
     client.url = url
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    yield context.new_page()
-    context.close()
-
-
 def ask(page: Page, question: str) -> None:
     page.get_by_label("Your message").fill(question)
     page.keyboard.press("Enter")

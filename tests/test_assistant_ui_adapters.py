@@ -39,13 +39,6 @@ def url(gateway: ScriptedGateway, gateway_and_page: tuple[ScriptedGateway, str])
     return gateway_and_page[1]
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    yield context.new_page()
-    context.close()
-
-
 def open_adapters(page: Page, url: str) -> None:
     page.goto(f"{url}/?tab=adapters")
     page.get_by_role("heading", name="reed-voice").wait_for()

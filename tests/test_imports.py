@@ -33,6 +33,9 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "vllm": ("serve/cpu_lora.py", "serve/cpu_lora_kernel.py", "serve/model_check.py"),
     "fastapi": ("serve/gateway.py", "serve/admin.py", "assistant/ui*.py"),
     "gradio": ("assistant/ui*.py",),
+    "prometheus_client": ("serve/metrics.py",),
+    "sqlalchemy": ("data/store*.py",),
+    "alembic": ("data/store_open.py",),
 }
 
 

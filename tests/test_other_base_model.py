@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,49 +11,21 @@ from data.home import Home, write_text
 from serve.model_check import check_servable
 from tests.conftest import Run
 from tests.fakes import add_assistant
+from tests.tiny_models import make_model, make_tokenizer
 
 pytestmark = pytest.mark.slow
-
-# As Gemma's: no system turn, other role names, its own end of turn.
-TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}"
-    "{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-    "[{{ 'model' if m.role == 'assistant' else 'user' }}] {{ m.content | trim }}<end>\n{% endfor %}"
-    "{% if add_generation_prompt %}[model] {% endif %}"
-)
-
-
-def make_tokenizer(folder: Path, template: str | None) -> Any:
-    """A word-piece tokenizer trained on a few sentences; no download."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<unk>", "<bos>", "<end>"], show_progress=False)
-    tokenizer.train_from_iterator(["What is item 1? Item 1 is in aisle 3. [model] [user]"] * 5, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<end>", pad_token="<unk>", unk_token="<unk>"
-    )
-    if template:
-        fast.chat_template = template
-    fast.save_pretrained(folder)
-    return fast
 
 
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Qwen2 with random weights, biases in its attention and a template without system turn."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2ForCausalLM
 
-    folder = tmp_path_factory.mktemp("models") / "tiny-qwen"
-    tokenizer = make_tokenizer(folder, TEMPLATE)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=512, bos_token_id=1, eos_token_id=2, tie_word_embeddings=False,
+    return make_model(
+        tmp_path_factory.mktemp("models") / "tiny-qwen", Qwen2ForCausalLM, hidden_size=64, intermediate_size=128,
+        num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512,
+        bos_token_id=1, eos_token_id=2, tie_word_embeddings=False,
     )  # fmt: skip
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 def test_an_adapter_is_trained_on_another_family_with_the_prompt_in_the_question(
@@ -88,14 +59,11 @@ def test_vllm_says_yes_to_it_once_and_is_not_asked_again(
 
 
 def test_a_model_that_vllm_cannot_serve_is_one_line_with_its_reason(home: Home, tmp_path: Path) -> None:
-    from transformers import BertConfig, BertModel
+    from transformers import BertModel
 
-    folder = tmp_path / "bert"
-    tokenizer = make_tokenizer(folder, TEMPLATE)
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+    folder = make_model(
+        tmp_path / "bert", BertModel, hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
     )
-    BertModel(config).save_pretrained(folder)
     base = prepare(str(folder), home, lambda _: None)
     with pytest.raises(BrogueError, match="vLLM cannot serve base model .*bert: .*; name another base_model") as error:
         check_servable(base.path, base.sha256, "auto", home)
