@@ -1,25 +1,24 @@
 """Named datasets on disk: `<home>/datasets/<name>/records.jsonl` and `card.json`.
 
-A dataset is written whole or not at all. Its digest is over the records' ids and splits, so the same content imported
-twice has the same digest; adapter cards keep it.
+A dataset is written whole or not at all, row by row, so that it may be larger than the memory. Its digest is over the
+records' ids and splits, so the same content imported twice has the same digest; adapter cards keep it.
 """
 
 import hashlib
-import json
-import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
+from typing import TextIO
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from data.errors import BrogueError, DataError, one_line, unknown
-from data.home import Home, check_name, new_folder, write_json
+from data.dataset_folder import CARD, RECORDS, mend, new_dataset_folder, refuse_existing
+from data.errors import DataError, one_line, unknown
+from data.home import Home, check_name, write_json
 from data.records import SPLITS, AnyRecord, Kind, Record, Split, assign_split, record_id
 from data.settings import Frozen
-
-_RECORD: TypeAdapter[AnyRecord] = TypeAdapter(Record)
 
 
 class Step(Frozen):
@@ -40,7 +39,7 @@ class DatasetCard(Frozen):
     columns: dict[str, str]  # our field → the file's column
     records: dict[Split, int]
     duplicates: int  # records whose content stands in the dataset more than once, beyond the first
-    shares: tuple[int, int, int]  # percent: train, validation, test
+    shares: tuple[int, int, int] | None  # percent: train, validation, test; None: the source's own splits were kept
     digest: str
     created: str
     origin: str = ""  # who made the data and where it is from, in the importer's words
@@ -49,81 +48,94 @@ class DatasetCard(Frozen):
 
 
 class Row(Frozen):
-    """A stored record with its id and split."""
+    """A stored record with its id and split, and whose and what it was made of as far as that is known."""
 
     id: str
     split: Split
     record: Record
+    group: str | None = None  # the customer or conversation that a split must not tear apart
+    subject: str | None = None  # the person whose data it is
+    response_ids: tuple[str, ...] | None = None  # the answers in the store that it was made from
+    synthetic_of: str | None = None  # the id of the record that a model made it from; such rows stand in train only
 
 
-def make_rows(records: Iterable[AnyRecord], shares: tuple[int, int, int]) -> list[Row]:
+Shares = tuple[int, int, int]
+Steps = tuple[Step, ...]
+
+
+def make_rows(records: Iterable[AnyRecord], shares: Shares) -> list[Row]:
     """Give every record its id and split."""
     return [Row(id=record_id(r), split=assign_split(r, shares), record=r) for r in records]
 
 
-def save_dataset(home: Home, name: str, rows: list[Row], source: str, source_sha256: str, columns: dict[str, str],
-                 shares: tuple[int, int, int], replace: bool = False, origin: str = "", licence: str = "",
-                 steps: tuple[Step, ...] = ()) -> DatasetCard:  # fmt: skip
-    """Write a dataset. An existing name is refused unless `replace`, and so is one without rows."""
-    folder = home.datasets / check_name("a dataset", name)
-    if folder.exists() and not replace:
-        raise BrogueError(f"dataset '{name}' exists already; choose another name or add --replace")
-    if not rows:
+def save_dataset(home: Home, name: str, rows: Iterable[Row], source: str, source_sha256: str, columns: dict[str, str],
+                 shares: Shares | None, replace: bool = False, origin: str = "", licence: str = "",
+                 steps: Steps | Callable[[], Steps] = ()) -> DatasetCard:  # fmt: skip
+    """Write a dataset, row by row. An existing name is refused unless `replace`, and so is one without rows.
+
+    If `rows` raises, nothing is left behind. `steps` may be a function: it is called after the last row, when what
+    was done has been counted.
+    """
+    refuse_existing(home, check_name("a dataset", name), replace)
+    rows = iter(rows)
+    first = next(rows, None)
+    if first is None:
         raise DataError(f"no rows are left for dataset '{name}'; nothing was written")
-    counts = Counter(row.split for row in rows)
-    card = DatasetCard(
-        name=name,
-        kind=rows[0].record.kind,
-        source=source,
-        source_sha256=source_sha256,
-        columns=columns,
-        records={split: counts[split] for split in SPLITS},
-        duplicates=len(rows) - len({row.id for row in rows}),
-        shares=shares,
-        digest=_digest(rows),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        origin=origin,
-        licence=licence,
-        steps=steps,
-    )
-    _write(folder, card, rows)
+    with new_dataset_folder(home, name, replace) as (folder, file):
+        written = _Written(first.record.kind)
+        for row in chain([first], rows):
+            written.add(row, file)
+        card = DatasetCard(
+            name=name,
+            kind=written.kind,
+            source=source,
+            source_sha256=source_sha256,
+            columns=columns,
+            records={split: written.splits[split] for split in SPLITS},
+            duplicates=written.splits.total() - len(written.ids),
+            shares=shares,
+            digest=written.digest.hexdigest(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            origin=origin,
+            licence=licence,
+            steps=steps() if callable(steps) else steps,
+        )
+        write_json(folder / CARD, card.model_dump(mode="json"))
     return card
 
 
-def rewrite(home: Home, card: DatasetCard, rows: list[Row], step: Step, into: str | None = None,
-            replace: bool = False) -> DatasetCard:  # fmt: skip
+def rewrite(home: Home, card: DatasetCard, rows: Iterable[Row], step: Step | Callable[[], Step],
+            into: str | None = None, replace: bool = False, shares: Shares | None = None) -> DatasetCard:  # fmt: skip
     """The dataset of `card` after one more step: `rows` as dataset `into`, or in its own place without `into`.
 
-    A row whose record was changed needs its id anew (`record_id`); it may keep its split.
+    A row whose record was changed needs its id anew (`record_id`); it may keep its split. `rows` may come from
+    `iter_rows` of the same dataset. `shares` where the step has split it anew.
     """
     in_place = into is None or into == card.name
     return save_dataset(
-        home, into or card.name, rows, card.source, card.source_sha256, card.columns, card.shares,
-        replace or in_place, card.origin, card.licence, (*card.steps, step),
+        home, into or card.name, rows, card.source, card.source_sha256, card.columns, shares or card.shares,
+        replace or in_place, card.origin, card.licence, lambda: (*card.steps, step() if callable(step) else step),
     )  # fmt: skip
 
 
-def _digest(rows: list[Row]) -> str:
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(f"{row.id}{row.split}\n".encode())
-    return digest.hexdigest()
+class _Written:
+    """What is kept in memory of the rows that were written: counts, the digest so far, and the ids."""
 
+    def __init__(self, kind: Kind) -> None:
+        self.kind: Kind = kind
+        self.splits: Counter[Split] = Counter()
+        self.ids: set[str] = set()
+        self.digest = hashlib.sha256()
 
-def _write(folder: Path, card: DatasetCard, rows: list[Row]) -> None:
-    """The dataset's folder, whole or not at all."""
-    staging = folder.with_name(f".{card.name}.new")
-    shutil.rmtree(staging, ignore_errors=True)
-    with new_folder(staging) as temporary:
-        with (temporary / "records.jsonl").open("w", encoding="utf-8") as file:
-            file.writelines(row.model_dump_json() + "\n" for row in rows)
-        write_json(temporary / "card.json", card.model_dump(mode="json"))
-    old = folder.with_name(f".{card.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    staging.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    def add(self, row: Row, file: TextIO) -> None:
+        if row.record.kind != self.kind:
+            raise DataError(f"a dataset holds records of one kind; found {self.kind} and {row.record.kind}")
+        if row.synthetic_of is not None and row.split != "train":
+            raise DataError(f"record {row.id} was made by a model, so it may stand in train only, not in {row.split}")
+        file.write(row.model_dump_json(exclude_none=True) + "\n")
+        self.splits[row.split] += 1
+        self.ids.add(row.id)
+        self.digest.update(f"{row.id}{row.split}\n".encode())
 
 
 def list_datasets(home: Home) -> list[DatasetCard]:
@@ -134,7 +146,9 @@ def list_datasets(home: Home) -> list[DatasetCard]:
 
 def load_card(home: Home, name: str) -> DatasetCard:
     """The card of dataset `name`, or an error that names those there are."""
-    path = home.datasets / name / "card.json"
+    path = home.datasets / name / CARD
+    if not path.is_file():
+        mend(home)  # it may be just being replaced, or its replacement was killed
     if not path.is_file():
         known = [card.name for card in list_datasets(home)]
         raise unknown("dataset", name, known, "Import one: brogue data import FILE --into NAME")
@@ -143,16 +157,21 @@ def load_card(home: Home, name: str) -> DatasetCard:
 
 def load_rows(home: Home, name: str) -> list[Row]:
     """All rows of dataset `name`, in the imported order."""
+    return list(iter_rows(home, name))
+
+
+def iter_rows(home: Home, name: str) -> Iterator[Row]:
+    """The rows of dataset `name` one by one, in the imported order. An unknown name is refused at once."""
     load_card(home, name)
-    path = home.datasets / name / "records.jsonl"
-    rows = []
+    return _rows(home.datasets / name / RECORDS)
+
+
+def _rows(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8", newline="\n") as lines:  # str.splitlines would also cut at U+2028 inside a text
         for number, line in enumerate(lines, 1):
             try:
-                raw = json.loads(line)
-                rows.append(Row(id=raw["id"], split=raw["split"], record=_RECORD.validate_python(raw["record"])))
-            except (ValueError, KeyError, ValidationError) as error:
+                yield Row.model_validate_json(line)
+            except ValidationError as error:
                 raise DataError(
                     f"{path}:{number}: not a record ({one_line(error, 120)}); import the dataset again"
                 ) from error
-    return rows

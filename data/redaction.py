@@ -95,7 +95,7 @@ def redact(rows: Sequence[Row]) -> Redacted:
         except ValidationError:
             dropped += 1
             continue
-        new = row if record == row.record else Row(id=record_id(record), split=row.split, record=record)
+        new = row if record == row.record else row.model_copy(update={"id": record_id(record), "record": record})
         done.append(new)
         if new is not row:
             changed.append((row, new))
