@@ -16,6 +16,7 @@ from data.records import Kind
 Row = dict[str, Any]
 Draft = dict[str, Any]
 Convert = Callable[[Row], Iterable[Draft]]
+Group = Callable[[Row], Any]
 
 _ROLES = {"human": "user", "prompter": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant",
           "bard": "assistant", "model": "assistant", "developer": "system"}  # fmt: skip
@@ -35,6 +36,7 @@ class Format:
     name: str
     matches: Callable[[Row], bool]
     kinds: dict[Kind, Convert]
+    group: Group | None = None  # the name of what a row's records share, for formats with several records a row
 
 
 def need(row: Row, name: str) -> Any:
@@ -244,14 +246,15 @@ FORMATS: tuple[Format, ...] = (
     Format("openai-dpo", lambda row: {"preferred_output", "non_preferred_output"} <= row.keys(),
            {"preference": _openai_dpo}),
     Format("oasst-tree", lambda row: isinstance(row.get("prompt"), dict) and "replies" in row["prompt"],
-           {"ranking": _oasst_rankings, "chat": _oasst_chat}),
+           {"ranking": _oasst_rankings, "chat": _oasst_chat}, lambda row: row.get("message_tree_id")),
     Format("sharegpt", lambda row: _has_turns(row, "conversations", "from"), {"chat": _sharegpt}),
     Format("anthropic-pairs", lambda row: _is_transcript(row.get("chosen")) and _is_transcript(row.get("rejected")),
            {"preference": _anthropic_pairs, "chat": _anthropic}),
     Format("anthropic", lambda row: _is_transcript(_transcript_of(row)), {"chat": _anthropic}),
     Format("self-instruct", lambda row: "instruction" in row and isinstance(row.get("instances"), list),
-           {"instruction": _self_instruct}),
-    Format("squad", lambda row: _has_turns(row, "paragraphs", "qas"), {"instruction": _squad}),
+           {"instruction": _self_instruct}, lambda row: row.get("id")),
+    Format("squad", lambda row: _has_turns(row, "paragraphs", "qas"), {"instruction": _squad},
+           lambda row: row.get("title")),
     Format("voted-pairs", lambda row: _pair_columns(row) is not None and any(map(_VOTE.fullmatch, row)),
            {"preference": _voted_pairs}),
     Format("alpaca", lambda row: {"instruction", "input", "output"} <= row.keys(), {"instruction": _alpaca}),

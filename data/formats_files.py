@@ -6,13 +6,15 @@ a row, and what a file unpacks to, are limited.
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from data.errors import DataError, one_line
 from data.formats_json import json_rows, jsonl_rows
 from data.formats_text import MIB, Rows, conll_rows, csv_rows
+
+SplitRows = Iterator[tuple[int, Any, str | None]]
 
 MAX_UNPACKED = 256 * MIB  # of a Parquet file, or MAX_RATIO times its size where that is more
 MAX_RATIO = 100
@@ -34,9 +36,11 @@ def file_type(path: Path) -> str:
     return found
 
 
-def read_rows(path: Path, kind_of_file: str) -> Rows:
-    """The rows of the file or folder at `path`."""
-    return FILE_TYPES[kind_of_file](path)
+def read_rows(path: Path, kind_of_file: str) -> SplitRows:
+    """The rows of the file or folder at `path`, with the name of the split where a folder has several."""
+    if kind_of_file == "folder":
+        return _folder_rows(path)
+    return ((line, row, None) for line, row in FILE_TYPES[kind_of_file](path))
 
 
 def digest(path: Path) -> str:
@@ -96,7 +100,7 @@ def _size(value: Any) -> int:
     return 64 + (len(value) if isinstance(value, str | bytes) else 0)
 
 
-def _folder_rows(path: Path) -> Rows:
+def _folder_rows(path: Path) -> SplitRows:
     """A folder of `save_to_disk`, or one with data files as on the Hugging Face hub; every split, one after another."""
     import datasets
     import pyarrow
@@ -107,11 +111,13 @@ def _folder_rows(path: Path) -> Rows:
             loaded = datasets.load_from_disk(str(path))
         else:
             loaded = datasets.load_dataset(str(path), streaming=True)  # streaming: no copy in a cache
-        for split in loaded.values() if isinstance(loaded, dict) else [loaded]:
+        splits = loaded if isinstance(loaded, dict) else {None: loaded}
+        for name, split in splits.items():
             names = _label_names(split.features or {})
             for row in split:
                 number += 1
-                yield number, row | {c: _named(row[c], names[c]) for c in names}
+                named = row | {c: _named(row[c], names[c]) for c in names}
+                yield number, named, str(name) if len(splits) > 1 else None
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(f"{path}: not a dataset folder that can be read ({one_line(error, 150)})") from error
 
@@ -128,7 +134,7 @@ def _named(value: Any, names: list[str]) -> Any:
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
 
 
-FILE_TYPES: dict[str, Callable[[Path], Rows]] = {
+FILE_TYPES: dict[str, Callable[[Path], Any]] = {
     "csv": csv_rows, "json": json_rows, "jsonl": jsonl_rows, "parquet": _parquet_rows, "conll": conll_rows,
     "folder": _folder_rows,
 }  # fmt: skip

@@ -177,14 +177,27 @@ def record_id(record: AnyRecord) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def question_key(record: AnyRecord) -> str:
+    """The first question (a labelled record's text) without its case and spacing."""
+    return " ".join(question(record).casefold().split())
+
+
 def assign_split(record: AnyRecord, shares: tuple[int, int, int]) -> Split:
     """The record's split, from a hash of its first question (a labelled record's text).
 
     The same question always falls into the same split, whatever its answer, case or spacing, so that nothing that was
     trained on is examined. `shares` are percentages of train, validation and test that add up to 100.
     """
-    digest = hashlib.sha256(" ".join(question(record).casefold().split()).encode()).digest()
-    position = int.from_bytes(digest[:8], "big") % 10_000 / 100
-    if position < shares[0]:
+    return split_at(position(question_key(record)), shares)
+
+
+def position(key: str) -> float:
+    """Where `key` lies between 0 and 100: evenly spread, and always the same for the same key."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 10_000 / 100
+
+
+def split_at(percent: float, shares: tuple[int, int, int]) -> Split:
+    """The split in which a position between 0 and 100 lies."""
+    if percent < shares[0]:
         return "train"
-    return "validation" if position < shares[0] + shares[1] else "test"
+    return "validation" if percent < shares[0] + shares[1] else "test"
