@@ -24,9 +24,10 @@ from assistant.cli_data_options import (
     parse_shares,
     reading,
 )
+from assistant.cli_data_split import balance, split
 from assistant.console import print_json, print_table
 from data.dataset import list_datasets, load_card, load_rows
-from data.errors import DataError
+from data.errors import DataError, one_line
 from data.home import Home
 from data.importing import Imported, read_file
 from data.records import SPLITS, answer, assign_split, record_id
@@ -34,6 +35,8 @@ from data.records import SPLITS, answer, assign_split, record_id
 app = typer.Typer(help="Datasets: import files, check them, list them.", no_args_is_help=True)
 
 app.command("import")(import_)
+app.command("split")(split)
+app.command("balance")(balance)
 
 
 @app.command()
@@ -85,9 +88,13 @@ def list_(json: Json = False) -> None:
     if json:
         print_json([card.model_dump(mode="json") for card in cards])
         return
-    rows = [(c.name, c.kind, *(c.records[s] for s in SPLITS), c.source, c.created) for c in cards]
+    rows = [
+        (c.name, c.kind, *(c.records[s] for s in SPLITS), len(c.steps), one_line(c.licence, 24) or "-",
+         one_line(c.origin or c.source, 40), c.created)
+        for c in cards
+    ]  # fmt: skip
     empty = "no datasets yet; import one: brogue data import FILE --into NAME"
-    print_table(("name", "kind", *SPLITS, "source", "created"), rows, empty)
+    print_table(("name", "kind", *SPLITS, "steps", "licence", "origin", "created"), rows, empty)
 
 
 def _report(imported: Imported, shares: tuple[int, int, int]) -> dict[str, object]:

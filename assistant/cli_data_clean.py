@@ -29,12 +29,12 @@ def dedupe(
     json: Json = False,
 ) -> None:
     """Keep one of each set of duplicates: rows that repeat another one, with --near also those that all but do."""
-    home, card = _start(name, into, replace)
+    home, card = start(name, into, replace)
     with working(f"looking for duplicates in {name}") as tell:
         rows, counts = drop_duplicates(load_rows(home, name), near, tell)
     new = rewrite(home, card, rows, Step(name="dedupe", options={"near": near}, counts=counts), into, replace)
     words = {"exact": "exact repeats", "near": "near duplicates", "leaks": "questions of another split"}
-    _print(card, new, json, ", ".join(f"{count} {words[key]}" for key, count in counts.items()) + " dropped")
+    print_change(card, new, json, ", ".join(f"{count} {words[key]}" for key, count in counts.items()) + " dropped")
 
 
 def redact_(
@@ -51,7 +51,7 @@ def redact_(
     """
     if into is None and not preview:
         raise BrogueError("wanted --into NEW for the redacted dataset, or --preview to see what would change")
-    home, card = _start(name, into or name, replace or preview)
+    home, card = start(name, into or name, replace or preview)
     with working(f"redacting {name}") as tell:
         rows = load_rows(home, name)
         tell(f"{len(rows)} rows")
@@ -60,11 +60,11 @@ def redact_(
         _print_preview(done, show, json)
         return
     new = rewrite(home, card, done.rows, Step(name="redact", counts=done.counts), into, replace)
-    _print(card, new, json, _found(done.counts))
+    print_change(card, new, json, _found(done.counts))
     say(NOT_RECOGNISED)
 
 
-def _start(name: str, into: str, replace: bool) -> tuple[Home, DatasetCard]:
+def start(name: str, into: str, replace: bool) -> tuple[Home, DatasetCard]:
     """The home and the card, after what can be refused before the work is done."""
     home = Home.from_environment()
     card = load_card(home, name)
@@ -79,7 +79,7 @@ def _found(counts: dict[str, int]) -> str:
     return f"{kinds or 'nothing'} replaced in {counts['changed']} rows{dropped}"
 
 
-def _print(before: DatasetCard, after: DatasetCard, json: bool, what: str) -> None:
+def print_change(before: DatasetCard, after: DatasetCard, json: bool, what: str) -> None:
     if json:
         print_json(after.model_dump(mode="json"))
         return

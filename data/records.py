@@ -193,7 +193,17 @@ def assign_split(record: AnyRecord, shares: tuple[int, int, int]) -> Split:
 
 def position(key: str) -> float:
     """Where `key` lies between 0 and 100: evenly spread, and always the same for the same key."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 10_000 / 100
+    return place_of(hash_of(key))
+
+
+def hash_of(key: str) -> str:
+    """The first 16 hex digits of the key's sha256."""
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def place_of(hashed: str) -> float:
+    """The `position` of the key that has this hash."""
+    return int(hashed, 16) % 10_000 / 100
 
 
 def split_at(percent: float, shares: tuple[int, int, int]) -> Split:
