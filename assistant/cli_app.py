@@ -2,7 +2,16 @@
 
 import typer
 
-from assistant import cli_adapters, cli_assistants, cli_data, cli_data_clean, cli_services
+from assistant import (
+    cli_adapters,
+    cli_assistants,
+    cli_data,
+    cli_data_clean,
+    cli_data_export,
+    cli_data_grow,
+    cli_data_show,
+    cli_services,
+)
 
 app = typer.Typer(
     name="brogue",
@@ -21,4 +30,7 @@ app.add_typer(cli_assistants.app, name="assistants")
 app.add_typer(cli_data.app, name="data")
 cli_data.app.command("dedupe")(cli_data_clean.dedupe)
 cli_data.app.command("redact")(cli_data_clean.redact_)
+cli_data.app.command("template")(cli_data_grow.template)
+cli_data.app.command("show")(cli_data_show.show)
+cli_data.app.command("export")(cli_data_export.export_)
 app.add_typer(cli_adapters.app, name="adapters")
