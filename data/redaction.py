@@ -99,6 +99,9 @@ def redact(rows: Sequence[Row]) -> Redacted:
         done.append(new)
         if new is not row:
             changed.append((row, new))
+    renamed = {before.id: after.id for before, after in changed}
+    done = [row.model_copy(update={"synthetic_of": renamed[row.synthetic_of]}) if row.synthetic_of in renamed else row
+            for row in done]  # fmt: skip
     counts: dict[str, int] = {kind: redactor.counts[kind] for kind in PERSONAL_KINDS}
     return Redacted(done, changed, counts | {"changed": len(changed), "dropped": dropped})
 

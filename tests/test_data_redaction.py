@@ -171,3 +171,15 @@ def test_recall_on_public_sentences_is_at_least_95_percent(public_data: Path, la
     path = public_data / "pii_presidio_synth" / "synth_dataset_v2_part1.json"
     results = {str(r["label"]): r for r in measure(presidio(path))}
     assert float(str(results[label]["recall"])) >= 0.95, results[label]
+
+
+def test_a_redacted_row_keeps_whose_it_is_and_what_it_was_made_of() -> None:
+    source = row(InstructionRecord(prompt="Write to jo@example.org", response="Done."))
+    written = source.model_copy(update={"group": "g", "subject": "s", "response_ids": ("r1",)})
+    made = row(InstructionRecord(prompt="Send a line to me", response="Done.")).model_copy(
+        update={"split": "train", "synthetic_of": source.id}
+    )
+    new, new_made = redact([written, made]).rows
+    assert (new.group, new.subject, new.response_ids) == ("g", "s", ("r1",))
+    assert new.id != source.id
+    assert new_made.synthetic_of == new.id
