@@ -72,22 +72,26 @@ def _goes_on(page: str) -> bool:
 
 
 def _without_running_heads(pages: list[str]) -> list[str]:
-    """The pages without the lines at their top and bottom that stand on most of them, their numbers aside."""
+    """The pages without the lines at their top and bottom that stand on most of them, page numbers aside."""
     lines = [page.split("\n") for page in pages]
-    edges = [{_shape(line) for line in [*page[:_EDGE], *page[-_EDGE:]]} for page in lines]
-    counts = Counter(shape for page in edges for shape in page if shape)
+    edges = [[*page[:_EDGE], *page[-_EDGE:]] for page in lines]
+    counts = Counter(s for n, edge in enumerate(edges) for s in set().union(*(_shapes(line, n) for line in edge)))
     running = {shape for shape, n in counts.items() if n >= 3 and n > len(pages) / 2}
 
-    def body(page: list[str]) -> str:
+    def body(number: int, page: list[str]) -> str:
         last = len(page) - _EDGE
-        kept = [line for i, line in enumerate(page) if _EDGE <= i < last or _shape(line) not in running]
+        kept = [line for i, line in enumerate(page) if _EDGE <= i < last or not running & _shapes(line, number)]
         return "\n".join(kept).strip()
 
-    return [body(page) for page in lines] if running else pages
+    return [body(number, page) for number, page in enumerate(lines)] if running else pages
 
 
-def _shape(line: str) -> str:
-    return re.sub(r"\d+", "0", " ".join(line.split()))
+def _shapes(line: str, number: int) -> set[str]:
+    """What a line has in common with those on other pages: itself, and itself with a number that counts pages."""
+    line = " ".join(line.split())
+    numbers = list(re.finditer(r"\d{1,5}", line))[:9]
+    counted = {f"{line[: m.start()]}\0{int(m[0]) - number}\0{line[m.end() :]}" for m in numbers}
+    return counted | {line} if line else set()
 
 
 def _contents(reader: "PdfReader", starts: list[int], text: str, clean: Clean) -> dict[int, tuple[int, int, str]]:
