@@ -105,11 +105,12 @@ def _alone(manifest_file: Path) -> Iterator[None]:
 
 
 def _digest(file: SourceFile) -> str:
-    """The hash of a file, '' for one that cannot be read any more: reading it will say so."""
+    """The hash of a file; '' where it cannot be read or was written just now: then it is read again next time."""
     try:
-        return sha256_of(file)
+        digest, now = sha256_of(file), file.path.stat()
     except OSError:
         return ""
+    return digest if (now.st_size, now.st_mtime_ns) == (file.size, file.mtime_ns) else ""
 
 
 class _Work:
@@ -156,8 +157,8 @@ class _Work:
     def _passages(self, source: str, file: SourceFile) -> int:
         """Put one file's passages into the batch; a file that cannot be read becomes a line."""
         try:
-            sha256 = _digest(file)
             document = load(file.path, source, self.recipe.template_tokens)
+            sha256 = _digest(file)
         except BrogueError as error:
             kept = "; what it held before is kept" if source in self.manifest.files else ""
             self.done.problems.append(one_clear_line(f"{error}{kept}"))

@@ -347,7 +347,8 @@ def test_a_file_that_is_too_large_is_not_opened(tmp_path: Path) -> None:
 def test_binary_junk_gives_one_line_or_text_but_never_a_traceback(tmp_path: Path) -> None:
     chance = random.Random(0)
     whole = {".pdf": pdf([["One."], ["Two."]], {"One": 0}), ".docx": docx(paragraph("Text", "Heading1")),
-             ".html": PAGE.encode(), ".md": b"# A\n\n- b\n", ".csv": b"a,b\n1,2\n", ".jsonl": b'{"text": "a"}\n'}  # fmt: skip
+             ".html": PAGE.encode(), ".md": b"# A\n\n- b\n", ".csv": b"a,b\n1,2\n",
+             ".jsonl": b'{"text": "a"}\n'}  # fmt: skip
     for suffix in SUFFIXES:
         for n in range(25):
             content = bytearray(whole.get(suffix, b"hello"))
