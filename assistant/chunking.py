@@ -209,7 +209,7 @@ class _Cutter:
             return
         header = (block.start, block.header_end) if block.header_end else None
         header_tokens = self._tokens(*header) if header else 0
-        if header_tokens > limit // 4:
+        if header_tokens > limit // 2:
             header, header_tokens = None, 0
         places = [block.start, *block.cuts, block.end]
         for start, end in zip(places, places[1:], strict=False):

@@ -108,11 +108,11 @@ def _contents(reader: "PdfReader", starts: list[int], text: str, clean: Clean) -
                 continue
             end = starts[page + 1] if page + 1 < len(starts) else len(text)
             words = r"\s+".join(map(re.escape, title.split()))
-            line = re.compile(rf"^[ \t]*(?:[\dA-Z.]+[ \t]+)?{words}[ \t]*$", re.MULTILINE).search(
-                text, starts[page], end
-            )
-            if line:
-                found[line.start()] = (line.end(), level, title)
+            line = re.compile(rf"^[ \t]*(?:[\w.:]{{1,12}}[ \t]+){{0,2}}{words}[ \t]*$", re.MULTILINE)
+            if place := line.search(text, starts[page], end):
+                found[place.start()] = (place.end(), level, title)
+            else:  # written otherwise on the page, but the section begins somewhere on it
+                found.setdefault(starts[page], (starts[page], level, title))
 
     try:
         walk(reader.outline, 1)

@@ -217,9 +217,16 @@ def test_a_pdf_gives_its_text_by_page(tmp_path: Path) -> None:
 
 def test_a_pdfs_contents_name_its_sections(tmp_path: Path) -> None:
     pages = [["1 Orders", "We send them."], ["Returns", "Thirty days."]]
-    found = cut(read(tmp_path, pdf(pages, {"Orders": 0, "Returns": 1, "Not there": 1}), "a.pdf"))
+    found = cut(read(tmp_path, pdf(pages, {"Orders": 0, "Returns": 1}), "a.pdf"))
     assert [(p.section, p.page) for p in found] == [("Orders", 1), ("Returns", 2)]
     assert found[0].text == "1 Orders\nWe send them."
+
+
+def test_a_section_that_is_written_otherwise_on_its_page_begins_with_the_page(tmp_path: Path) -> None:
+    pages = [["Orders", "We send them."], ["Our way of RETURNS", "Thirty days."]]
+    found = cut(read(tmp_path, pdf(pages, {"Orders": 0, "Returns": 1}), "a.pdf"))
+    assert [(p.section, p.text.split("\n")[0]) for p in found] == [("Orders", "Orders"),
+                                                                   ("Returns", "Our way of RETURNS")]  # fmt: skip
 
 
 def test_running_heads_of_a_pdf_are_left_out(tmp_path: Path) -> None:
