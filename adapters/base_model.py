@@ -58,6 +58,18 @@ def prepare(setting: str, home: Home, progress: Progress) -> BaseModel:
     return model
 
 
+def on_disk(setting: str, home: Home) -> Path | None:
+    """The folder of the base model that `setting` names, if it is here already: nothing is fetched or converted."""
+    given = Path(setting).expanduser()
+    if setting == STARTER_MODEL:
+        folder = home.models / STARTER_NAME
+        return folder if folder.exists() else None
+    if given.is_dir():
+        return given.resolve()
+    folder = home.models / setting.replace("/", "--").lower()
+    return folder if (folder / ".complete").exists() else None
+
+
 def _locate(setting: str, home: Home, progress: Progress) -> tuple[str, Path]:
     if setting == STARTER_MODEL:
         folder = home.models / STARTER_NAME

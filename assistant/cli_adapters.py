@@ -10,7 +10,8 @@ from adapters.registry import AdapterCard, Registry
 from adapters.train import TrainConfig, check_trainable
 from adapters.train import train as train_version
 from assistant import cli_versions
-from assistant.cli_data import Json
+from assistant.cli_data_check import check_before_training
+from assistant.cli_data_options import Json
 from assistant.console import print_json, print_table, say, training_bar, working
 from assistant.definitions import training_prompt
 from data.dataset import load_card, load_rows
@@ -47,9 +48,11 @@ def train(
         max_tokens=max_tokens, seed=seed, system_prompt=prompt,
     )  # fmt: skip
     from adapters.base_model import prepare
+    from adapters.counting import token_counter
 
     with working("base model") as tell:
         base = prepare(load_settings(home.settings_file).base_model, home, tell)
+    check_before_training(home, dataset, token_counter(base.path), min(config.max_tokens, base.context_length))
     say(f"training {adapter} on {data} ({dataset.records['train']} rows) with base model {base.name}")
     say(f"system prompt: {prompt or 'none (the chat template decides)'}")
     with training_bar(adapter) as on_progress:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from data.checking_report import Bar, Example, Finding, Lengths, Seen, Target, share
+from data.checking_report import Bar, Example, Finding, Lengths, Seen, Target, counted, share
 from data.checking_texts import UNDETERMINED, excerpt, language
 from data.records import SPLITS, AnyRecord, LabelledRecord, PreferenceRecord, RankingRecord, Split, question
 
@@ -54,7 +54,10 @@ class Sizes:
         if not (long := self._long.total()):
             return
         all_of_train = self._long["train"] == self._of["train"] > 0
-        message = f"{share(long, self._of.total())} records have more than {self.limit:,} {self.unit} and are left out"
+        message = (
+            counted(long, "record has", "records have")
+            + f" more than {self.limit:,} {self.unit}: training leaves out such answers"
+        )
         if all_of_train:
             message = f"every train record has more than {self.limit:,} {self.unit}, so that nothing is left to learn"
         step = "shorten them, or train with more: --max-tokens N"
@@ -118,7 +121,10 @@ class Classes:
         train = self._splits["train"]
         few = [label for label in self.counts if train[label] < FEW]
         if few and train:
-            message = f"{len(few):,} of {len(self.counts):,} classes have fewer than {FEW} records in train"
+            message = (
+                counted(len(few), "class has", "classes have")
+                + f" fewer than {FEW} records in train (of {len(self.counts):,} classes)"
+            )
             shown = sorted(few, key=lambda label: train[label])[: self.examples]
             examples = [Example(record=self._first[label], text=f"{label}: {train[label]} in train") for label in shown]
             yield Finding(check="few examples", severity="warning", count=len(few), message=message,

@@ -5,7 +5,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator
 
-from data.checking_report import Example, Finding, Seen, Target
+from data.checking_report import Example, Finding, Seen, Target, counted
 from data.checking_texts import excerpt
 from data.duplicates import Tell, find_near, keep, parts, words
 from data.errors import DataError
@@ -48,23 +48,29 @@ class Repeats:
     def findings(self) -> Iterator[Finding]:
         dedupe = self.target.command("dedupe", "clean")
         if self._exact:
-            message = f"{len(self._exact):,} records repeat another one word for word"
+            message = counted(len(self._exact), "record repeats", "records repeat") + " another one word for word"
             yield self._finding("exact duplicates", message, dedupe, self._exact)
         leaks = [(i, best) for i, key in enumerate(self._asked)
                  if self._splits[best := self._best[key]] != self._splits[i]]  # fmt: skip
         near = self.target.command("dedupe --near", "clean")
         if leaks:
             message = (
-                f"{len(leaks):,} questions stand, with the same words, in validation or test as well: "
-                "what is measured there would be memory"
+                counted(len(leaks), "question stands", "questions stand")
+                + ", with the same words, in validation or test as well: what is measured there would be memory"
             )
             yield self._finding("leakage", message, near, leaks)
         within, across = self._near({i for i, _ in leaks})
         if within:
-            message = f"{len(within):,} records nearly repeat another one (one word in ten differs at most)"
+            message = (
+                counted(len(within), "record nearly repeats", "records nearly repeat")
+                + " another one (one word in ten differs at most)"
+            )
             yield self._finding("near duplicates", message, near, within)
         if across:
-            message = f"{len(across):,} records nearly repeat one of another split, in question and answer"
+            message = (
+                counted(len(across), "record nearly repeats", "records nearly repeat")
+                + " one of another split, in question and answer"
+            )
             yield self._finding("near leakage", message, near, across)
 
     def _near(self, leaks: set[int]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
@@ -114,13 +120,15 @@ class Conflicts:
         if not self._count:
             return
         if self._kind in ("chat", "instruction"):
-            message = f"{self._count:,} records answer a question otherwise than an earlier record does"
+            message = (
+                counted(self._count, "record answers", "records answer") + " a question otherwise than an earlier one"
+            )
             step = "look at some: several good answers to one question are fine, contradictions are not"
         elif self._kind == "labelled":
-            message = f"{self._count:,} records have a text that stands with another label elsewhere"
+            message = counted(self._count, "text stands", "texts stand") + " with another label elsewhere"
             step = "decide on one label, mend the file and import it again"
         else:
-            message = f"{self._count:,} records prefer the answer that another record of the same pair rejects"
+            message = counted(self._count, "record prefers", "records prefer") + " the answer that another one rejects"
             step = "where people disagree, import the pair as a tie, or leave it out"
         severity = "note" if self._kind in ("chat", "instruction") else "warning"
         yield Finding(check="conflicts", severity=severity, count=self._count, message=message, next_step=step,
@@ -168,18 +176,34 @@ class Exams:
             if first in exam_of:
                 self._found["near"].append((where, exam_of[first], asked))
         words_of = {
-            "same": ("error", "exam questions", "train records ask a question of the exam, with the same words"),
-            "passage": ("warning", "exam passages", f"train records share {NGRAM} words in a row with the exam"),
-            "near": ("warning", "near exam questions", "train records ask nearly a question of the exam"),
+            "same": (
+                "error",
+                "exam questions",
+                ("train record asks", "train records ask"),
+                " a question of the exam, with the same words",
+            ),
+            "passage": (
+                "warning",
+                "exam passages",
+                ("train record shares", "train records share"),
+                f" {NGRAM} words in a row with the exam",
+            ),
+            "near": (
+                "warning",
+                "near exam questions",
+                ("train record nearly asks", "train records nearly ask"),
+                " a question of the exam",
+            ),
         }
-        for key, (severity, check, what) in words_of.items():
+        for key, (severity, check, verbs, what) in words_of.items():
             if found := self._found[key]:
                 examples = tuple(
                     Example(record=where, other=self._places[exam], text=excerpt(text))
                     for where, exam, text in found[: self.examples]
                 )
                 yield Finding.model_validate({
-                    "check": check, "severity": severity, "count": len(found), "message": f"{len(found):,} {what}",
+                    "check": check, "severity": severity, "count": len(found),
+                    "message": counted(len(found), *verbs) + what,
                     "next_step": "leave these records out of the file and import it again (all of them: --json "
                     f"--examples {len(found)})", "examples": examples,
                 })  # fmt: skip

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from data.checking_report import Example, Finding, Seen, Severity, Target
+from data.checking_report import Example, Finding, Seen, Severity, Target, counted
 from data.checking_texts import excerpt, foul_words, is_no_answer, maybe_cut, sensitive, surely_cut
 from data.records import LabelledRecord, answer
 from data.redaction import texts
@@ -34,9 +34,9 @@ class Texts:
                 if hit is not None and check not in found:
                     found.add(check)
                     self._take(check, seen, text, hit.start)
-            if "foul words" not in found and foul_words(text):
+            if "foul words" not in found and (foul := foul_words(text)):
                 found.add("foul words")
-                self._take("foul words", seen, text)
+                self._take("foul words", seen, text, text.casefold().find(foul[0]))
         if not isinstance(record, LabelledRecord):
             self._look_at_answer(seen, answer(record))
 
@@ -57,22 +57,29 @@ class Texts:
     def findings(self) -> Iterator[Finding]:
         redact = self.target.command("redact", "redacted")
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in self._kinds.most_common() if kind != "SECRET")
-        rules: dict[str, tuple[Severity, str, str]] = {
-            "secrets": ("warning", "records hold what looks like a password or an access key", redact),
-            "personal data": ("warning", f"records hold personal data ({kinds})", redact),
-            "empty answers": ("warning", "answers say nothing (such as 'n/a' or '...')", "leave them out of the file"),
-            "cut off": ("warning", "answers break off (at a comma, a dash, or inside code)", "complete them or leave "
-                        "them out: a model learns to break off too"),
-            "foul words": ("note", "records hold a foul word (an English list, some of it harmless)", ""),
-        }  # fmt: skip
+        hold, look = ("record holds", "records hold"), "look at some"
+        mend = "complete them or leave them out: a model learns to break off too"
+        found = [
+            self._finding("secrets", "warning", hold, "what looks like a password or an access key", redact),
+            self._finding("personal data", "warning", hold, f"personal data ({kinds})", redact),
+            self._finding(
+                "empty answers", "warning", ("answer says", "answers say"), "nothing ('n/a')", "leave them out"
+            ),
+            self._finding(
+                "cut off", "warning", ("answer breaks", "answers break"), "off in mid-sentence or code", mend
+            ),
+            self._finding("foul words", "note", hold, "a foul word (an English list, some of it harmless)", look),
+        ]
         # Where many answers end without a sign that is how the author writes.
-        perhaps = self._counts["perhaps cut off"]
-        if perhaps and perhaps <= max(1, self._answers // 20):
-            rules["perhaps cut off"] = ("note", "long answers end without a closing sign", "look at some")
-        for check, (severity, message, step) in rules.items():
-            if count := self._counts[check]:
-                yield Finding(check=check, severity=severity, count=count, message=f"{count:,} {message}",
-                              next_step=step, examples=tuple(self._examples[check]))  # fmt: skip
+        if self._counts["perhaps cut off"] <= max(1, self._answers // 20):
+            ends = ("long answer ends", "long answers end")
+            found.append(self._finding("perhaps cut off", "note", ends, "without a closing sign", look))
+        yield from (finding for finding in found if finding.count)
+
+    def _finding(self, check: str, severity: Severity, verbs: tuple[str, str], what: str, step: str) -> Finding:
+        count = self._counts[check]
+        return Finding(check=check, severity=severity, count=count, message=f"{counted(count, *verbs)} {what}",
+                       next_step=step, examples=tuple(self._examples[check]))  # fmt: skip
 
 
 @dataclass
@@ -94,7 +101,8 @@ class Faults:
         step = f"mend these lines, or leave them out: brogue data import {target.name} --skip-faulty --into NAME"
         for sort, reasons in groups.items():
             count, why = reasons.total(), "; ".join(reason for reason, _ in reasons.most_common(2))
-            yield Finding(check=sort, severity="error", count=count, message=f"{count:,} records are faulty: {why}",
+            message = counted(count, "record is", "records are") + f" faulty: {why}"
+            yield Finding(check=sort, severity="error", count=count, message=message,
                           next_step=step, examples=tuple(shown[sort][:examples]))  # fmt: skip
 
 

@@ -102,6 +102,11 @@ def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: (SEVERITIES.index(finding.severity), -finding.count)))
 
 
+def counted(count: int, one: str, more: str) -> str:
+    """Such as "1 record holds" or "1,200 records hold"."""
+    return f"{count:,} {one if count == 1 else more}"
+
+
 def share(count: int, total: int) -> str:
     """Such as "12 (3%)"; a share that is not nought is never written as 0%."""
     percent = 100 * count / total if total else 0
