@@ -28,6 +28,7 @@ from data.errors import BrogueError
 from data.home import Home
 from data.secrets import ENVIRONMENT, admin_key
 from data.settings import Address, Settings
+from data.store_home import open_store
 from serve.canary import Trials
 from serve.engine import Engine
 from serve.engine_api import EngineState
@@ -38,6 +39,7 @@ from serve.metrics import Metrics
 from serve.pool import AdapterPool
 from serve.process import stop_process_group
 from serve.reconciler import Reconciler
+from serve.recorder import Recorder
 from serve.shadow import Shadow
 
 _LOG = logging.getLogger("brogue.supervisor")
@@ -152,7 +154,9 @@ class Supervisor:
         pool = AdapterPool(client, base.name, registry, self._keeper.now, check, Trials(home), self._metrics, limits)
         catalogue = HomeCatalogue(home, base.name, base.supports_system, pool.live)
         shadow = Shadow(pool, home.logs / "shadow.jsonl")
-        return build_app(pool, catalogue, Reconciler(pool), shadow, admin_key(home))
+        store = open_store(home, self._settings.store)  # a wrong address is told now, not when somebody chats
+        recorder = Recorder(lambda: store, self._metrics)
+        return build_app(pool, catalogue, Reconciler(pool), shadow, recorder, admin_key(home))
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C, then stop everything."""

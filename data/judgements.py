@@ -4,27 +4,37 @@ A judgement names the responses it is about in the order in which they were show
 Ties are allowed in comparisons and rankings. Whether somebody may judge a response is the gateway's to decide.
 """
 
+import hashlib
+import re
 import uuid
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BeforeValidator, Field, TypeAdapter, model_validator
 
-from data.settings import Frozen
+from data.settings import Frozen, Logging
 from data.store_text import storable
 
 JudgementKind = Literal["rating", "comparison", "ranking", "correction"]
-Logging = Literal["full", "redacted", "off"]  # what is kept of what people write: all, redacted, or nothing
 
 MAX_COMMENT = 10_000  # characters; the store refuses longer ones
 MAX_CORRECTION = 200_000
-Key = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+KEY = r"^[^\x00-\x1f\x7f]{1,200}$"
+Key = Annotated[str, Field(pattern=KEY)]
 Words = Annotated[str, BeforeValidator(lambda text: storable(text) if isinstance(text, str) else text)]
 Reason = Annotated[str, Field(pattern=r"^[a-z][a-z _-]{0,39}$")]  # a label from the page's list, not free text
 
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def as_key(text: str) -> str:
+    """`text` if it can be a key of ours, else one that stands for it: a client may call a person anything."""
+    text = storable(text)
+    return (
+        text if re.fullmatch(KEY, text) and "\n" not in text else f"sha256-{hashlib.sha256(text.encode()).hexdigest()}"
+    )
 
 
 class PassageRef(Frozen):
@@ -158,10 +168,11 @@ class Removed(Frozen):
 
 
 class Forgotten(Frozen):
-    """What `forget` removed: the ids, by which datasets can be searched, and the counts by version."""
+    """What `forget` removes: the ids, by which datasets can be searched, and the counts by version."""
 
     responses: tuple[str, ...]
     judgements: tuple[str, ...]
+    corrected: tuple[str, ...]  # responses to others, whose correction the person wrote
     by_version: dict[str, Removed]
 
 

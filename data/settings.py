@@ -6,12 +6,14 @@ A missing file means all defaults. `None` means "chosen from the machine" (see s
 import tomllib
 from pathlib import Path
 from typing import Literal
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.errors import BrogueError, one_line
 
 STARTER_MODEL = "starter"
+Logging = Literal["full", "redacted", "off"]  # what is kept of what people write: all, redacted, or nothing
 
 
 class Frozen(BaseModel):
@@ -64,6 +66,22 @@ class GatewaySettings(Address):
     max_wait_s: float = Field(120, gt=0, description="a request waits so long for the engine or for an adapter slot")
 
 
+class StoreSettings(Frozen):
+    """Where answers and judgements are kept, and how much of them."""
+
+    url: str | None = Field(None, description="sqlite:///FILE or postgresql://USER@HOST/NAME; none: <home>/store.db")
+    logging: Logging = "full"
+
+    @property
+    def has_password(self) -> bool:
+        """Whether the address holds a password: settings are logged and handed to other processes."""
+        try:
+            parts = urlsplit(self.url or "")
+            return parts.password is not None or "password" in parse_qs(parts.query)
+        except ValueError:
+            return "@" in (self.url or "")  # it cannot be read; what opens the store tells what is wrong with it
+
+
 class Settings(Frozen):
     """All of `brogue.toml`."""
 
@@ -71,12 +89,18 @@ class Settings(Frozen):
     engine: EngineSettings = EngineSettings()
     gateway: GatewaySettings = GatewaySettings(port=8000)
     page: Address = Address(port=7860)
+    store: StoreSettings = StoreSettings()
 
 
 def load_settings(path: Path) -> Settings:
     """The settings in the TOML file at `path`; all defaults if there is none."""
     try:
-        return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        settings = Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        if settings.store.has_password:
+            raise BrogueError(
+                f"{path}: store.url holds a password; leave it out and put it into the environment: PGPASSWORD=…"
+            )
+        return settings
     except FileNotFoundError:
         return Settings()
     except tomllib.TOMLDecodeError as error:

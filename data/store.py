@@ -4,14 +4,16 @@ Any number of processes may write at once. When a method returns, what it wrote 
 loses nothing that was acknowledged and leaves nothing half written.
 """
 
-from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Select, delete, or_, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Engine, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, joinedload, selectinload, sessionmaker
 
-from data.errors import BrogueError, UnknownName
+from data.errors import BrogueError, UnknownName, one_line
 from data.home import Home
 from data.judgements import (
     JUDGEMENT,
@@ -19,14 +21,15 @@ from data.judgements import (
     MAX_CORRECTION,
     AnyJudgement,
     Forgotten,
-    Logging,
-    Removed,
+    Rating,
     Response,
     StoredJudgement,
     Wanted,
     now,
 )
+from data.settings import Logging
 from data.store_open import erase_deleted, open_engine, sqlite_url
+from data.store_queries import about, concerns, judgement_query, of_person, within
 from data.store_schema import JudgedRow, JudgementRow, ResponseRow
 from data.store_text import Redactor, written
 
@@ -35,6 +38,10 @@ _IN_COLUMNS = {"id", "kind", "rater", "seconds", "shown", "response"}  # of a ju
 
 class NotYours(BrogueError):
     """Somebody else's judgement cannot be taken back."""
+
+
+class StoreDown(BrogueError):
+    """The database does not take anything at present: it is away, or its disk is full."""
 
 
 class Store:
@@ -61,17 +68,51 @@ class Store:
 
     def add_response(self, response: Response) -> Response:
         """Append a response, and return what was kept of it."""
-        values = response.model_dump(exclude={"logging"})
-        if self._logging == "off":
-            values |= {"messages": [], "text": "", "passages": []}
-        words = written({key: values[key] for key in ("messages", "text", "passages")}, self._redact)
-        row = ResponseRow(**values | words, logging=self._logging)
+        row = ResponseRow(**self._kept(response))
         try:
             with self._write.begin() as session:
                 session.add(row)
         except IntegrityError as error:
             raise BrogueError(f"response '{response.id}' is in the store already") from error
         return _response(row)
+
+    def add_responses(self, responses: Sequence[Response]) -> None:
+        """Append several in one transaction; those that are there already stay as they are. Raises `StoreDown`."""
+        insert = (sqlite if self._engine.dialect.name == "sqlite" else postgresql).insert(ResponseRow)
+        rows = [self._kept(response) for response in responses]
+        with _told(), self._write.begin() as session:
+            session.execute(insert.on_conflict_do_nothing(), rows)
+
+    def _kept(self, response: Response) -> dict[str, Any]:
+        """A response's columns, as far as they are to be kept."""
+        values = response.model_dump(exclude={"logging"})
+        if self._logging == "off":
+            values |= {"messages": [], "text": "", "passages": []}
+        words = written({key: values[key] for key in ("messages", "text", "passages")}, self._redact)
+        return values | words | {"logging": self._logging}
+
+    def rate(self, rating: Rating) -> tuple[str, Rating | None]:
+        """Append a thumb in the place of the one that this rater gave before: (the response's version, the one before).
+
+        Raises `StoreDown`.
+        """
+        with _told(), self._write.begin() as session:
+            # Locked, so that of two thumbs at once the second sees the first.
+            response = session.get(ResponseRow, rating.response, with_for_update=True)
+            if response is None:
+                raise UnknownName(f"no response '{rating.response}' in the store")
+            wanted = Wanted(response=rating.response, kind="rating", rater=rating.rater)
+            standing = list(session.scalars(judgement_query(wanted)))
+            before = _stored(standing[0]).judgement if standing else None
+            assert before is None or isinstance(before, Rating)
+            if before is None or before.thumb != rating.thumb:
+                for row in standing:
+                    row.taken_back = now()
+                row = JudgementRow(id=rating.id, kind=rating.kind, rater=rating.rater, seconds=rating.seconds,
+                                   said=self._said(rating), created=now(), taken_back=None)  # fmt: skip
+                row.shown.append(JudgedRow(position=0, response=response))
+                session.add(row)
+            return response.version, before
 
     def judge(self, judgement: AnyJudgement) -> StoredJudgement:
         """Append a judgement, and return it as it was kept. The same one again (same id) is acknowledged again.
@@ -127,7 +168,7 @@ class Store:
     def responses(self, wanted: Wanted | None = None) -> list[Response]:
         """The wanted responses, newest first."""
         wanted = wanted or Wanted()
-        query = select(ResponseRow).where(*_about(wanted), *_within(ResponseRow.created, wanted))
+        query = select(ResponseRow).where(*about(wanted), *within(ResponseRow.created, wanted))
         if wanted.subject is not None:
             query = query.where(ResponseRow.subject == wanted.subject)
         query = query.order_by(ResponseRow.created.desc(), ResponseRow.id).limit(wanted.limit)
@@ -136,76 +177,35 @@ class Store:
 
     def judgements(self, wanted: Wanted | None = None) -> list[StoredJudgement]:
         """The wanted judgements, newest first."""
-        query = _judgement_query(wanted or Wanted())
+        query = judgement_query(wanted or Wanted())
         shown = selectinload(JudgementRow.shown)
         names = joinedload(JudgedRow.response).load_only(ResponseRow.version, ResponseRow.assistant)
         with self._read() as session:
             return [_stored(row) for row in session.scalars(query.options(shown.options(names)))]
 
+    def of_person(self, subject: str) -> Forgotten:
+        """What `forget` would remove."""
+        with self._read() as session:
+            return of_person(session, subject, lock=False)
+
     def forget(self, subject: str) -> Forgotten:
         """Delete a person's responses, their judgements, and all judgements of their responses, for good."""
         with self._write.begin() as session:
-            theirs = ResponseRow.subject == subject
-            # Locked, so that nobody can judge them any more (PostgreSQL; on SQLite this is the only writer).
-            locked = select(ResponseRow.id, ResponseRow.version).where(theirs).order_by(ResponseRow.id)
-            responses = session.execute(locked.with_for_update()).all()
-            judged = session.execute(
-                select(JudgementRow.id, ResponseRow.version)
-                .join(JudgementRow.shown).join(JudgedRow.response)
-                .where(_concerns(subject)).distinct()
-            ).all()  # fmt: skip
+            found = of_person(session, subject, lock=True)
             unsynced = {"synchronize_session": False}  # this session holds no such objects
-            session.execute(delete(JudgementRow).where(_concerns(subject)), execution_options=unsynced)
-            session.execute(delete(ResponseRow).where(theirs), execution_options=unsynced)
+            session.execute(delete(JudgementRow).where(concerns(subject)), execution_options=unsynced)
+            session.execute(delete(ResponseRow).where(ResponseRow.subject == subject), execution_options=unsynced)
         erase_deleted(self._engine)
-        answered, compared = Counter(r.version for r in responses), Counter(j.version for j in judged)
-        by_version = {
-            version: Removed(responses=answered[version], judgements=compared[version])
-            for version in sorted(answered | compared)
-        }
-        return Forgotten(
-            responses=tuple(r.id for r in responses),
-            judgements=tuple(sorted({j.id for j in judged})),
-            by_version=by_version,
-        )
+        return found
 
 
-def _judgement_query(wanted: Wanted) -> Select[JudgementRow]:
-    query = select(JudgementRow).where(*_within(JudgementRow.created, wanted))
-    if about := _about(wanted):
-        ids = select(JudgedRow.judgement_id).join(JudgedRow.response).where(*about)
-        query = query.where(JudgementRow.id.in_(ids))
-    if wanted.subject is not None:
-        query = query.where(_concerns(wanted.subject))
-    if wanted.kind is not None:
-        query = query.where(JudgementRow.kind == wanted.kind)
-    if wanted.rater is not None:
-        query = query.where(JudgementRow.rater == wanted.rater)
-    if not wanted.taken_back:
-        query = query.where(JudgementRow.taken_back.is_(None))
-    return query.order_by(JudgementRow.created.desc(), JudgementRow.id).limit(wanted.limit)
-
-
-def _about(wanted: Wanted) -> list[ColumnElement[bool]]:
-    """What a response has to meet, or one of a judgement's."""
-    conditions = {
-        ResponseRow.id: wanted.response,
-        ResponseRow.version: wanted.version,
-        ResponseRow.assistant: wanted.assistant,
-        ResponseRow.conversation: wanted.conversation,
-    }
-    return [column == value for column, value in conditions.items() if value is not None]
-
-
-def _within(created: Any, wanted: Wanted) -> list[ColumnElement[bool]]:
-    since = [] if wanted.since is None else [created >= wanted.since]
-    return since + ([] if wanted.until is None else [created < wanted.until])
-
-
-def _concerns(subject: str) -> ColumnElement[bool]:
-    """Judgements that a person gave, or that are about answers to them."""
-    theirs = select(JudgedRow.judgement_id).join(JudgedRow.response).where(ResponseRow.subject == subject)
-    return or_(JudgementRow.rater == subject, JudgementRow.id.in_(theirs))
+@contextmanager
+def _told() -> Iterator[None]:
+    """A database that is away or full becomes one line."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise StoreDown(f"the store cannot be written: {one_line(error.orig, 160)}") from error
 
 
 def _known_response(session: Session, response_id: str) -> ResponseRow:

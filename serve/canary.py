@@ -128,9 +128,9 @@ class Trials:
         tally.errors += error
         self._changed(adapter)
 
-    def remember(self, response_id: str, adapter: str, version: int) -> None:
-        """Keep in mind which version wrote an answer, for its rating."""
-        self._answered[response_id] = (adapter, version, 0)
+    def remember(self, response_id: str, adapter: str, version: int, rating: int = 0) -> None:
+        """Keep in mind which version wrote an answer, for its rating; `rating` is the one it has already."""
+        self._answered[response_id] = (adapter, version, rating)
         while len(self._answered) > REMEMBERED:
             self._answered.popitem(last=False)
 

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import httpx
 from fastapi import FastAPI, Request
@@ -20,12 +20,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from data.errors import BrogueError, UnknownName
-from data.settings import Frozen
 from serve.admin import admin_routes
 from serve.engine_api import Refused, Unavailable
 from serve.openai_errors import ApiError, engine_down
 from serve.pool import AdapterPool
+from serve.ratings import Thumb, rate
 from serve.reconciler import Reconciler
+from serve.recorder import Recorder
 from serve.relay import Exchange, Prepared, Relay
 from serve.shadow import Shadow
 
@@ -44,33 +45,28 @@ class Catalogue(Protocol):
         """The request as the engine is to see it. Raises `UnknownName` for a model that is not there."""
 
 
-class Rating(Frozen):
-    """A thumb for an answer."""
-
-    response_id: str  # the answer's header x-brogue-response-id
-    rating: Literal[1, -1]
-
-
 def build_app(
-    pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, admin_key: str
+    pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, recorder: Recorder, admin_key: str
 ) -> FastAPI:
-    """The gateway as an ASGI application. The reconciler runs as long as the application does."""
+    """The gateway as an ASGI application. Reconciler and recorder run as long as the application does."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        recorder.start()
         task = asyncio.create_task(reconciler.run())
         yield
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
         await shadow.stop()
+        await asyncio.to_thread(recorder.stop)
         pool.trials.flush()
 
     # Interactive docs would load scripts from a CDN; the schema itself stays at /openapi.json.
     app = FastAPI(title="Brogue gateway", docs_url=None, redoc_url=None, lifespan=lifespan)
     _add_health(app, pool)
     _add_models(app, catalogue)
-    _add_answers(app, pool, catalogue, Relay(pool, shadow))
+    _add_answers(app, pool, catalogue, Relay(pool, shadow, recorder), recorder)
     app.include_router(admin_routes(pool, admin_key))
     _answer_errors_in_openai_shape(app)
     return app
@@ -130,7 +126,7 @@ def _add_models(app: FastAPI, catalogue: Catalogue) -> None:
         raise ApiError(404, f"no model '{name}'; see /v1/models", code="model_not_found", param="model")
 
 
-def _add_answers(app: FastAPI, pool: AdapterPool, catalogue: Catalogue, relay: Relay) -> None:
+def _add_answers(app: FastAPI, pool: AdapterPool, catalogue: Catalogue, relay: Relay, recorder: Recorder) -> None:
     @app.post(CHAT)
     async def chat_completions(request: Request) -> Response:
         """OpenAI's chat completions, plain and streaming; what vLLM understands passes through."""
@@ -145,14 +141,9 @@ def _add_answers(app: FastAPI, pool: AdapterPool, catalogue: Catalogue, relay: R
             raise ApiError(503, str(error), code="adapter_unavailable", param="model") from error
 
     @app.post("/v1/feedback/ratings")
-    async def rate(rating: Rating) -> dict[str, str]:
+    async def rate_answer(thumb: Thumb) -> dict[str, Any]:
         """A thumb up (1) or down (-1) for an answer; given again, the latest counts."""
-        try:
-            adapter, version = pool.trials.rate(rating.response_id, rating.rating)
-        except KeyError:
-            message = f"no answer '{rating.response_id}' that can be rated (still); it is in x-brogue-response-id"
-            raise ApiError(404, message, code="response_not_found", param="response_id") from None
-        return {"version": f"{adapter}@{version}"}
+        return await rate(thumb, pool, recorder)
 
 
 def _parse(raw: bytes) -> dict[str, Any]:

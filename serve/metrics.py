@@ -52,6 +52,10 @@ class Metrics:
         """The engine died and was started again."""
         self._restarts.inc()
 
+    def unrecorded(self, count: int) -> None:
+        """Answers that could not be written to the store."""
+        self._unrecorded.inc(count)
+
     def shadow_dropped(self) -> None:
         """A shadow answer was left out because others were still being written."""
         self._shadow_dropped.inc()
@@ -87,6 +91,9 @@ class Metrics:
         self._prompt_tokens = Counter("brogue_prompt_tokens_total", "Tokens read.", BY_VERSION, registry=here)
         self._completion_tokens = Counter(
             "brogue_completion_tokens_total", "Tokens written.", BY_VERSION, registry=here
+        )
+        self._unrecorded = Counter(
+            "brogue_unrecorded_answers_total", "Answers that could not be written to the store.", registry=here
         )
         self._ratings = Gauge("brogue_ratings", "Answers rated so far.", ("version", "rating"), registry=here)
 

@@ -18,10 +18,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from adapters.registry import AdapterCard
-from serve.canary import picks_canary, sticky_key
+from data.judgements import PassageRef
+from serve.canary import CONVERSATION_HEADER, picks_canary, sticky_key
 from serve.engine_api import Refused, Unavailable
 from serve.openai_errors import ApiError, engine_down
 from serve.pool import AdapterPool
+from serve.recorder import Answered, Recorder, conversation_of, subject_of
 from serve.shadow import Shadow
 from serve.stream import StreamReader, renamed
 
@@ -35,6 +37,7 @@ class Prepared:
     adapter: str | None  # a reference such as "reed-voice@stable"; none: the base model
     body: dict[str, Any]
     assistant: str | None = None  # whose traffic it is; only assistants' traffic takes part in a canary
+    passages: tuple[PassageRef, ...] = ()  # what of the knowledge the messages were given, for the store
 
 
 @dataclass
@@ -70,9 +73,10 @@ class Exchange:
 class Relay:
     """Sends prepared requests to the engine."""
 
-    def __init__(self, pool: AdapterPool, shadow: Shadow) -> None:
+    def __init__(self, pool: AdapterPool, shadow: Shadow, recorder: Recorder) -> None:
         self._pool = pool
         self._shadow = shadow
+        self._recorder = recorder
 
     async def send(self, exchange: Exchange) -> Response:
         """The engine's answer, with the asked name in the place of the engine's own."""
@@ -143,7 +147,7 @@ class Relay:
 
     async def _events(self, exchange: Exchange, reply: httpx.Response, name: str) -> AsyncGenerator[bytes, None]:
         """The engine's events as they come; a stream that does not end as it should ends in an error event."""
-        reader = StreamReader(name, exchange.asked_name, wants_usage(exchange.asked), exchange.shadowed)
+        reader = StreamReader(name, exchange.asked_name, wants_usage(exchange.asked))
         status = CLIENT_GONE
         try:
             try:
@@ -157,16 +161,18 @@ class Relay:
                 status = 503
                 yield self._down(error).event()
         finally:
-            self._count(exchange, status, reader.prompt_tokens, reader.completion_tokens)
-            if status == 200 and exchange.shadowed:
-                self._offer_to_shadow(exchange, reader.text)
+            tokens = reader.prompt_tokens, reader.completion_tokens
+            self._count(exchange, status, *tokens)
+            if status == 200:
+                self._keep(exchange, reader.text, *tokens)
 
     def _count_whole(self, exchange: Exchange, status: int, content: bytes) -> None:
         answer = _parsed(content)
         usage = answer.get("usage") or {}
-        self._count(exchange, status, usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
-        if status == 200 and exchange.shadowed and answer.get("choices"):
-            self._offer_to_shadow(exchange, answer["choices"][0]["message"].get("content") or "")
+        tokens = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+        self._count(exchange, status, *tokens)
+        if status == 200 and answer.get("choices"):
+            self._keep(exchange, answer["choices"][0]["message"].get("content") or "", *tokens)
 
     def _count(self, exchange: Exchange, status: int, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
         self._measure(exchange, status, prompt_tokens, completion_tokens)
@@ -185,9 +191,26 @@ class Relay:
             self._pool.trials.answered(adapter, version, error)
             self._pool.trials.remember(exchange.response_id, adapter, version)
 
-    def _offer_to_shadow(self, exchange: Exchange, text: str) -> None:
-        if exchange.card is not None:
-            self._shadow.offer(exchange.path, exchange.prepared.body, exchange.card, text)
+    def _keep(self, exchange: Exchange, text: str, prompt_tokens: int, completion_tokens: int) -> None:
+        """A whole answer goes into the store, and to the canary's shadow if it takes part in that."""
+        asked = exchange.asked
+        self._recorder.record(
+            Answered(
+                id=exchange.response_id,
+                version=exchange.version,
+                messages=asked["messages"],
+                text=text,
+                assistant=exchange.prepared.assistant,
+                subject=subject_of(asked),
+                conversation=conversation_of(asked, exchange.headers.get(CONVERSATION_HEADER)),
+                prompt_tokens=prompt_tokens,
+                completion_tokens=completion_tokens,
+                seconds=time.perf_counter() - exchange.began,
+                passages=exchange.prepared.passages,
+            )
+        )
+        if exchange.shadowed and exchange.card is not None:
+            self._shadow.offer(exchange.path, exchange.prepared.body, exchange.card, text, exchange.response_id)
 
     def _down(self, error: httpx.HTTPError | None) -> ApiError:
         what = f"the connection broke ({type(error).__name__})" if error else "its answer broke off"

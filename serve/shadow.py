@@ -27,12 +27,12 @@ class Shadow:
         self._file = file
         self._running: set[asyncio.Task[None]] = set()
 
-    def offer(self, path: str, body: dict[str, Any], stable: AdapterCard, text: str) -> None:
+    def offer(self, path: str, body: dict[str, Any], stable: AdapterCard, text: str, response_id: str) -> None:
         """Stable has answered `text`; have the canary answer too, unless enough of that goes on already."""
         if len(self._running) >= AT_ONCE:
             self._pool.metrics.shadow_dropped()
             return
-        task = asyncio.create_task(self._ask(path, body, stable, text))
+        task = asyncio.create_task(self._ask(path, body, stable, text, response_id))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -42,7 +42,7 @@ class Shadow:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _ask(self, path: str, body: dict[str, Any], stable: AdapterCard, text: str) -> None:
+    async def _ask(self, path: str, body: dict[str, Any], stable: AdapterCard, text: str, response_id: str) -> None:
         version = self._pool.live.alias(stable.adapter, "canary")
         if version is None:
             return  # taken back meanwhile
@@ -57,11 +57,14 @@ class Shadow:
             return
         self._pool.trials.answered(canary.adapter, canary.version, error=answered is None)
         if answered is not None:
-            self._write(stable, text, canary, answered, body["messages"])
+            self._write(stable, text, canary, answered, body["messages"], response_id)
 
-    def _write(self, stable: AdapterCard, text: str, canary: AdapterCard, answered: str, messages: Any) -> None:
+    def _write(
+        self, stable: AdapterCard, text: str, canary: AdapterCard, answered: str, messages: Any, response_id: str
+    ) -> None:
         pair = {
-            "time": datetime.now(UTC).isoformat(timespec="seconds"), "adapter": stable.adapter, "messages": messages,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"), "response_id": response_id,
+            "adapter": stable.adapter, "messages": messages,
             "stable": {"version": stable.version, "text": text},
             "canary": {"version": canary.version, "text": answered},
         }  # fmt: skip

@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-_USAGE = b'"choices":[]'  # only the event with the token counts has no choices; quotes in a text would be escaped
-
 
 def renamed(content: bytes, engine_name: str, asked_name: str) -> bytes:
     """The value of JSON's "model" field replaced. Quotes inside strings are escaped, so no answer's text can match."""
@@ -15,14 +13,13 @@ def renamed(content: bytes, engine_name: str, asked_name: str) -> bytes:
 class StreamReader:
     """Feed it the engine's bytes; it gives the whole events that the client is to see."""
 
-    def __init__(self, engine_name: str, asked_name: str, wants_usage: bool, keeps_text: bool) -> None:
+    def __init__(self, engine_name: str, asked_name: str, wants_usage: bool) -> None:
         self.finished = False  # the closing event has come
         self.failed = False  # the engine itself sent an error
         self.prompt_tokens = self.completion_tokens = 0
-        self.text = ""  # of the first choice, if it is to be kept
+        self.text = ""  # of the first choice
         self._names = engine_name, asked_name
         self._wants_usage = wants_usage
-        self._keeps_text = keeps_text
         self._rest = b""
 
     def feed(self, block: bytes) -> bytes:
@@ -33,15 +30,14 @@ class StreamReader:
             self.finished = True
         if b'data: {"error"' in events:
             self.failed = True
-        if self._keeps_text or _USAGE in events:
-            events = b"".join(self._read(event) for event in events.split(b"\n\n") if event)
+        events = b"".join(self._read(event) for event in events.split(b"\n\n") if event)
         return renamed(events, *self._names)
 
     def _read(self, event: bytes) -> bytes:
         try:
             content: dict[str, Any] = json.loads(event.removeprefix(b"data: "))
-            if self._keeps_text:
-                self.text += "".join(c["delta"].get("content") or "" for c in content["choices"][:1])
+            first = (c for c in content["choices"] if c.get("index", 0) == 0)  # with n > 1 each has its own events
+            self.text += "".join(c["delta"].get("content") or "" for c in first)
         except (ValueError, KeyError, TypeError):
             return event + b"\n\n"  # the closing event, an error, a comment
         if content["choices"] or not isinstance(content.get("usage"), dict):

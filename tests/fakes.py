@@ -14,6 +14,7 @@ from adapters.registry import CARD, AdapterCard, Registry, file_hashes
 from assistant.prompt import HomeCatalogue
 from data.errors import BrogueError
 from data.home import Home, write_json, write_text
+from data.store_home import open_store
 from serve.canary import Trials
 from serve.engine_api import EngineState
 from serve.gateway import build_app
@@ -21,6 +22,7 @@ from serve.loader import Limits
 from serve.metrics import Metrics
 from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
+from serve.recorder import Recorder
 from serve.shadow import Shadow
 
 ADMIN_KEY = "the admin key"
@@ -187,10 +189,12 @@ class FakeGateway:
             Limits(**limits),
         )  # fmt: skip
         self.reconciler = Reconciler(self.pool, period_s=0.02)
+        self.recorder = Recorder(lambda: open_store(home), self.pool.metrics, back_off_s=(0.05,))
         catalogue = HomeCatalogue(home, "base", supports_system=True, live=self.pool.live)
         self.app = build_app(
-            self.pool, catalogue, self.reconciler, Shadow(self.pool, home.logs / "shadow.jsonl"), ADMIN_KEY
-        )
+            self.pool, catalogue, self.reconciler, Shadow(self.pool, home.logs / "shadow.jsonl"), self.recorder,
+            ADMIN_KEY,
+        )  # fmt: skip
 
     def _check(self, card: AdapterCard) -> None:
         if card.name in self.unfit:
