@@ -140,6 +140,8 @@ class _Written:
 
 def list_datasets(home: Home) -> list[DatasetCard]:
     """The cards of all datasets, by name."""
+    if next(home.datasets.glob(".old.*"), None) is not None:
+        mend(home)  # a dataset is just being replaced, or its replacement was killed
     cards = sorted(home.datasets.glob("[!.]*/card.json")) if home.datasets.exists() else []
     return [DatasetCard.model_validate_json(path.read_text(encoding="utf-8")) for path in cards]
 

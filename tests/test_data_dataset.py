@@ -150,6 +150,7 @@ def test_what_a_killed_writer_left_is_mended_by_the_next(home: Home) -> None:
     unfinished = home.datasets / ".new.two.abc"
     unfinished.mkdir()
     (unfinished / "records.jsonl").write_text("half a ro")
+    assert [card.name for card in list_datasets(home)] == ["one"]
     assert len(load_rows(home, "one")) == 10
     assert [path.name for path in home.datasets.iterdir()] == ["one"]
 
