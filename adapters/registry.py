@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -25,6 +25,7 @@ from data.settings import Frozen
 
 CARD = "card.json"
 STATE = "aliases.json"
+RECORDS = "records.json"  # `<n>.records.json` lies beside the version's folder; see adapters/lineage.py
 ALIASES = ("stable", "candidate", "canary")
 
 
@@ -77,6 +78,24 @@ class CanaryPlan(Frozen):
     shadow: bool = False  # answer the stable version's questions too, in the background, never shown
 
 
+class Mark(Frozen):
+    """Something that became true of a version after it was trained. It never says whose data it was."""
+
+    version: int
+    time: str  # ISO, UTC
+    what: Literal["forgotten"] = "forgotten"
+    records: int  # how many of the records that it learnt from are concerned
+    of: str  # a hash over their ids, so that the same is not marked twice
+
+    @property
+    def words(self) -> str:
+        """The mark for a person, with what to do."""
+        return (
+            f"learnt from {self.records} records that brogue data forget removed on {self.time[:10]}; "
+            "train a version without them and promote that"
+        )
+
+
 class AdapterState(Frozen):
     """What changes of an adapter."""
 
@@ -84,6 +103,11 @@ class AdapterState(Frozen):
     canary: CanaryPlan | None = None
     retired: tuple[int, ...] = ()
     history: tuple[Move, ...] = ()  # oldest first
+    marks: tuple[Mark, ...] = ()  # oldest first
+
+    def marks_of(self, version: int) -> list[Mark]:
+        """What a version is marked with."""
+        return [mark for mark in self.marks if mark.version == version]
 
 
 class Registry:
@@ -105,6 +129,10 @@ class Registry:
 
     def folder(self, adapter: str, version: int) -> Path:
         return self._root / adapter / str(version)
+
+    def records_file(self, adapter: str, version: int) -> Path:
+        """Where the records are listed that a version was trained on; beside its folder, which holds weights only."""
+        return self._root / adapter / f"{version}.{RECORDS}"
 
     def card(self, adapter: str, version: int) -> AdapterCard:
         """The card of a version, or an error that names the versions there are."""
@@ -198,6 +226,13 @@ class Registry:
                 raise BrogueError(f"{adapter}@{version} is {' and '.join(held)}, so it cannot be retired; {way_out}")
             self._write(adapter, state.model_copy(update={"retired": (*state.retired, version)}))
 
+    def mark(self, adapter: str, mark: Mark) -> None:
+        """Mark a version; what it is marked with already is not written again."""
+        with self._locked(adapter, STATE):
+            state = self.state(adapter)
+            if (mark.what, mark.of) not in {(known.what, known.of) for known in state.marks_of(mark.version)}:
+                self._write(adapter, state.model_copy(update={"marks": (*state.marks, mark)}))
+
     def purge_retired(self) -> list[str]:
         """Delete the folders of retired versions; only while no engine runs: one that knew them would die of it."""
         purged = []
@@ -206,6 +241,7 @@ class Registry:
             for version in self.state(adapter).retired:
                 if self.folder(adapter, version).exists():
                     shutil.rmtree(self.folder(adapter, version))
+                    self.records_file(adapter, version).unlink(missing_ok=True)
                     purged.append(f"{adapter}@{version}")
         return purged
 
@@ -261,12 +297,8 @@ def _moved(state: AdapterState, alias: str, version: int | None, who: str, why: 
         Move(time=now, alias=a, before=state.aliases.get(a), after=n, who=who, why=reason)
         for a, (n, reason) in moves.items()
     ]
-    return AdapterState(
-        aliases=aliases,
-        canary=plan if alias == "canary" else state.canary if "canary" in aliases else None,
-        retired=state.retired,
-        history=(*state.history, *history),
-    )
+    canary = plan if alias == "canary" else state.canary if "canary" in aliases else None
+    return state.model_copy(update={"aliases": aliases, "canary": canary, "history": (*state.history, *history)})
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from adapters import lineage
 from adapters.base_model import BaseModel, load_tokenizer
 from adapters.registry import CARD, AdapterCard, Registry, file_hashes
 from adapters.tokens import Example, encode
@@ -77,7 +78,8 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
     check_trainable(dataset)
     started = time.monotonic()
     tokenizer = load_tokenizer(base.path)
-    examples = {split: _encode_split(split, rows, tokenizer, base, config, say) for split in SPLITS}
+    encoded = {split: _encode_split(split, rows, tokenizer, base, config, say) for split in SPLITS}
+    examples = {split: [example for _, example in encoded[split]] for split in SPLITS}
     if not examples["train"]:
         raise DataError(f"dataset '{dataset.name}' leaves nothing to train on in its train split; import more rows")
     config = config.model_copy(
@@ -88,6 +90,8 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
     )
     run = _run_folder(home, adapter, dataset, base, config)
     write_json(run / "config.json", config.model_dump())
+    records = tuple(sorted({record for record, _ in encoded["train"]}))
+    lineage.begin(run, lineage.Lineage(dataset=dataset.name, digest=dataset.digest, records=records))
 
     from adapters.trainer import build_trainer, evaluate, fit, held_out_data  # torch loads only now
 
@@ -126,6 +130,7 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
             files=file_hashes(folder),
         )
         write_json(folder / CARD, card.model_dump(mode="json"))
+        lineage.finish(run, registry, adapter, version)
     for checkpoint in run.glob("checkpoint-*"):
         shutil.rmtree(checkpoint, ignore_errors=True)  # the run is complete; its metrics stay
     (run / "done").touch()
@@ -140,16 +145,17 @@ def peak_learning_rate(weight_bytes: int) -> float:
 
 
 def _encode_split(split: str, rows: list[Row], tokenizer: Any, base: BaseModel, config: TrainConfig,
-                  say: Callable[[str], None]) -> list[Example]:  # fmt: skip
+                  say: Callable[[str], None]) -> list[tuple[str, Example]]:  # fmt: skip
+    """The split's examples, each with the id of its record, without those that are too long."""
     chosen = [row for row in rows if row.split == split]
     if split != "train":
         chosen = chosen[:MAX_EVALUATED_ROWS]
     examples = [
-        example
+        (row.id, example)
         for row in chosen
         for example in encode(tokenizer, conversation(row.record), config.system_prompt, base.supports_system)
     ]
-    short = [e for e in examples if len(e["input_ids"]) <= config.max_tokens]
+    short = [(record, e) for record, e in examples if len(e["input_ids"]) <= config.max_tokens]
     if len(short) < len(examples):
         say(f"{split}: {len(examples) - len(short)} answers longer than {config.max_tokens} tokens are left out")
     return short
