@@ -49,9 +49,10 @@ def sentences(answer: str) -> list[Sentence]:
     return found
 
 
-def without_citations(text: str) -> str:
-    """`text` without its citations, to be compared with what passages say."""
-    return re.sub(r"[ \t]+(?=[.,;:!?])", "", _CITATION.sub("", text))
+def bare(text: str) -> str:
+    """A sentence without its citations and without a list's mark, to be compared with what passages say."""
+    text = _LIST_ITEM.sub("", text, count=1) if _LIST_ITEM.match(text) else text
+    return re.sub(r"[ \t]+(?=[.,;:!?])", "", _CITATION.sub("", text)).strip()
 
 
 def _citations(answer: str, start: int, end: int, code: list[tuple[int, int]]) -> list[re.Match[str]]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from assistant.citations import sentences, without_citations
+from assistant.citations import bare, sentences
 
 
 def split(answer: str) -> list[tuple[str, tuple[int, ...]]]:
@@ -80,5 +80,7 @@ def test_a_long_answer_without_any_end_is_read_in_no_time() -> None:
     assert sentences(". " * 50_000)
 
 
-def test_without_citations_leaves_clean_sentences() -> None:
-    assert without_citations("Refunds take 14 days [2], always [1][3].") == "Refunds take 14 days, always."
+def test_a_bare_sentence_has_neither_citations_nor_a_lists_mark() -> None:
+    assert bare("Refunds take 14 days [2], always [1][3].") == "Refunds take 14 days, always."
+    assert bare("12. Open the box [1]") == "Open the box"
+    assert bare("- 12 days") == "12 days"
