@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -16,6 +16,10 @@ TIMEOUT = httpx.Timeout(600, connect=5)  # seconds
 class GatewayError(BrogueError):
     """The gateway is not there, or it answered with an error; the message is the gateway's own."""
 
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status  # HTTP's; none: no answer came
+
 
 @dataclass(frozen=True)
 class Source:
@@ -23,6 +27,13 @@ class Source:
 
     version: str = ""  # such as "reed-voice@2"; "base" for the base model
     response_id: str = ""
+
+
+class Answer(NamedTuple):
+    """One of the answers to a question."""
+
+    text: str
+    cut_off: bool  # it ended because it reached max_tokens
 
 
 @dataclass
@@ -72,6 +83,11 @@ class Client:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
+    def answers(self, model: str, messages: list[dict[str, str]], **options: Any) -> list[Answer]:
+        """Whole answers; `n` of them, if that is among the options."""
+        reply = self._ask("POST", "/v1/chat/completions", {"model": model, "messages": messages, **options})
+        return [Answer(c["message"]["content"] or "", c["finish_reason"] == "length") for c in reply["choices"]]
+
     def rate(self, response_id: str, rating: int) -> str:
         """Say what a person thought of an answer, 1 or -1; gives the version that wrote it."""
         body = {"response_id": response_id, "rating": rating}
@@ -88,7 +104,7 @@ class Client:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if reply.status_code != 200:
-            raise GatewayError(_message(reply.content, reply.status_code))
+            raise GatewayError(_message(reply.content, reply.status_code), reply.status_code)
         return dict(reply.json())
 
     def _unreachable(self, error: httpx.HTTPError) -> GatewayError:
