@@ -8,6 +8,7 @@ import pytest
 
 from adapters.registry import CARD, Registry
 from data.dataset import Row, Step, load_card, load_rows, make_rows, rewrite, save_dataset
+from data.exporting import export
 from data.home import Home, write_json
 from data.records import (
     AnyRecord,
@@ -20,6 +21,7 @@ from data.records import (
 )
 from tests.conftest import Run
 from tests.fakes import add_version
+from tests.tiny_models import make_model
 
 SHARES = (60, 20, 20)
 AWKWARD = 'says "no, no";\r\nthen\tline two\u2028– ü 例 🙂 = 1,5 '
@@ -114,6 +116,7 @@ SHAPES: list[tuple[str, AnyRecord, list[dict[str, Any]]]] = [
      [{"input": {"messages": USER}, "preferred_output": GOOD, "non_preferred_output": BAD}]),
     ("trl-sft", InstructionRecord(prompt="q", response="good", system="Be brief."),
      [{"prompt": [SYSTEM, *USER], "completion": GOOD}]),
+    ("trl-sft", InstructionRecord(prompt="q", response="good"), [{"prompt": USER, "completion": GOOD}]),
     ("trl-sft", ChatRecord(messages=(*asked("q"), Message(role="assistant", content="good"))),
      [{"messages": [*USER, *GOOD]}]),
     ("trl-dpo", PreferenceRecord(messages=asked("q"), chosen="good", rejected="bad"),
@@ -137,6 +140,31 @@ def test_other_tools_get_exactly_their_columns(
     if format == "openai":
         assert brogue("data", "import", str(path), "--into", "again").returncode == 0
         assert load_rows(home, "again")[0].id == load_rows(home, "set")[0].id
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_trls_own_trainers_take_these_files(home: Home, tmp_path: Path) -> None:
+    """One step each, of a model with random weights; the trainers know their columns best."""
+    from datasets import Dataset
+    from transformers import LlamaForCausalLM, LlamaForSequenceClassification
+    from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "num_key_value_heads": 2, "pad_token_id": 0}  # fmt: skip
+    writer = str(make_model(tmp_path / "writer", LlamaForCausalLM, **size))
+    judge = str(make_model(tmp_path / "judge", LlamaForSequenceClassification, num_labels=1, **size))
+    options = {"output_dir": str(tmp_path / "run"), "report_to": [], "use_cpu": True, "bf16": False, "max_steps": 1,
+               "save_strategy": "no", "disable_tqdm": True}  # fmt: skip
+    trainers = {"trl-sft": (SFTTrainer, SFTConfig, writer), "trl-dpo": (DPOTrainer, DPOConfig, writer),
+                "trl-reward": (RewardTrainer, RewardConfig, judge)}  # fmt: skip
+    for number, (format, record, _) in enumerate(SHAPES):
+        if format in trainers and not any(m.role == "system" for m in getattr(record, "messages", ())):
+            trainer, config, model = trainers[format]
+            stored(home, [record], f"set{number}")
+            export(home, f"set{number}", tmp_path / f"{number}.jsonl", format, None, replace=False)
+            data = Dataset.from_list(lines(tmp_path / f"{number}.jsonl"))
+            trainer(model, args=config(**options), train_dataset=data).train()
 
 
 def test_ties_are_left_out_of_pairs_and_counted(brogue: Run, home: Home, tmp_path: Path) -> None:
