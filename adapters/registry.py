@@ -91,8 +91,8 @@ class Mark(Frozen):
     def words(self) -> str:
         """The mark for a person, with what to do."""
         return (
-            f"learnt from {self.records} records that brogue data forget removed on {self.time[:10]}; "
-            "train a version without them and promote that"
+            f"learnt from {self.records} record{'s' * (self.records > 1)} that brogue data forget removed on {self.time[:10]}; "
+            "train a version without, and promote that"
         )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from adapters.registry import AdapterCard, Registry
+from adapters.registry import AdapterCard, Mark, Registry
 from adapters.train import TrainConfig, check_trainable
 from adapters.train import train as train_version
 from assistant import cli_versions
@@ -79,6 +79,8 @@ def list_(json: Json = False) -> None:
     empty = "no adapters yet; train one: brogue train NAME --data DATASET"
     columns = ("version", "alias", "engine", "base", "dataset", "method", "held-out loss", "created")
     print_table(columns, rows, empty)
+    for card, facts in versions:
+        _say_marks(card, facts)
 
 
 @app.command()
@@ -101,6 +103,7 @@ def show(
         print_json(card.model_dump(mode="json") | facts | more)
         return
     _print_scores(card)
+    _say_marks(card, facts)
     typer.echo(f"alias: {_alias_words(facts)}, engine: {facts['status'] or 'not running'}")
     for name in ("base_model", "dataset", "recipe", "method", "rank", "system_prompt", "parent", "created"):
         typer.echo(f"{name}: {getattr(card, name)}")
@@ -193,7 +196,13 @@ def _version(
         "canary": canary,
         "status": in_engine.get("status"),
         "detail": in_engine.get("detail", ""),
+        "marks": [mark.model_dump() for mark in state.marks_of(version)],
     }
+
+
+def _say_marks(card: AdapterCard, facts: dict[str, Any]) -> None:
+    for mark in facts["marks"]:
+        say(f"{card.name} {Mark.model_validate(mark).words}")
 
 
 def _live_versions(home: Home) -> dict[str, dict[str, Any]]:

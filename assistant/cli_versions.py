@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapters.registry import AdapterCard, CanaryPlan, Registry
-from assistant.cli_data import Json
+from assistant.cli_data_options import Json
 from assistant.console import print_json, say, working
 from data.errors import BrogueError
 from data.home import Home
@@ -34,6 +34,7 @@ def promote(
     """Make a version its adapter's stable one: loaded, tried, then live for everybody at once."""
     home = Home.from_environment()
     card = _named_version(Registry(home), version, "promote")
+    _warn_of_marks(home, card)
     _print_move(_move(home, card, "candidate" if candidate else "stable", why), json)
 
 
@@ -53,6 +54,7 @@ def canary(
         _print_move(_stop_canary(home, version.partition("@")[0], why), json)
         return
     card = _named_version(Registry(home), version, "canary")
+    _warn_of_marks(home, card)
     plan = CanaryPlan(share=share if share is not None else 0 if shadow else 10, shadow=shadow)
     _print_move(_move(home, card, "canary", why, plan), json)
 
@@ -125,6 +127,11 @@ def _move(home: Home, card: AdapterCard, alias: str, why: str, plan: CanaryPlan 
     registry.move(card.adapter, alias, card.version, _user(), why, plan)
     say(NOT_RUNNING)
     return _result(card.adapter, alias, {"before": before, "after": card.version, "seconds": None})
+
+
+def _warn_of_marks(home: Home, card: AdapterCard) -> None:
+    for mark in Registry(home).state(card.adapter).marks_of(card.version):
+        say(f"warning: {card.name} {mark.words}")
 
 
 def _stop_canary(home: Home, adapter: str, why: str) -> dict[str, Any]:

@@ -101,9 +101,10 @@ def describe(pool: AdapterPool, name: str) -> dict[str, Any]:
 
 def _describe_version(pool: AdapterPool, name: str, version: int) -> dict[str, Any]:
     tally, reference = pool.trials.tally(name, version), f"{name}@{version}"
+    marks = [mark.model_dump() | {"words": mark.words} for mark in pool.registry.state(name).marks_of(version)]
     found = {"version": version, "id": reference, "created": "", "status": "refused", "detail": "", "in_flight": 0,
              "waiting": 0, "answers": tally.answers, "errors": tally.errors, "up": tally.up,
-             "down": tally.down}  # fmt: skip
+             "down": tally.down, "marks": marks}  # fmt: skip
     try:
         card = pool.live.card(name, version)
     except BrogueError as error:  # a broken card hides neither itself nor the other versions

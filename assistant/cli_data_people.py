@@ -1,0 +1,245 @@
+"""`brogue data collect`, `forget` and `trace`: what people said becomes data, is removed, and is found again."""
+
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adapters.lineage import learnt_from, mark_forgotten
+from adapters.registry import Registry
+from assistant.cli_data_options import Json
+from assistant.console import print_json, say, working
+from data.dataset import Row, Step, save_dataset
+from data.dataset_folder import refuse_existing
+from data.errors import BrogueError, DataError, one_line
+from data.home import Home, check_name
+from data.records import SPLITS
+
+if TYPE_CHECKING:
+    from assistant.tracing import Trace
+    from data.forgetting import Found
+    from data.store import Store
+
+KINDS = ("chat", "instruction", "preference", "ranking")
+ATTEMPTS = 5  # others may go on writing while a person is being removed
+
+
+def collect(
+    kind: Annotated[str, typer.Option("--as", help=f"What the records are to be: {', '.join(KINDS)}.")],
+    into: Annotated[str, typer.Option(help="Name of the dataset.")],
+    assistant: Annotated[str | None, typer.Option(help="Only what was said of this assistant.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only what was said from this day on, such as 2026-03-01.")] = None,
+    split: Annotated[str, typer.Option(help="Percent of train/validation/test.")] = "80/10/10",
+    replace: Annotated[bool, typer.Option(help="Overwrite a dataset of that name.")] = False,
+    json: Json = False,
+) -> None:
+    """Make a dataset from what people said of answers: thumbs, corrections, comparisons, rankings."""
+    from assistant.cli_data_options import parse_shares
+    from data.feedback import rows
+    from data.judgements import Wanted
+
+    if kind not in KINDS:
+        raise BrogueError(f"--as wants one of {', '.join(KINDS)}; found '{kind}'")
+    shares, home = parse_shares(split), Home.from_environment()
+    refuse_existing(home, check_name("a dataset", into), replace)
+    counts: Counter[str] = Counter()
+    with _store(home) as store, working("collecting") as tell:
+        told = store.judgements(Wanted(assistant=assistant, since=_day(since)))
+        told.sort(key=lambda kept: (kept.created, kept.judgement.id))
+        tell(f"{len(told)} judgements")
+        source = hashlib.sha256("\n".join(kept.judgement.id for kept in told).encode()).hexdigest()
+        made: Iterator[Row] = rows((k.judgement for k in told), store.response, kind, shares, counts)  # type: ignore[arg-type]
+        first = next(made, None)
+        if first is None:
+            raise DataError(_nothing(kind, len(told), counts))
+        options = {"as": kind, "assistant": assistant, "since": since}
+        card = save_dataset(
+            home, into, _after(first, made), "the store", source, {}, shares, replace,
+            steps=lambda: (Step(name="collect", options=options, counts=dict(counts)),),
+        )  # fmt: skip
+    if json:
+        print_json(card.model_dump(mode="json"))
+        return
+    sizes = ", ".join(f"{name} {card.records[name]}" for name in SPLITS)
+    typer.echo(f"{into}: {counts['kept']} {kind} records of {len(told)} judgements; {sizes}")
+    for why, count in sorted(counts.items()):
+        if why.startswith("skipped"):
+            say(f"{why} ({count})")
+
+
+def forget(
+    subject: Annotated[str, typer.Option(help="Who: the `user` of requests, or of a dataset's subject column.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove a person: answers, judgements, conversations, records, log lines; tell which versions learnt from them.
+
+    With --json and without --yes it only tells what would go.
+    """
+    if subject.strip() in ("", "anonymous"):
+        raise BrogueError(f"'{subject}' is nobody; wanted --subject ID, such as the `user` that requests name")
+    from data.forgetting import being_written, find
+
+    home = Home.from_environment()
+    registry = Registry(home)
+    with _store(home) as store:
+        with working("looking") as tell:
+            found = find(home, store, subject, tell)
+        learnt = _learnt(registry, found)
+        report = _report(found, learnt)
+        if not json:
+            _print_found(found, learnt)
+        if not yes and (json or not _agreed(found)):
+            if json:
+                print_json(report | {"done": False})
+            return
+        with working("removing") as tell:
+            _remove(home, store, registry, found, tell)
+    writing = being_written(home)
+    if json:
+        print_json(report | {"done": True, "being_written": writing})
+    else:
+        typer.echo("done: nothing of them is left here; backups and exported files are yours to look after")
+    for name in writing:
+        say(f"dataset '{name}' is just being written by another command; when it has ended, run this once more")
+
+
+def trace(
+    response: Annotated[str, typer.Argument(help="An answer's id: its header x-brogue-response-id.")],
+    records: Annotated[int, typer.Option(min=1, help="At most so many training records.")] = 5,
+    json: Json = False,
+) -> None:
+    """Tell where an answer came from: version, dataset, training records, passages."""
+    from assistant.tracing import trace as traced
+
+    home = Home.from_environment()
+    with _store(home) as store, working("tracing") as tell:
+        tell("reading the version's dataset")
+        found = traced(response, home, store, records)
+    if json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        _print_trace(found)
+
+
+@contextmanager
+def _store(home: Home) -> "Iterator[Store]":
+    from data.store_home import open_store
+
+    home.create()
+    store = open_store(home)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _day(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        day = datetime.fromisoformat(text)
+    except ValueError:
+        raise BrogueError(f"--since wants a day, such as 2026-03-01; found '{text}'") from None
+    return day if day.tzinfo else day.replace(tzinfo=UTC)
+
+
+def _after(first: Row, rest: Iterator[Row]) -> Iterator[Row]:
+    yield first
+    yield from rest
+
+
+def _nothing(kind: str, told: int, counts: Counter[str]) -> str:
+    why = "; ".join(f"{reason} ({count})" for reason, count in counts.most_common(3))
+    wanted = {"preference": "comparisons or corrections", "ranking": "rankings"}.get(kind, "thumbs up or corrections")
+    return f"the store has no {wanted} for {kind} records among {told} judgements{': ' + why if why else ''}"
+
+
+def _learnt(registry: Registry, found: "Found") -> dict[str, list[str]]:
+    by_digest: dict[str, set[str]] = {}
+    for part in found.datasets:
+        by_digest.setdefault(part.digest, set()).update(part.trained)
+    return learnt_from(registry, found.ids, by_digest)
+
+
+def _remove(home: Home, store: "Store", registry: Registry, found: "Found", tell: Any) -> None:
+    """Until nothing is left: somebody may be writing meanwhile. The store goes last: it knows what was theirs."""
+    from data.forgetting import find, forget_datasets, forget_files
+    from data.judgements import as_key
+
+    for _ in range(ATTEMPTS):
+        mark_forgotten(registry, _learnt(registry, found))
+        forget_datasets(home, found, tell)
+        forget_files(home, store, found)
+        tell("the store")
+        store.forget(as_key(found.subject))
+        found = find(home, store, found.subject, tell)
+        if found.nothing:
+            return
+    raise BrogueError(f"something goes on writing about '{found.subject}'; stop it (brogue down) and run this again")
+
+
+def _report(found: "Found", learnt: dict[str, list[str]]) -> dict[str, Any]:
+    return {
+        "subject": found.subject,
+        "responses": len(found.store.responses),
+        "judgements": len(found.store.judgements),
+        "datasets": {part.name: sum(part.records.values()) for part in found.datasets},
+        "files": found.files,
+        "runs": found.runs,
+        "versions": {name: len(ids) for name, ids in learnt.items()},
+    }
+
+
+def _print_found(found: "Found", learnt: dict[str, list[str]]) -> None:
+    if found.nothing:
+        typer.echo(f"nothing of '{found.subject}' is here")
+        return
+    typer.echo(f"of '{found.subject}' there are:")
+    typer.echo(f"  {len(found.store.responses)} answers and {len(found.store.judgements)} judgements in the store")
+    for part in found.datasets:
+        rows = ", ".join(f"{split} {count}" for split, count in part.records.items())
+        typer.echo(f"  rows in dataset {part.name}: {rows}{' (all of it: the dataset goes)' if part.whole else ''}")
+    for path, lines in found.files.items():
+        typer.echo(f"  {lines} lines in {path}")
+    for run in found.runs:
+        typer.echo(f"  an unfinished training on their records: {run}")
+    for name, ids in learnt.items():
+        typer.echo(f"{name} learnt from {len(ids)} of these records; it stays, marked: train a version without them")
+
+
+def _agreed(found: "Found") -> bool:
+    if found.nothing:
+        return True  # traces of what was deleted may still lie in the database's free pages
+    if not sys.stdin.isatty():
+        raise BrogueError("nothing was removed; to remove it without being asked, add --yes")
+    if typer.confirm("Remove it for good?"):
+        return True
+    typer.echo("nothing was removed")
+    return False
+
+
+def _print_trace(found: "Trace") -> None:
+    response = found.response
+    typer.echo(f"answer   {response.id}, {response.created:%Y-%m-%d %H:%M} UTC, by {response.version}")
+    typer.echo(f"         {one_line(response.text, 110) or '(its text was not kept)'}")
+    if found.version is not None:
+        card = found.version
+        typer.echo(f"version  {card.name}: {card.recipe}, {card.method}, trained {card.created[:10]}")
+    for mark in found.marks:
+        typer.echo(f"         {mark}")
+    if found.dataset is not None:
+        now = "unchanged" if found.dataset.same else "not here any more" if found.dataset.now is None else "changed"
+        typer.echo(f"dataset  {found.dataset.name} {found.dataset.digest[:16]} ({now} since)")
+    for record in found.records:
+        how = record.how if record.how != "alike" else f"alike {record.likeness:.2f}"
+        typer.echo(f"record   {record.id} ({how})  {one_line(record.question, 50)} → {one_line(record.answer, 50)}")
+    for passage in found.passages:
+        typer.echo(f"passage  {passage.source} ({passage.id})  {one_line(passage.text, 80)}")
+    for note in found.notes:
+        say(note)

@@ -1,0 +1,154 @@
+"""Rows for a dataset from what people said of answers: the store in, records of one kind out.
+
+A thumb up and a correction give an answer worth learning (`chat`, `instruction`); a comparison, or a correction against
+what it corrects, gives a preference; a ranking gives a ranking. Every row says whose words it holds and which answers
+it was made from, so that both can be found again.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+from pydantic import ValidationError
+
+from data.dataset import Row, Shares
+from data.judgements import AnyJudgement, Comparison, Correction, Ranking, Rating, Response
+from data.records import (
+    AnyRecord,
+    ChatRecord,
+    InstructionRecord,
+    PreferenceRecord,
+    RankingRecord,
+    assign_split,
+    record_id,
+)
+
+Collected = Literal["chat", "instruction", "preference", "ranking"]
+Find = Callable[[str], Response]  # a response by its id
+
+
+class Skipped(Exception):
+    """Why nothing can be learnt from a judgement."""
+
+
+class Pair(NamedTuple):
+    """A record, and the answers that it was made from; the first one says whose words it holds."""
+
+    record: AnyRecord
+    responses: tuple[Response, ...]
+
+
+def rows(judgements: Iterable[AnyJudgement], find: Find, kind: Collected, shares: Shares,
+         counts: Counter[str]) -> Iterator[Row]:  # fmt: skip
+    """A row for each judgement that gives a record of this kind, oldest first; `counts` is told what became of each.
+
+    `judgements` are those that stand, oldest first.
+    """
+    for make in _makers(list(judgements), find, kind):
+        try:
+            record, responses = make()
+        except Skipped as why:
+            counts[f"skipped: {why}"] += 1
+            continue
+        except ValidationError:
+            counts["skipped: not a conversation of user and assistant in turn"] += 1
+            continue
+        counts["kept"] += 1
+        first = responses[0]
+        yield Row(
+            id=record_id(record),
+            split=assign_split(record, shares),
+            record=record,
+            group=first.conversation,
+            subject=first.subject,
+            response_ids=tuple(response.id for response in responses),
+        )
+
+
+def _makers(judgements: list[AnyJudgement], find: Find, kind: Collected) -> Iterator[Callable[[], Pair]]:
+    if kind in ("chat", "instruction"):
+        for response_id, better in _good_answers(judgements).items():
+            yield partial(_answer, response_id, better, find, kind)
+    for judgement in judgements:
+        if kind == "preference" and isinstance(judgement, Comparison):
+            yield partial(_compared, judgement, find)
+        elif kind == "preference" and isinstance(judgement, Correction):
+            yield partial(_corrected, judgement, find)
+        elif kind == "ranking" and isinstance(judgement, Ranking):
+            yield partial(_ranked, judgement, find)
+
+
+def _good_answers(judgements: list[AnyJudgement]) -> dict[str, str | None]:
+    """Responses worth learning, in the order in which they were first judged, with their latest correction."""
+    thumbs: dict[str, int] = {}
+    corrections: dict[str, str] = {}
+    for judgement in judgements:
+        if isinstance(judgement, Rating):
+            thumbs[judgement.response] = thumbs.get(judgement.response, 0) + (1 if judgement.thumb == "up" else -1)
+        elif isinstance(judgement, Correction):
+            thumbs.setdefault(judgement.response, 0)
+            corrections[judgement.response] = judgement.text
+    return {r: corrections.get(r) for r, balance in thumbs.items() if r in corrections or balance > 0}
+
+
+def _answer(response_id: str, better: str | None, find: Find, kind: Collected) -> Pair:
+    response = find(response_id)
+    messages = _messages(response)
+    said = response.text if better is None else better
+    if kind == "chat":
+        return Pair(ChatRecord(messages=(*messages, {"role": "assistant", "content": said})), (response,))
+    system = messages[0]["content"] if messages[0]["role"] == "system" else None
+    turns = messages[1:] if system is not None else messages
+    if len(turns) != 1 or turns[0]["role"] != "user":
+        raise Skipped("more than one question, so it is no instruction; collect it --as chat")
+    return Pair(InstructionRecord(prompt=turns[0]["content"], response=said, system=system), (response,))
+
+
+def _compared(judgement: Comparison, find: Find) -> Pair:
+    if judgement.verdict == "both-bad":
+        raise Skipped("both answers were bad")
+    first, second = (find(response) for response in judgement.shown)
+    if second.messages != first.messages:
+        raise Skipped("the answers are to different questions")
+    if judgement.verdict == "second":
+        first, second = second, first
+    return _preference(first, first.text, second.text, (first, second), judgement.verdict == "tie")
+
+
+def _corrected(judgement: Correction, find: Find) -> Pair:
+    response = find(judgement.response)
+    if judgement.text.strip() == response.text.strip():
+        raise Skipped("the correction changes nothing")
+    return _preference(response, judgement.text, response.text, (response,), tie=False)
+
+
+def _preference(asked: Response, chosen: str, rejected: str, made_of: tuple[Response, ...], tie: bool) -> Pair:
+    record = PreferenceRecord(messages=_messages(asked), chosen=chosen, rejected=rejected, tie=tie)
+    return Pair(record, made_of)
+
+
+def _ranked(judgement: Ranking, find: Find) -> Pair:
+    if judgement.all_bad:
+        raise Skipped("all answers were bad")
+    responses = tuple(find(response) for response in judgement.shown)
+    if any(response.messages != responses[0].messages for response in responses):
+        raise Skipped("the answers are to different questions")
+    replies = tuple(response.text for response in responses)
+    record = RankingRecord(messages=_messages(responses[0]), replies=replies, ranks=judgement.ranks)
+    return Pair(record, responses)
+
+
+def _messages(response: Response) -> tuple[dict[str, Any], ...]:
+    """What was asked, as role and text."""
+    if not response.messages:
+        raise Skipped("logging was off, so nothing of it was kept")
+    return tuple({"role": m.get("role"), "content": _text(m.get("content"))} for m in response.messages)
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not all(isinstance(part, dict) and "text" in part for part in content):
+        raise Skipped("a message holds something else than text")
+    return "\n".join(str(part["text"]) for part in content)
