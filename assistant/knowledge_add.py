@@ -19,7 +19,9 @@ from assistant.documents import cleaner
 from assistant.knowledge_files import SourceFile, find_files, one_clear_line, sha256_of
 from assistant.knowledge_plan import Action, FileEntry, Manifest, State, load_manifest, plan, save_manifest
 from assistant.loaders import load
-from data.errors import BrogueError
+from data.errors import BrogueError, unknown
+
+Tell = Callable[[str], None]
 
 LOADERS = 1  # counted up when loaders or chunking give other passages than before: then all files are read again
 _BATCH = 1000  # passages between two writes of the manifest
@@ -28,7 +30,7 @@ _BATCH = 1000  # passages between two writes of the manifest
 class Store(Protocol):
     """Where passages are kept. Both calls may be repeated."""
 
-    def upsert(self, passages: Sequence[Passage]) -> None:
+    def upsert(self, passages: Sequence[Passage], tell: Tell = ...) -> None:
         """Store them; one with a known id takes the old one's place."""
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -69,7 +71,7 @@ def add(
     store: Store,
     recipe: Recipe | None = None,
     sync: bool = False,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = lambda _: None,
 ) -> Added:
     """Bring the passages of `paths` (files, folders) into `store`; with `sync` those of files that are gone go too.
 
@@ -80,13 +82,30 @@ def add(
         tell("looking for files")
         found = find_files(paths)
         done.problems, done.notes = found.problems, found.notes
-        work = _Work(manifest_file, store, recipe, done)
+        work = _Work(manifest_file, store, recipe, done, tell)
         actions = plan(work.manifest, found, recipe.identity, _digest, cleaner(recipe.template_tokens))
         done.files.update(action.state for action in actions)
         work.touch([a for a in actions if a.state == "touched"])
-        work.read([a for a in actions if a.state in ("new", "changed")], tell)
+        work.read([a for a in actions if a.state in ("new", "changed")])
         work.gone([a.source for a in actions if a.state == "gone"], sync)
-        done.passages = sum(len(entry.passages) for entry in work.manifest.files.values())
+        done.passages = work.manifest.passages
+    return done
+
+
+def remove(names: Sequence[str], manifest_file: Path, store: Store) -> Added:
+    """Take documents out of a knowledge: by the names they are cited with, or folders of those."""
+    done = Added()
+    with _alone(manifest_file):
+        work = _Work(manifest_file, store, Recipe(), done, lambda _: None)
+        sources = list[str]()
+        for name in names:
+            found = [s for s in work.manifest.files if s == name or s.startswith(name.rstrip("/") + "/")]
+            if not found:
+                raise unknown("document", name, list(work.manifest.files)[:9], "See all: brogue knowledge list")
+            sources += found
+        done.files["gone"] = len(set(sources))
+        work.gone(list(dict.fromkeys(sources)), sync=True)
+        done.passages = work.manifest.passages
     return done
 
 
@@ -116,8 +135,8 @@ def _digest(file: SourceFile) -> str:
 class _Work:
     """Does the actions and keeps the manifest in step with the store."""
 
-    def __init__(self, manifest_file: Path, store: Store, recipe: Recipe, done: Added) -> None:
-        self.manifest_file, self.store, self.recipe, self.done = manifest_file, store, recipe, done
+    def __init__(self, manifest_file: Path, store: Store, recipe: Recipe, done: Added, tell: Tell) -> None:
+        self.manifest_file, self.store, self.recipe, self.done, self.tell = manifest_file, store, recipe, done, tell
         self.manifest = load_manifest(manifest_file)
         self.batch = list[tuple[str, FileEntry, list[Passage]]]()
 
@@ -128,12 +147,12 @@ class _Work:
             old = self.manifest.files
             self._write({source: old[source].model_copy(update={"mtime_ns": ns}) for source, ns in times.items()})
 
-    def read(self, actions: Sequence[Action], tell: Callable[[str], None]) -> None:
+    def read(self, actions: Sequence[Action]) -> None:
         """Read files and store their passages, batch by batch."""
         waiting = 0
         for number, action in enumerate(actions, 1):
             assert action.file  # only what is gone has none
-            tell(f"{number} of {len(actions)} files, {self.done.stored:,} passages: {action.source}")
+            self.tell(f"{number} of {len(actions)} files, {self.done.stored:,} passages: {action.source}")
             passages = self._passages(action.source, action.file)
             waiting += passages
             if waiting >= _BATCH:
@@ -181,7 +200,7 @@ class _Work:
         self._write({s: entry.model_copy(update={"sha256": "", "passages": both[s]}) for s, entry, _ in batch})
         new = (passage for _, _, passages in batch for passage in passages)
         while some := list(islice(new, _BATCH)):
-            self.store.upsert(some)
+            self.store.upsert(some, self.tell)
             self.done.stored += len(some)
         stale = [id for source, entry, _ in batch for id in set(old[source]) - set(entry.passages)]
         if stale:

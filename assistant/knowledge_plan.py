@@ -34,6 +34,11 @@ class Manifest(Frozen):
 
     files: dict[str, FileEntry] = {}
 
+    @property
+    def passages(self) -> int:
+        """How many there are."""
+        return sum(len(entry.passages) for entry in self.files.values())
+
 
 class Action(Frozen):
     """What is to be done about one file. "touched": another time, the same content."""

@@ -12,7 +12,7 @@ import pytest
 
 from assistant.chunking import Chunking, Passage
 from assistant.documents import Document
-from assistant.knowledge_add import Added, Recipe, add
+from assistant.knowledge_add import Added, Recipe, Tell, add, remove
 from assistant.knowledge_files import Found, SourceFile, find_files
 from assistant.knowledge_plan import FileEntry, Manifest, load_manifest, plan
 from assistant.loaders import load
@@ -27,7 +27,8 @@ class Shelf:
         self.passages: dict[str, Passage] = {}
         self.upserts = 0
 
-    def upsert(self, passages: Sequence[Passage]) -> None:
+    def upsert(self, passages: Sequence[Passage], tell: Tell = print) -> None:
+        tell(f"{len(passages)} passages")
         self.upserts += 1
         self.passages |= {p.id: p for p in passages}
 
@@ -201,6 +202,18 @@ def test_a_file_written_while_it_is_read_is_read_again(
     assert shelf.texts == {"docs/tea.md": ["Newer!"], "docs/milk.txt": ["Newer!"]}
 
 
+def test_a_document_or_a_folder_is_removed_by_name(docs: Path, shelf: Shelf) -> None:
+    (docs / "inner").mkdir()
+    (docs / "inner" / "a.md").write_text("A.")
+    put(docs, shelf)
+    manifest = docs.parent / "manifest.json"
+    with pytest.raises(BrogueError, match="no document 'docs/coffee.md'; have: docs/inner/a.md"):
+        remove(["docs/coffee.md"], manifest, shelf)
+    assert remove(["docs/inner", "docs/tea.md"], manifest, shelf).removed == 2
+    assert set(shelf.texts) == {"docs/milk.txt"} == set(load_manifest(manifest).files)
+    assert put(docs, shelf).files["new"] == 2
+
+
 # --- bad input
 
 
@@ -317,14 +330,13 @@ def test_a_broken_manifest_is_one_line(docs: Path, shelf: Shelf) -> None:
 KILLED = """
     import sys, time
     from pathlib import Path
-    from assistant.documents import Document
-from assistant.knowledge_add import add
+    from assistant.knowledge_add import add
     import assistant.knowledge_add as module
     module._BATCH = 3
 
     class Disk:
         def __init__(self, folder): self.folder = folder
-        def upsert(self, passages):
+        def upsert(self, passages, tell):
             print(flush=True)
             for p in passages:
                 (self.folder / p.id).write_text(p.text); time.sleep(0.002)
@@ -363,9 +375,9 @@ def test_killed_at_any_moment_the_next_run_leaves_each_passage_exactly_once(docs
 
 def test_two_at_once_are_refused_in_one_line(docs: Path, shelf: Shelf) -> None:
     class Slow(Shelf):
-        def upsert(self, passages: Sequence[Passage]) -> None:
+        def upsert(self, passages: Sequence[Passage], tell: Tell = print) -> None:
             with pytest.raises(BrogueError, match="another 'brogue knowledge add' is at work"):
                 put(docs, shelf)
-            super().upsert(passages)
+            super().upsert(passages, tell)
 
     assert put(docs, Slow()).stored == 2
