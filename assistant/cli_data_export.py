@@ -53,6 +53,7 @@ def _cautions(card: DatasetCard, done: Exported, format: str, split: Split | Non
             "each one into a folder (--split train --to FOLDER/train.jsonl, …) and import the folder"
         )
     elif card.shares is not None:
-        shares = "/".join(map(str, card.shares))
-        lines.append(f"it gives the same dataset again: brogue data import FILE --into NAME --split {shares}")
+        options = ["--split", "/".join(map(str, card.shares))]
+        options += [word for name in ("group", "subject") if name in done.books for word in (f"--{name}-column", name)]
+        lines.append(f"it gives the same dataset again: brogue data import FILE --into NAME {' '.join(options)}")
     return lines

@@ -27,7 +27,8 @@ def show(
     card = load_card(home, name)
     first = list(islice(iter_rows(home, name), rows))
     with working(f"counting {name}") as tell:
-        tell(f"{sum(card.records.values()):,} rows")
+        if sum(card.records.values()) > 20_000:  # below that it takes no time to speak of
+            tell(f"{sum(card.records.values()):,} rows")
         labels, marks = _count(home, card)
     trained, earlier = _versions(home, card)
     if json:

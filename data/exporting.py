@@ -27,10 +27,13 @@ from data.records import (
     RankingRecord,
     Split,
     assign_split,
+    position,
+    split_at,
 )
 
 Fields = dict[str, Any]
 Shape = Callable[[AnyRecord], Iterator[Fields]]
+_TABLES = ("jsonl", "csv", "parquet")
 _BOOKS = ("split", "group", "subject", "synthetic_of")  # what our own columns say of a row beside its record
 
 
@@ -40,7 +43,8 @@ class Exported(NamedTuple):
     lines: int
     left_out: int  # records without a line, such as ties among pairs
     synthetic: int  # of the records, those that a model made
-    resplit: int  # records that another import would put into another split; 0: it gives the same splits
+    resplit: int  # records that an import of it would put into another split; 0: it gives the same splits
+    books: tuple[str, ...]  # columns beside the record: split, group, subject, synthetic_of
 
 
 def export(home: Home, name: str, to: Path, format: str, split: Split | None, replace: bool,
@@ -51,11 +55,11 @@ def export(home: Home, name: str, to: Path, format: str, split: Split | None, re
     written_as = format if format in FILES else "parquet" if to.suffix == ".parquet" else "jsonl"
     with _whole(to, replace) as temporary:
         rows = (row for row in iter_rows(home, name) if split is None or row.split == split)
-        maker = _Maker(shape, card, _books(home, card, split) if format in FILES else ())
+        maker = _Maker(shape, card, _books(home, card, split) if format in _TABLES else ())
         FILES[written_as](temporary, maker.lines(rows, on_progress))
         if not maker.written:
             raise DataError(_nothing(card, format, split, maker.left_out))
-    return Exported(maker.written, maker.left_out, maker.synthetic, maker.resplit)
+    return Exported(maker.written, maker.left_out, maker.synthetic, maker.resplit, maker.books)
 
 
 def guess_format(to: Path) -> str:
@@ -70,7 +74,7 @@ class _Maker:
     """Rows into lines, counted."""
 
     def __init__(self, shape: Shape, card: DatasetCard, books: tuple[str, ...]) -> None:
-        self._shape, self._shares, self._books = shape, card.shares, books
+        self._shape, self._shares, self.books = shape, card.shares, books
         self.written = self.left_out = self.synthetic = self.resplit = 0
 
     def lines(self, rows: Iterator[Row], on_progress: Callable[[int], None]) -> Iterator[Fields]:
@@ -78,12 +82,20 @@ class _Maker:
             before = self.written
             for fields in self._shape(row.record):
                 self.written += 1
-                yield fields | {name: getattr(row, name) for name in self._books}
+                yield fields | {name: getattr(row, name) for name in self.books}
             self.left_out += before == self.written
             self.synthetic += row.synthetic_of is not None
-            self.resplit += self._shares is None or assign_split(row.record, self._shares) != row.split
+            self.resplit += self._again(row) != row.split
             if number % 10_000 == 0:
                 on_progress(number)
+
+    def _again(self, row: Row) -> Split | None:
+        """The split that an import of what is written gives the row."""
+        if self._shares is None:
+            return None
+        if row.group is not None and "group" in self.books:
+            return split_at(position(row.group), self._shares)
+        return assign_split(row.record, self._shares)
 
 
 def _books(home: Home, card: DatasetCard, split: Split | None) -> tuple[str, ...]:

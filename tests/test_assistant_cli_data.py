@@ -18,6 +18,7 @@ from data.records import (
     Message,
     PreferenceRecord,
     RankingRecord,
+    Split,
 )
 from tests.conftest import Run
 from tests.fakes import add_version
@@ -96,6 +97,33 @@ def test_who_a_row_belongs_to_stands_beside_it(brogue: Run, home: Home, tmp_path
         {"split": "train", "group": "acme", "subject": "ann", "synthetic_of": row.id},
     ]
     assert "1 of the records were made by a model" in done.stderr
+
+
+def test_groups_and_subjects_come_back_with_an_import(brogue: Run, home: Home, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(
+        "text,label,who,firm\n" + "".join(f"text {n},{'ab'[n % 2]},s{n},f{n % 5}\n" for n in range(30))
+    )
+    columns = ("--group-column", "firm", "--subject-column", "who")
+    assert brogue("data", "import", str(tmp_path / "in.csv"), "--into", "set", *columns).returncode == 0
+    done = brogue("data", "export", "set", "--to", str(tmp_path / "out.csv"))
+    [hint] = [line for line in done.stderr.splitlines() if "the same dataset again" in line]
+    words = hint.partition("brogue ")[2].replace("FILE", str(tmp_path / "out.csv")).replace("NAME", "again").split()
+    assert brogue(*words).returncode == 0, "it is said how, and that works"
+    assert load_rows(home, "again") == load_rows(home, "set")
+
+
+def test_splits_exported_one_by_one_into_a_folder_are_kept(brogue: Run, home: Home, tmp_path: Path) -> None:
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    made = make_rows(RECORDS["instruction"], SHARES)
+    rows = [Row(id=row.id, split=splits[n % 3], record=row.record) for n, row in enumerate(made)]
+    save_dataset(home, "set", rows, "file.csv", "00", {}, SHARES)
+    (tmp_path / "folder").mkdir()
+    for split in splits:
+        path = tmp_path / "folder" / f"{split}.jsonl"
+        assert brogue("data", "export", "set", "--to", str(path), "--split", split).returncode == 0
+    done = brogue("data", "import", str(tmp_path / "folder"), "--into", "again")
+    assert done.returncode == 0, done.stderr
+    assert {(r.id, r.split) for r in load_rows(home, "again")} == {(r.id, r.split) for r in rows}
 
 
 def test_splits_that_an_import_would_not_choose_are_said(brogue: Run, home: Home, tmp_path: Path) -> None:
