@@ -9,7 +9,7 @@ Thresholds: chosen and measured in benchmarks/groundedness.py, see docs/groundin
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import computed_field
 
@@ -34,6 +34,14 @@ _SILENT = re.compile(
 Words = tuple[str, ...]
 Items = tuple[Item, ...]
 Support = Literal["cited", "attributed", "unsupported", "no claim"]
+
+
+class _Said(NamedTuple):
+    """What is looked up of one sentence."""
+
+    words: Words
+    items: Items
+    asked: frozenset[str]  # the question's words
 
 
 class Checked(Sentence):
@@ -68,30 +76,31 @@ class Grounding(Frozen):
 
 
 def ground(
-    answer: str, passages: Sequence[str], asked: str = "", silent: str = "",
+    answer: str, passages: Sequence[str], question: str = "", known: str = "", silent: str = "",
     similarity: Similarity | None = None, threshold: float = SUPPORTED,
 ) -> Grounding:  # fmt: skip
     """Check `answer` against `passages`, as the model saw them and in that order (`Shown.blocks`).
 
-    `asked` is what the user and the assistant's definition said before: names that stand there need no passage.
+    Words of `question` that a passage lacks count neither for nor against it: an answer may repeat them. Names that
+    stand there or in `known` (the turns before, the assistant's definition) need no passage; numbers do.
     `silent` is what the assistant says when its documents are silent: that claims nothing.
     """
     found = sentences(answer)
-    known, quiet = read(asked), read(silent)
+    asked, names, quiet = read(question), read(f"{question} {known}"), read(silent)
     capitals = capitals_tell(" ".join([answer, *passages]))
     texts = [read(passage) for passage in passages]
     near = _similarities([bare(s.text) for s in found], passages, similarity)
     checked = []
     for sentence, row in zip(found, near, strict=True):
         said = bare(sentence.text)
-        wanted = tuple(item for item in items(said, capitals) if not (item.kind == "name" and holds(known, item)))
+        wanted = tuple(item for item in items(said, capitals) if not (item.kind == "name" and holds(names, item)))
         spoken = tuple(words(said))
         cited = tuple(n for n in sentence.citations if 1 <= n <= len(texts))
         unknown = tuple(n for n in sentence.citations if n not in cited)
         if not cited and _claims_nothing(said, spoken, wanted, quiet):
             result: dict[str, Any] = {"support": "no claim"}
         else:
-            result = _support(spoken, wanted, cited, texts, row, threshold)
+            result = _support(_Said(spoken, wanted, asked.words), cited, texts, row, threshold)
         checked.append(Checked(**sentence.model_dump(), **result, unknown=unknown))
     return Grounding(sentences=tuple(checked))
 
@@ -104,24 +113,24 @@ def _claims_nothing(said: str, spoken: Words, wanted: Items, quiet: Text) -> boo
 
 
 def _support(
-    spoken: Words, wanted: Items, cited: tuple[int, ...], texts: list[Text], near: list[float] | None, threshold: float
+    said: _Said, cited: tuple[int, ...], texts: list[Text], near: list[float] | None, threshold: float
 ) -> dict[str, Any]:
     """What supports a sentence, as fields of `Checked`: what it cites if that holds, else the best passage, else none.
 
     Among those that hold all items the one with most of the words is the best.
     """
-    found = [_compare(spoken, wanted, text, near[i] if near else None) for i, text in enumerate(texts)]
+    found = [_compare(said, text, near[i] if near else None) for i, text in enumerate(texts)]
     result: dict[str, Any] = {}
     if cited:
         nearest = max(near[n - 1] for n in cited) if near else None
-        score, missing = _compare(spoken, wanted, _merged([texts[n - 1] for n in cited]), nearest)
+        score, missing = _compare(said, _merged([texts[n - 1] for n in cited]), nearest)
         if score >= threshold and not missing:
             best = max(cited, key=lambda n: found[n - 1][0])
             return {"support": "cited", "passage": best, "score": score}
         result = {"wrong": cited, "missing": missing}
     order = sorted(range(len(texts)), key=lambda i: (len(found[i][1]), -found[i][0]))
     if not order:
-        return {"support": "unsupported", "missing": wanted}
+        return {"support": "unsupported", "missing": said.items}
     best = order[0]
     score, missing = found[best]
     if score >= threshold and not missing:
@@ -129,15 +138,16 @@ def _support(
     return {"missing": missing} | result | {"support": "unsupported", "score": score}
 
 
-def _compare(spoken: Words, wanted: Items, text: Text, near: float | None) -> tuple[float, Items]:
+def _compare(said: _Said, text: Text, near: float | None) -> tuple[float, Items]:
     """How much of a sentence stands in `text`, 0–1, and the items that do not.
 
     A number or name counts twice, as a word and as an item: they are what a wrong answer gets wrong.
     """
-    missing = tuple(item for item in wanted if not holds(text, item))
-    stands = sum(word in text.words for word in spoken) + len(wanted) - len(missing)
-    total = len(spoken) + len(wanted)
-    share = stands / total if total else 1.0
+    missing = tuple(item for item in said.items if not holds(text, item))
+    stands = sum(word in text.words for word in said.words)
+    repeated = sum(word in said.asked and word not in text.words for word in said.words)
+    total = len(said.words) - repeated + len(said.items)
+    share = (stands + len(said.items) - len(missing)) / total if total else 1.0
     return (share if near is None else (1 - _EMBEDDED) * share + _EMBEDDED * max(0.0, near)), missing
 
 

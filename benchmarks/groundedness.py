@@ -24,7 +24,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from assistant.claims import words
-from assistant.grounding import Similarity, ground
+from assistant.grounding import SUPPORTED, Grounding, Similarity, ground
 
 RESAMPLES = 2000
 THRESHOLDS = [round(float(t), 2) for t in np.arange(0.4, 0.96, 0.05)]
@@ -35,7 +35,8 @@ class Answer(NamedTuple):
 
     text: str
     passages: list[str]
-    asked: str
+    question: str
+    known: str  # the turns before
     human: float  # BEGIN: 1 or 0; MTRAG: the mean rating, 1–4
     cluster: str  # answers of one cluster are drawn together
 
@@ -47,12 +48,12 @@ def begin(folder: Path) -> list[Answer]:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file, delimiter="\t"):
                 human = float(row["begin_label"] == "Fully attributable")
-                answers.append(Answer(row["response"], [row["knowledge"]], row["message"], human, row["knowledge"]))
+                answers.append(Answer(row["response"], [row["knowledge"]], row["message"], "", human, row["knowledge"]))
     return answers
 
 
 def mtrag(folder: Path) -> list[Answer]:
-    """All rated answers of the MTRAG files there are; the turns before are what was asked."""
+    """All rated answers of the MTRAG files there are."""
     answers = []
     for path in sorted((folder / "mtrag_human_eval").glob("*.json")):
         whole = json.loads(path.read_text(encoding="utf-8"))
@@ -62,8 +63,9 @@ def mtrag(folder: Path) -> list[Answer]:
             task = tasks[rated["task_id"]]
             human = mean(float(vote["value"]) for vote in rated["annotations"]["faithfulness"].values())
             passages = [documents[context["document_id"]] for context in task["contexts"]]
-            asked = " ".join(turn["text"] for turn in task["input"])
-            answers.append(Answer(rated["model_response"], passages, asked, human, rated["task_id"]))
+            *before, question = [turn["text"] for turn in task["input"]]
+            known = " ".join(before)
+            answers.append(Answer(rated["model_response"], passages, question, known, human, rated["task_id"]))
     return answers
 
 
@@ -74,9 +76,15 @@ def overlap(answer: Answer) -> float:
     return mean(word in known for word in spoken) if spoken else 1.0
 
 
+def check(answer: Answer, similarity: Similarity | None, threshold: float = SUPPORTED) -> Grounding:
+    return ground(
+        answer.text, answer.passages, answer.question, answer.known, similarity=similarity, threshold=threshold
+    )
+
+
 def attributable(answer: Answer, threshold: float, similarity: Similarity | None) -> bool:
     """Our verdict on a whole reply: it claims something, and no sentence is unsupported."""
-    checked = ground(answer.text, answer.passages, answer.asked, similarity=similarity, threshold=threshold)
+    checked = check(answer, similarity, threshold)
     return checked.score is not None and checked.unsupported == 0
 
 
@@ -152,7 +160,7 @@ def on_mtrag(answers: list[Answer], similarity: Similarity | None) -> list[dict[
 
 def check_scores(answers: list[Answer], similarity: Similarity | None) -> tuple[list[float], int]:
     """Our scores, and for how many answers there is none."""
-    found = [ground(a.text, a.passages, a.asked, similarity=similarity).score for a in answers]
+    found = [check(answer, similarity).score for answer in answers]
     middle = median(score for score in found if score is not None)
     return [middle if score is None else score for score in found], found.count(None)
 

@@ -81,10 +81,18 @@ def test_nothing_to_rest_on_supports_nothing() -> None:
 
 
 def test_a_name_from_the_question_needs_no_passage_a_number_does() -> None:
-    assert one("Dear Ms Kowalska, you may return a plant within 30 days of delivery.", asked="I am Kowalska. Ms").score
+    assert one("Dear Ms Kowalska, you may return a plant within 30 days of delivery.", known="I am Kowalska. Ms").score
     asked = "May I, Kowalska, return it within 60 days?"
-    assert one("Kowalska, you may return a plant within 30 days of delivery.", asked=asked).support == "attributed"
-    assert one("You may return a plant within 60 days of delivery.", asked=asked).support == "unsupported"
+    assert one("Kowalska, you may return a plant within 30 days of delivery.", question=asked).support == "attributed"
+    assert one("You may return a plant within 60 days of delivery.", question=asked).support == "unsupported"
+
+
+def test_what_an_answer_repeats_of_the_question_counts_neither_way() -> None:
+    answer = "The maximum weight of one of your parcels is 12.5 kg"
+    assert one(answer, SHIPPING).support == "unsupported"
+    assert one(answer, SHIPPING, question="What is the maximum weight of one of your parcels?").support == "attributed"
+    repeated = one("The maximum weight is 13 kg", SHIPPING, question="Is the maximum weight 13 kg?")
+    assert (repeated.support, repeated.missing[0].text) == ("unsupported", "13")
 
 
 def test_the_result_is_json_with_score_and_count() -> None:
