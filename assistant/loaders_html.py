@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from bs4 import BeautifulSoup
 
 MAX_UNPACKED = 512 * 2**20  # bytes of all that a Word document's archive holds
-_NO_TEXT = ["script", "style", "noscript", "template", "svg", "nav", "header", "footer", "aside", "form", "button",
-            "iframe", "object", "head"]  # fmt: skip
+_NO_TEXT = ["script", "style", "noscript", "template", "svg", "nav", "button", "select", "iframe", "object", "head"]
+_AROUND = ["header", "footer", "aside"]  # of a page; within its main part they belong to the text
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _WITHOUT_MARKS = ["a", "img", "b", "strong", "i", "em", "u", "s", "del", "code", "kbd", "samp", "sub", "sup", "input"]
 
@@ -63,9 +63,14 @@ def _markdown(html: str | bytes, clean: Clean) -> tuple[str, str]:
 
 def _main_part(soup: "BeautifulSoup") -> Any:
     for tag in soup.find_all(_NO_TEXT):
-        if tag.name != "header" or tag.find("h1") is None:  # an article's header often holds its title
-            tag.decompose()
+        tag.decompose()
     for tag in soup.find_all(lambda t: t.has_attr("hidden") or bool(_HIDDEN.search(str(t.get("style", ""))))):
         tag.decompose()
-    mains = soup.find_all(["main", "article"])
-    return mains[0] if len(mains) == 1 else soup
+    for name in ("main", "article"):
+        found = soup.find_all(name)
+        if len(found) == 1 and found[0].get_text(strip=True):
+            return found[0]
+    for tag in soup.find_all(_AROUND):
+        if tag.name != "header" or tag.find("h1") is None:  # often it holds the page's title
+            tag.decompose()
+    return soup

@@ -109,6 +109,17 @@ def test_html_in_another_encoding_is_read_as_it_says(tmp_path: Path) -> None:
     assert read(tmp_path, page, "a.htm").text == "Größe"
 
 
+def test_a_page_without_a_main_part_loses_what_stands_around_it_but_no_text(tmp_path: Path) -> None:
+    page = """<header>Menu</header><form><header><h1>Returns</h1></header><p>Thirty days.</p><input value="x"></form>
+    <aside hidden><header>Read <b hidden>also</b></header></aside><footer><aside>Imprint</aside></footer>"""
+    assert read(tmp_path, page, "a.html").text == "# Returns\n\nThirty days."
+    assert read(tmp_path, f"<main></main>{page}", "a.html").text == "# Returns\n\nThirty days."
+
+
+def test_a_note_within_the_main_part_is_text(tmp_path: Path) -> None:
+    assert "Not on Sundays." in read(tmp_path, "<main><p>Open.</p><aside>Not on Sundays.</aside></main>", "a.html").text
+
+
 # --- Word
 
 
