@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from assistant.chunking import Chunking, Count, Passage, count_words, cut
 from assistant.documents import cleaner
@@ -21,9 +21,13 @@ from assistant.knowledge_plan import Action, FileEntry, Manifest, State, load_ma
 from assistant.loaders import load
 from data.errors import BrogueError, unknown
 
+if TYPE_CHECKING:
+    from assistant.embeddings import Embedder
+
 Tell = Callable[[str], None]
 
 LOADERS = 1  # counted up when loaders or chunking give other passages than before: then all files are read again
+_MARKS = 8  # tokens: the model's own marks, and what joining pieces may cost
 _BATCH = 1000  # passages between two writes of the manifest
 
 
@@ -51,6 +55,13 @@ class Recipe:
         """The same for recipes that give the same passages."""
         whole = (LOADERS, self.chunking.model_dump_json(), self.counted_in, sorted(self.template_tokens))
         return hashlib.sha256(repr(whole).encode()).hexdigest()
+
+
+def recipe_for(embedder: "Embedder", template_tokens: Sequence[str] = ()) -> Recipe:
+    """Passages that the embedding model reads to their end; models that read much get small ones all the same."""
+    room = max(16, embedder.max_tokens - _MARKS)
+    chunking = Chunking(max_tokens=min(Chunking().max_tokens, room))
+    return Recipe(chunking, embedder.count_tokens, embedder.identity.model_dump_json(), tuple(template_tokens))
 
 
 @dataclass

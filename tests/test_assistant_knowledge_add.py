@@ -7,12 +7,14 @@ import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from assistant.chunking import Chunking, Passage
 from assistant.documents import Document
-from assistant.knowledge_add import Added, Recipe, Tell, add, remove
+from assistant.embeddings import Identity
+from assistant.knowledge_add import Added, Recipe, Tell, add, recipe_for, remove
 from assistant.knowledge_files import Found, SourceFile, find_files
 from assistant.knowledge_plan import FileEntry, Manifest, load_manifest, plan
 from assistant.loaders import load
@@ -144,6 +146,27 @@ def test_other_chunks_or_another_model_mean_reading_again(docs: Path, shelf: She
         assert put(docs, shelf, recipe=recipe).files["changed"] == 2
         assert put(docs, shelf, recipe=recipe).files["unchanged"] == 2
     assert len(shelf.passages) == 2
+
+
+class Model:
+    """An embedding model as far as chunking asks it."""
+
+    def __init__(self, max_tokens: int) -> None:
+        self.max_tokens = max_tokens
+        self.identity = Identity(name="small", sha256="0", dimension=3)
+
+    def count_tokens(self, text: str) -> int:
+        return len(text)
+
+    def encode(self, texts: Sequence[str], kind: str, tell: Tell = print) -> Any:
+        raise NotImplementedError((texts, kind, tell))
+
+
+def test_passages_are_as_long_as_the_embedding_model_reads(docs: Path, shelf: Shelf) -> None:
+    (docs / "tea.md").write_text("Some words. " * 99)
+    put(docs, shelf, recipe=recipe_for(Model(max_tokens=108)))
+    assert 80 < max(len(p.searchable()) for p in shelf.passages.values()) <= 108
+    assert recipe_for(Model(max_tokens=8192)).chunking == Chunking()
 
 
 def test_one_file_of_a_folder_that_was_added_keeps_its_name(docs: Path, shelf: Shelf, tmp_path: Path) -> None:
