@@ -90,8 +90,9 @@ class Mark(Frozen):
     @property
     def words(self) -> str:
         """The mark for a person, with what to do."""
+        some = f"{self.records} record{'s' * (self.records > 1)}"
         return (
-            f"learnt from {self.records} record{'s' * (self.records > 1)} that brogue data forget removed on {self.time[:10]}; "
+            f"learnt from {some} that brogue data forget removed on {self.time[:10]}; "
             "train a version without, and promote that"
         )
 

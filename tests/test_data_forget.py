@@ -5,22 +5,25 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from adapters.lineage import Lineage, begin, finish
+from adapters.lineage import Lineage, begin, finish, lineage, trained_on
 from adapters.registry import Registry
 from data.dataset import Row, Step, iter_rows, load_card, rewrite, save_dataset
 from data.dataset_folder import RECORDS
-from data.home import Home, write_json
+from data.home import Home, write_json, write_text
 from data.judgements import Comparison, Correction, PassageRef, Rating, Response, as_key
 from data.records import InstructionRecord, LabelledRecord, record_id
 from data.store import Store
 from data.store_home import open_store
-from tests.conftest import Run
+from tests.conftest import Run, run_brogue
 from tests.fakes import ADMIN_KEY, FakeGateway, add_version
+from tests.inside import brogue_inside
+from tests.tiny_models import make_model
 
 ANN = "ann-4711@example.org"
 PHRASE = "the purple zeppelin"  # of hers, and of nobody else
@@ -51,6 +54,12 @@ def version_on(home: Home, adapter: str, dataset: str, listed: bool) -> None:
         ids = tuple(r.id for r in iter_rows(home, dataset) if r.split == "train")
         begin(home.runs / "r", Lineage(dataset=dataset, digest=card.digest, records=ids))
         finish(home.runs / "r", registry, adapter, made.version)
+
+
+@pytest.fixture
+def brogue() -> Run:
+    """Runs `brogue` with the given words."""
+    return brogue_inside
 
 
 @pytest.fixture
@@ -134,7 +143,10 @@ def test_forget_leaves_no_trace_in_the_whole_home_and_names_both_versions(full_h
     assert Registry(home).state("voice").marks_of(1) != [] and len(Registry(home).state("voice").marks) == 1
 
 
-def test_a_marked_version_says_so_wherever_it_is_listed_or_promoted(full_home: Home, brogue: Run) -> None:
+def test_a_marked_version_says_so_wherever_it_is_listed_or_promoted(
+    full_home: Home, brogue: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assistant.cli_versions._check", lambda *_: None)  # it would read the base model
     brogue("data", "forget", "--subject", ANN, "--yes")
     for words in (("adapters", "list"), ("adapters", "show", "voice@1")):
         assert "voice@1 learnt from 1 record that brogue data forget removed" in brogue(*words).stderr
@@ -147,6 +159,32 @@ def test_a_marked_version_says_so_wherever_it_is_listed_or_promoted(full_home: H
     assert "promote that" in reply["versions"][0]["marks"][0]["words"]
     Registry(full_home).move("voice", "candidate", None)
     assert Registry(full_home).state("voice").marks, "a move of an alias keeps the marks"
+
+
+@pytest.mark.slow
+def test_training_lists_the_records_and_forget_names_the_version(home: Home, tmp_path: Path) -> None:
+    from transformers import LlamaForCausalLM
+
+    model = make_model(
+        tmp_path / "tiny-llama", LlamaForCausalLM, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    write_text(home.settings_file, f'base_model = "{model}"')
+    long = InstructionRecord(prompt="Too long?", response="very " * 400)
+    save(
+        home, "items", [*(row(n) for n in range(12)), row(20, ANN), Row(id=record_id(long), split="train", record=long)]
+    )
+    done = run_brogue("train", "clerk", "--data", "items", "--epochs", "1", "--max-tokens", "200")
+    assert done.returncode == 0, done.stderr
+    listed = lineage(Registry(home), "clerk", 1)
+    assert listed is not None and listed.digest == load_card(home, "items").digest
+    assert len(listed.records) == 13, "a record that was left out was not learnt"
+    assert not list(home.runs.glob("*/records.json")), "the run handed it on"
+    assert trained_on(Registry(home), listed.digest)[0].name == "clerk@1"
+    assert json.loads(brogue_inside("data", "forget", "--subject", ANN, "--yes", "--json").stdout)["versions"] == {
+        "clerk@1": 1
+    }
+    assert files_with(home, PHRASE, ANN) == []
 
 
 def test_forget_asks_first_and_tells_what_would_go(full_home: Home, brogue: Run) -> None:
@@ -172,7 +210,7 @@ def test_a_forget_that_was_killed_is_finished_by_the_next_one(full_home: Home, b
     from data import forgetting
 
     def die() -> None:
-        forgetting.rewrite = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[attr-defined]
+        forgetting.rewrite = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment, attr-defined]
         from assistant.cli_data_people import forget
 
         forget(ANN, yes=True)
