@@ -182,7 +182,7 @@ class Splits:
     def findings(self) -> Iterator[Finding]:
         total = self.counts.total()
         if total and not self.counts["train"]:
-            yield Finding(check="splits", severity="error", count=total, message="the train split is empty",
+            yield Finding(check="splits", severity="warning", count=total, message="the train split is empty",
                           next_step=self.target.command("split", "split"))  # fmt: skip
         for split in SPLITS[1:]:
             if self.counts["train"] and not self.counts[split]:
