@@ -31,7 +31,7 @@ EXAMPLES = (
     ("I want to change the name on my account.", "How do I update my account name?"),
 )  # fmt: skip
 MAX_WORDS = 150  # of a question to be reworded: longer ones are articles to read, not ways to ask
-LIKENESS = 0.4  # to its question, of the letter groups of both (TF-IDF, cosine); see docs/data-growing.md
+LIKENESS = 0.5  # to its question, of the letter groups of both (TF-IDF, cosine); see docs/data-growing.md
 
 _LABEL = re.compile(
     r"^(?:in other words|(?:the )?(?:new|rewritten|rephrased)? ?(?:message|version)|paraphrase)\s*:\s*", re.I
