@@ -122,7 +122,8 @@ class LexicalIndex:
         searcher = self._index.searcher()
         # Without the count tantivy may skip what cannot be among the best.
         hits = searcher.search(query, limit, count=False).hits
-        return [(_read(searcher.doc(address)), float(score)) for score, address in hits]
+        found = [(_read(searcher.doc(address)), float(score)) for score, address in hits]
+        return sorted(found, key=lambda one: (-one[1], one[0].id))  # equals stand in no order that could be told
 
     @cached_property
     def _analyzer(self) -> "tantivy.TextAnalyzer":

@@ -78,7 +78,7 @@ def fuse(
     for share, ids in ((weight, [id for id, _ in dense]), (1 - weight, [p.id for p, _ in lexical])):
         for rank, id in enumerate(ids, 1):
             scores[id] = scores.get(id, 0.0) + share * (K + 1) / (K + rank)
-    return sorted(scores.items(), key=lambda item: -item[1])
+    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
 
 
 def rerank(question: str, hits: Sequence[Hit], score: Rerank) -> list[Hit]:

@@ -98,7 +98,8 @@ class Vectors:
                 query_embeddings=vector[None], n_results=limit, where=where, include=["distances"]
             )
         distances = (found["distances"] or [[]])[0]
-        return [(id, 1.0 - float(distance)) for id, distance in zip(found["ids"][0], distances, strict=True)]
+        near = [(id, 1.0 - float(distance)) for id, distance in zip(found["ids"][0], distances, strict=True)]
+        return sorted(near, key=lambda one: (-one[1], one[0]))
 
     def drop(self, collection: str) -> None:
         """Remove a collection; one that is not there is no error."""
