@@ -159,9 +159,9 @@ class Languages:
             return
         main, _ = told.most_common(1)[0]
         others = told.total() - told[main]
-        if others < max(2, told.total() // 100):
+        if others < max(2, told.total() / 100):
             return  # so few are as likely mistaken as foreign
-        mix = ", ".join(f"{code} {n / told.total():.0%}" for code, n in told.most_common(5))
+        mix = ", ".join(f"{code} {n / told.total():.0%}" for code, n in told.most_common(5) if n * 200 >= told.total())
         examples = [example for code, _ in told.most_common() if code != main for example in self._examples[code]]
         message = f"{share(others, told.total())} records are not in the main language ({mix})"
         yield Finding(check="languages", severity="note", count=others, message=message,

@@ -21,6 +21,7 @@ class Texts:
         self._counts: Counter[str] = Counter()
         self._examples: defaultdict[str, list[Example]] = defaultdict(list)
         self._kinds: Counter[str] = Counter()
+        self._foul: Counter[str] = Counter()
         self._answers = 0
 
     def add(self, seen: Seen) -> None:
@@ -36,6 +37,7 @@ class Texts:
                     self._take(check, seen, text, hit.start)
             if "foul words" not in found and (foul := foul_words(text)):
                 found.add("foul words")
+                self._foul.update({*foul})
                 self._take("foul words", seen, text, text.casefold().find(foul[0]))
         if not isinstance(record, LabelledRecord):
             self._look_at_answer(seen, answer(record))
@@ -57,6 +59,7 @@ class Texts:
     def findings(self) -> Iterator[Finding]:
         redact = self.target.command("redact", "redacted")
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in self._kinds.most_common() if kind != "SECRET")
+        words = ", ".join(f"{word} {n:,}" for word, n in self._foul.most_common(5))
         hold, look = ("record holds", "records hold"), "look at some"
         mend = "complete them or leave them out: a model learns to break off too"
         found = [
@@ -68,7 +71,7 @@ class Texts:
             self._finding(
                 "cut off", "warning", ("answer breaks", "answers break"), "off in mid-sentence or code", mend
             ),
-            self._finding("foul words", "note", hold, "a foul word (an English list, some of it harmless)", look),
+            self._finding("foul words", "note", hold, f"a word of a list of foul ones: {words}", look),
         ]
         # Where many answers end without a sign that is how the author writes.
         if self._counts["perhaps cut off"] <= max(1, self._answers // 20):

@@ -40,7 +40,8 @@ def language(text: str) -> str:
     if sum((3 if c >= "\u3040" else 1) for c in text if c.isalpha()) < MIN_LETTERS:
         return UNDETERMINED
     code, confidence = _identifier().classify(text)
-    return str(code) if confidence >= MIN_CONFIDENCE else UNDETERMINED
+    # zxx is what the model calls text without a language.
+    return str(code) if confidence >= MIN_CONFIDENCE and code != "zxx" else UNDETERMINED
 
 
 def sensitive(text: str) -> list[Sensitive]:
