@@ -22,6 +22,7 @@ Similarity = Callable[[list[str]], Any]
 
 SUPPORTED = 0.7  # the share of a sentence's words that a passage must hold
 FEW_WORDS = 3  # shorter sentences without any item ("Of course!") claim nothing
+LONG = 25  # words; a longer sentence that says the documents are silent says more than that
 _EMBEDDED = 0.25  # how much of the score is the similarity, where there is one
 
 # An answer that says it has none claims nothing; what the definition has the assistant say then is handed in.
@@ -97,7 +98,7 @@ def ground(
         spoken = tuple(words(said))
         cited = tuple(n for n in sentence.citations if 1 <= n <= len(texts))
         unknown = tuple(n for n in sentence.citations if n not in cited)
-        if not cited and _claims_nothing(said, spoken, wanted, quiet):
+        if not cited and _claims_nothing(said, spoken, wanted, asked, quiet):
             result: dict[str, Any] = {"support": "no claim"}
         else:
             result = _support(_Said(spoken, wanted, asked.words), cited, texts, row, threshold)
@@ -105,9 +106,11 @@ def ground(
     return Grounding(sentences=tuple(checked))
 
 
-def _claims_nothing(said: str, spoken: Words, wanted: Items, quiet: Text) -> bool:
-    """A few words, a question, or that the documents are silent."""
-    if _SILENT.search(said) or (quiet.words and quiet.words.issuperset(spoken)):
+def _claims_nothing(said: str, spoken: Words, wanted: Items, asked: Text, quiet: Text) -> bool:
+    """A few words, a question, or that the documents are silent about what was asked for."""
+    if quiet.words and quiet.words.issuperset(spoken):
+        return True
+    if len(spoken) <= LONG and _SILENT.search(said) and all(holds(asked, item) for item in wanted):
         return True
     return not wanted and (len(spoken) < FEW_WORDS or said.endswith(("?", "？", "؟")))
 

@@ -73,6 +73,12 @@ def test_an_answer_that_claims_nothing_is_not_marked() -> None:
     assert one("Da muss ich leider passen, frag im Laden nach.", silent="Da muss ich leider passen, frag im Laden nach")
 
 
+def test_a_claim_does_not_hide_behind_silence() -> None:
+    hidden = "The documents do not say so, but you have 90 days."
+    assert one(hidden, question="How long do I have?").support == "unsupported"
+    assert one("I do not have information about version 6.16.", question="What is new in 6.16?").support == "no claim"
+
+
 def test_nothing_to_rest_on_supports_nothing() -> None:
     checked = ground("Returns take 30 days.", [])
     assert [s.support for s in checked.sentences] == ["unsupported"]
