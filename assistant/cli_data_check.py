@@ -61,7 +61,7 @@ def check_(
 ) -> None:
     """Check a dataset or a file: faults, duplicates, leaks, lengths, languages, secrets. Exit code 1 on errors."""
     home = Home.from_environment()
-    _refuse_page(html)
+    _refuse_page(html, target)
     columns = columns_of(
         prompt=prompt_column, response=response_column, system=system_column, messages=messages_column,
         text=text_column, label=label_column, chosen=chosen_column, rejected=rejected_column,
@@ -204,6 +204,10 @@ def _exam_records(home: Home, target: str, names: list[str] | None) -> Iterator[
     return ((f"{name}/{row.id}", row.record) for name in names for row in iter_rows(home, name))
 
 
-def _refuse_page(html: Path | None) -> None:
-    if html is not None and (html.is_dir() or not html.absolute().parent.is_dir()):
+def _refuse_page(html: Path | None, target: str) -> None:
+    if html is None:
+        return
+    if html.exists() and Path(target).exists() and html.samefile(target):
+        raise BrogueError(f"--html would overwrite {target}, the file that is checked; name another one")
+    if html.is_dir() or not html.absolute().parent.is_dir():
         raise BrogueError(f"--html wants a file in a folder that is there; found {html}")

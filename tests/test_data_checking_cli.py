@@ -63,6 +63,15 @@ def test_what_cannot_be_checked_is_one_line(brogue: Run, words: tuple[str, ...],
     assert line in said
 
 
+def test_a_page_never_overwrites_the_file_that_is_checked(brogue: Run, tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", *shop(3))
+    before = Path(path).read_text(encoding="utf-8")
+    done = brogue("data", "check", path, "--html", str(tmp_path / "." / "a.jsonl"))
+    assert done.returncode == 1
+    assert "would overwrite" in done.stderr
+    assert Path(path).read_text(encoding="utf-8") == before
+
+
 def test_findings_are_printed_worst_first_with_what_to_type(brogue: Run, tmp_path: Path) -> None:
     rows = shop()
     rows += [rows[0], {"prompt": "My mail is [a@b]? a.person@example.org", "response": "Thank you, noted it."}]
