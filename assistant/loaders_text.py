@@ -24,8 +24,8 @@ _MAX_META_VALUE = 100  # characters; what is longer is text, no mark
 def load_markdown(path: Path, source: str, clean: Clean) -> Document:
     """Markdown as it is, without front matter (title and what to filter by) and without comments."""
     text = clean(decode(path, path.read_bytes(), 1))
-    front, text = _front_matter(text)
-    return from_markdown("markdown", source, without_comments(text), front.pop("title", ""), front)
+    title, meta, text = _front_matter(text)
+    return from_markdown("markdown", source, without_comments(text), title, meta)
 
 
 def load_text(path: Path, source: str, clean: Clean) -> Document:
@@ -58,26 +58,30 @@ def load_jsonl(path: Path, source: str, clean: Clean) -> Document:
     return _from_rows("jsonl", source, jsonl_rows(path), path, clean)
 
 
-def _front_matter(text: str) -> tuple[dict[str, str], str]:
+def _front_matter(text: str) -> tuple[str, dict[str, str], str]:
+    """Title, values to filter by, and the text after the front matter, where it has one."""
     found = _FRONT_MATTER.match(text)
-    if not found:
-        return {}, text
     try:
-        values = yaml.safe_load(found[1])
+        values = yaml.safe_load(found[1]) if found else None
     except (yaml.YAMLError, ValueError):
-        return {}, text
-    return (_meta(values), text[found.end() :]) if isinstance(values, dict) else ({}, text)
+        values = None
+    if not found or not isinstance(values, dict):
+        return "", {}, text
+    title = values.pop("title", "")
+    return title if isinstance(title, str) else "", _meta(values), text[found.end() :]
 
 
 def _from_rows(kind: str, source: str, rows: Rows, path: Path, clean: Clean) -> Document:
     parts, blocks, faults, place = list[str](), list[Block](), list[str](), 0
     for line, row in rows:
         if not isinstance(row, dict):
-            faults.append(f"line {line}: {row}")
+            found = row if isinstance(row, str) else f"wanted an object, found {type(row).__name__}"
+            faults.append(f"line {line}: {found}")
             continue
         values = {clean(str(k)): clean(v) for k, value in row.items() if (v := _value(value))}
         title, text = _row_text(values)
         if not text:
+            faults.append(f"line {line}: no text in it")
             continue
         lines = list(_line_starts(text, place))
         # The title stays with its first line.
@@ -102,7 +106,7 @@ def _row_text(values: Mapping[str, str]) -> tuple[str, str]:
     body = next((lower[n] for n in _BODIES if n in lower), None)
     title = next((lower[n] for n in _TITLES if n in lower), None) if body else None
     rest = [n for n in values if n not in (title, body) and n.strip().lower() not in _ONLY_META]
-    lines = [f"{n.strip()}: {values[n].strip()}" for n in rest]
+    lines = [f"{n.strip()}: {values[n].strip()}" if n.strip() else values[n].strip() for n in rest]
     head = " ".join(values[title].split()) if title else ""
     return head, "\n".join(filter(None, [head, *lines, values[body].strip() if body else ""]))
 

@@ -50,6 +50,11 @@ def test_a_comment_in_a_code_block_stays(tmp_path: Path) -> None:
     assert "<!-- x -->" in read(tmp_path, "```html\n<!-- x -->\n```").text
 
 
+def test_a_long_title_in_front_matter_is_kept(tmp_path: Path) -> None:
+    assert read(tmp_path, f"---\ntitle: {'a' * 150}\ndate: 2026-01-02\n---\nText").title == "a" * 150
+    assert read(tmp_path, "---\n- a\n---\nText").title == "a"
+
+
 def test_what_looks_like_front_matter_and_is_none_stays(tmp_path: Path) -> None:
     assert "a: [b" in read(tmp_path, "---\na: [b\n---\nText").text
 
@@ -315,9 +320,9 @@ def test_a_long_row_is_cut_and_keeps_its_title(tmp_path: Path) -> None:
 
 
 def test_faulty_rows_are_left_out_with_a_note(tmp_path: Path) -> None:
-    document = read(tmp_path, '{"text": "a"}\n{broken\n{"text": "b"}\n"x"\n', "a.jsonl")
+    document = read(tmp_path, '{"text": "a"}\n{broken\n{"text": "b"}\n"x"\n[1]\n{"id": 1}\n', "a.jsonl")
     assert [document.text[b.start : b.end] for b in document.blocks] == ["a", "b"]
-    assert document.notes[0].startswith(f"{tmp_path / 'a.jsonl'}: 2 of its rows left out; the first: line 2: not valid")
+    assert document.notes[0].startswith(f"{tmp_path / 'a.jsonl'}: 4 of its rows left out; the first: line 2: not valid")
 
 
 def test_rows_with_halves_of_surrogate_pairs_can_be_written(tmp_path: Path) -> None:
