@@ -153,7 +153,7 @@ class Supervisor:
 
         pool = AdapterPool(client, base.name, registry, self._keeper.now, check, Trials(home), self._metrics, limits)
         catalogue = HomeCatalogue(home, base.name, base.supports_system, pool.live)
-        shadow = Shadow(pool, home.logs / "shadow.jsonl")
+        shadow = Shadow(pool, home.logs / "shadow.jsonl", self._settings.store.logging)
         store = open_store(home, self._settings.store)  # a wrong address is told now, not when somebody chats
         recorder = Recorder(lambda: store, self._metrics)
         return build_app(pool, catalogue, Reconciler(pool), shadow, recorder, admin_key(home))

@@ -133,7 +133,8 @@ class _Theirs:
         return self._is_named(row) or same or row.synthetic_of in self.ids
 
     def _is_named(self, row: Row) -> bool:
-        return row.subject in self._names or not self._responses.isdisjoint(row.response_ids or ())
+        named = row.subject in self._names or (row.subject is None and row.group in self._names)  # a customer's id
+        return named or not self._responses.isdisjoint(row.response_ids or ())
 
 
 def _part(home: Home, name: str, theirs: _Theirs) -> DatasetPart | None:

@@ -1,6 +1,6 @@
 """Shadow: questions that stable answered go to the canary too, in the background; people never see its answers.
 
-Pairs are appended to a JSON lines file for whoever compares them.
+Pairs are appended to a JSON lines file for whoever compares them, with as much of people's words as `logging` allows.
 """
 
 import asyncio
@@ -14,6 +14,9 @@ import httpx
 
 from adapters.registry import AdapterCard
 from data.errors import BrogueError
+from data.settings import Logging
+from data.store_home import redacted
+from data.store_text import written
 from serve.pool import AdapterPool
 
 AT_ONCE = 2  # people come first: more than this are dropped, and counted
@@ -22,9 +25,10 @@ AT_ONCE = 2  # people come first: more than this are dropped, and counted
 class Shadow:
     """Asks the canary what stable was asked."""
 
-    def __init__(self, pool: AdapterPool, file: Path) -> None:
+    def __init__(self, pool: AdapterPool, file: Path, logging: Logging = "full") -> None:
         self._pool = pool
         self._file = file
+        self._logging = logging
         self._running: set[asyncio.Task[None]] = set()
 
     def offer(self, path: str, body: dict[str, Any], stable: AdapterCard, text: str, response_id: str) -> None:
@@ -62,11 +66,15 @@ class Shadow:
     def _write(
         self, stable: AdapterCard, text: str, canary: AdapterCard, answered: str, messages: Any, response_id: str
     ) -> None:
+        if self._logging == "off":
+            return
+        words = {"messages": messages, "stable": text, "canary": answered}
+        kept = written(words, redacted if self._logging == "redacted" else None)
         pair = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"), "response_id": response_id,
-            "adapter": stable.adapter, "messages": messages,
-            "stable": {"version": stable.version, "text": text},
-            "canary": {"version": canary.version, "text": answered},
+            "adapter": stable.adapter, "messages": kept["messages"],
+            "stable": {"version": stable.version, "text": kept["stable"]},
+            "canary": {"version": canary.version, "text": kept["canary"]},
         }  # fmt: skip
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.open("a", encoding="utf-8") as file:

@@ -14,6 +14,7 @@ from adapters.registry import CARD, AdapterCard, Registry, file_hashes
 from assistant.prompt import HomeCatalogue
 from data.errors import BrogueError
 from data.home import Home, write_json, write_text
+from data.settings import load_settings
 from data.store_home import open_store
 from serve.canary import Trials
 from serve.engine_api import EngineState
@@ -192,8 +193,9 @@ class FakeGateway:
         self.recorder = Recorder(lambda: open_store(home), self.pool.metrics, back_off_s=(0.05,))
         catalogue = HomeCatalogue(home, "base", supports_system=True, live=self.pool.live)
         self.app = build_app(
-            self.pool, catalogue, self.reconciler, Shadow(self.pool, home.logs / "shadow.jsonl"), self.recorder,
-            ADMIN_KEY,
+            self.pool, catalogue, self.reconciler,
+            Shadow(self.pool, home.logs / "shadow.jsonl", load_settings(home.settings_file).store.logging),
+            self.recorder, ADMIN_KEY,
         )  # fmt: skip
 
     def _check(self, card: AdapterCard) -> None:

@@ -206,6 +206,13 @@ def test_the_same_content_under_anothers_name_stays(home: Home, brogue: Run) -> 
     assert [r.subject for r in iter_rows(home, "shared")] == ["bob"]
 
 
+def test_rows_of_a_group_that_is_the_person_are_theirs(home: Home, brogue: Run) -> None:
+    group = {"group": "customer-9"}
+    save(home, "grouped", [row(1).model_copy(update=group), row(2, "bob").model_copy(update=group)])
+    assert brogue("data", "forget", "--subject", "customer-9", "--yes").returncode == 0
+    assert [r.subject for r in iter_rows(home, "grouped")] == ["bob"], "a name says more than a group"
+
+
 def test_a_forget_that_was_killed_is_finished_by_the_next_one(full_home: Home, brogue: Run) -> None:
     from data import forgetting
 

@@ -56,3 +56,16 @@ def test_without_a_prompt_messages_stay_as_they_are() -> None:
     messages = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
     assert with_system(messages, None, True) == messages
     assert with_system(messages, "Ours.", False)[0]["content"][0] == {"type": "text", "text": "Ours."}
+
+
+def test_the_store_is_named_without_its_password(home: Home) -> None:
+    write_text(home.settings_file, '[store]\nurl = "postgresql://me@host/db"\nlogging = "redacted"\n')
+    assert load_settings(home.settings_file).store.logging == "redacted"
+    for url in ("postgresql://me:secret@host/db", "postgresql://host/db?password=secret"):
+        write_text(home.settings_file, f'[store]\nurl = "{url}"\n')
+        with pytest.raises(BrogueError, match="holds a password; .* environment: PGPASSWORD") as error:
+            load_settings(home.settings_file)
+        assert "secret" not in str(error.value)
+    write_text(home.settings_file, '[store]\nlogging = "some"\n')
+    with pytest.raises(BrogueError, match="store.logging: Input should be 'full', 'redacted' or 'off', found 'some'"):
+        load_settings(home.settings_file)

@@ -21,7 +21,7 @@ from sqlalchemy import create_engine, inspect, text
 from data.errors import BrogueError, UnknownName
 from data.home import Home
 from data.judgements import Comparison, Correction, PassageRef, Ranking, Rating, Removed, Response, Wanted
-from data.store import NotYours, Store
+from data.store import NotYours, Store, StoreDown
 from data.store_open import migrate, open_engine, sqlite_url
 from data.store_schema import Base
 
@@ -126,6 +126,43 @@ def test_a_response_is_read_as_it_was_written(store: Store) -> None:
         store.add_response(given)
     with pytest.raises(UnknownName, match="no response 'r9'"):
         store.response("r9")
+
+
+def test_several_responses_are_added_at_once_and_those_that_are_there_stay(store: Store) -> None:
+    store.add_response(response("r1", text="first"))
+    store.add_responses([response("r1", text="second"), response("r2", subject="ann")])
+    assert {r.id: r.text for r in store.responses()} == {"r1": "first", "r2": "answer r2"}
+
+
+def test_a_database_that_is_away_is_told_in_one_line(home: Home, request: pytest.FixtureRequest) -> None:
+    sqlite = Store.open(home)
+    sqlite.close()
+    for path in home.root.glob("store.db*"):
+        path.unlink()
+    (home.root / "store.db").mkdir()
+    folder = request.getfixturevalue("postgresql")
+    with _admin(folder) as connection:
+        connection.execute(text("CREATE DATABASE gone"))
+    postgres = Store.open(home, f"postgresql://brogue@/gone?host={folder}")
+    with _admin(folder) as connection:
+        connection.execute(text("DROP DATABASE gone WITH (FORCE)"))
+    for store in (sqlite, postgres):
+        with pytest.raises(StoreDown, match="the store cannot be written: ") as caught:
+            store.add_responses([response("r1")])
+        assert "\n" not in str(caught.value)
+        store.close()
+
+
+def test_a_raters_latest_thumb_stands_alone(store: Store) -> None:
+    four(store)
+    assert store.rate(Rating(id="j1", rater="ann", response="r1", thumb="up")) == ("voice@1", None)
+    version, before = store.rate(Rating(id="j2", rater="ann", response="r1", thumb="down"))
+    assert (version, before and before.thumb) == ("voice@1", "up")
+    store.rate(Rating(id="j3", rater="ann", response="r1", thumb="down"))
+    store.rate(Rating(id="j4", rater="bob", response="r1", thumb="up"))
+    assert ids(store.judgements()) == ["j4", "j2"]
+    with pytest.raises(UnknownName, match="no response 'r9'"):
+        store.rate(Rating(rater="ann", response="r9", thumb="up"))
 
 
 def test_text_that_a_database_would_refuse_is_mended(store: Store) -> None:
@@ -258,12 +295,16 @@ def test_forget_removes_a_person_and_names_the_versions(store: Store) -> None:
     store.judge(Comparison(id="j2", rater="eve", shown=("r1", "r4"), verdict="first"))
     store.judge(Rating(id="j3", rater="bob", response="r4", thumb="up"))
     store.take_back("j1", "ann")
+    store.judge(Correction(id="j4", rater="ann", response="r4", text="better"))
+    there = store.of_person("ann")
     gone = store.forget("ann")
-    assert (gone.responses, gone.judgements) == (("r1", "r2"), ("j1", "j2"))
+    assert gone == there
+    assert gone.corrected == ("r4",)
+    assert (gone.responses, gone.judgements) == (("r1", "r2"), ("j1", "j2", "j4"))
     assert gone.by_version == {
         "base": Removed(judgements=1),
         "voice@1": Removed(responses=1, judgements=1),
-        "voice@2": Removed(responses=1, judgements=1),
+        "voice@2": Removed(responses=1, judgements=2),
     }
     assert ids(store.responses()) == ["r4", "r3"]
     assert ids(store.judgements(Wanted(taken_back=True))) == ["j3"]

@@ -1,5 +1,6 @@
 """The gateway keeps every answer in the store, and no answer suffers from it."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from sqlalchemy import create_engine
 from starlette.testclient import TestClient
 
+from adapters.registry import CanaryPlan, Registry
 from data.home import Home, write_text
 from data.judgements import Wanted
 from data.store import Store
@@ -194,3 +196,21 @@ def test_logging_keeps_as_much_as_the_settings_say(home: Home, mode: str, kept: 
     assert found.logging == mode
     assert kept in str(found.messages) and "ann@example.org" not in str(found)
     store.close()
+
+
+@pytest.mark.parametrize(("mode", "words"), [("full", "ann@example.org"), ("redacted", "[EMAIL_1]"), ("off", None)])
+def test_a_shadows_pairs_keep_no_more_than_the_store(home: Home, mode: str, words: str | None) -> None:
+    write_text(home.settings_file, f'[store]\nlogging = "{mode}"\n')
+    for _ in range(2):
+        add_version(home, "reed-voice")
+    add_assistant(home, "reed", "adapter: reed-voice")
+    Registry(home).move("reed-voice", "canary", 2, canary=CanaryPlan(share=0, shadow=True))
+    setup, pairs = Setup(home), home.logs / "shadow.jsonl"
+    with TestClient(setup.app) as setup.client:
+        response_id = setup.chat(stream=True)
+        wait_until(lambda: setup.trials.tally("reed-voice", 2).answers)
+    assert pairs.exists() == (words is not None)
+    if words is not None:
+        pair = json.loads(pairs.read_text())
+        assert (pair["response_id"], words in pair["messages"][0]["content"]) == (response_id, True)
+        assert ("ann@example.org" in pairs.read_text()) == (mode == "full")
