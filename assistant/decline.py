@@ -1,6 +1,7 @@
 """When an assistant says that its documents don't say: a threshold on how well what was found fits the question.
 
-The threshold is calibrated on questions of which it is known whether the documents answer them. What a score is worth
+The score is the best cosine similarity among the passages found (benchmarks/decline.py compares it with others). The
+threshold is calibrated on questions of which it is known whether the documents answer them: what a similarity is worth
 differs between embedding models and collections, so calibrate anew when either changes.
 """
 
@@ -9,11 +10,8 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from assistant.claims import read, words
 from data.errors import DataError
 from data.settings import Frozen
-
-LOOK_AT = 3  # so many of the best passages may hold the question's words
 
 
 class Calibration(Frozen):
@@ -29,19 +27,6 @@ class Calibration(Frozen):
     def declines(self, score: float) -> bool:
         """Whether to say that the documents don't say."""
         return score < self.threshold
-
-
-def confidence(question: str, passages: Sequence[str], similarities: Sequence[float]) -> float:
-    """How well the passages found (best first) fit the question; about 0–1, and 0 if there are none.
-
-    The mean of the best cosine similarity and the share of the question's words that one of the first few holds: the
-    first is high for all that is about the same matter, the second only where the passage names what was asked for.
-    """
-    if not passages:
-        return 0.0
-    asked = set(words(question))
-    shares = [len(asked & read(passage).words) / len(asked) if asked else 0.0 for passage in passages[:LOOK_AT]]
-    return (max(similarities) + max(shares)) / 2
 
 
 def calibrate(scores: Sequence[float], answerable: Sequence[bool], keep: float = 0.9) -> Calibration:

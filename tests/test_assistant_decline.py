@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from assistant.decline import calibrate, confidence
+from assistant.decline import calibrate
 from data.errors import DataError
 
 
@@ -37,12 +37,3 @@ def test_scores_that_say_nothing_are_seen_as_such() -> None:
 def test_what_cannot_be_calibrated_is_one_line(scores: list[float], answerable: list[bool]) -> None:
     with pytest.raises(DataError, match="wanted .* found"):
         calibrate(scores, answerable)
-
-
-def test_confidence_is_higher_where_a_passage_names_what_was_asked_for() -> None:
-    question = "How long is the warranty of the kettle?"
-    named = confidence(question, ["The warranty of the kettle is long: two years."], [0.6])
-    near = confidence(question, ["A toaster has no guarantee at all."], [0.6])
-    assert named > near
-    assert confidence(question, [], []) == 0.0
-    assert confidence("???", ["text"], [0.5]) == 0.25
