@@ -6,7 +6,8 @@ paragraph is left out of the index, and its questions are the unanswerable ones,
 
 `hit@3`: answerable questions whose passage is among the first three. AUROC of four scores, with 95% bootstrap
 intervals over questions: the best cosine similarity among these, the best BM25 score, the largest share of the
-question's words that one of them holds, and the mean of that share and the cosine. The operating point is calibrated on one half of the questions and reported on the other. JSON lines.
+question's words that one of them holds, and the mean of that share and the cosine. The operating point is calibrated on
+one half of the questions and reported on the other. JSON lines.
 """
 
 import argparse
