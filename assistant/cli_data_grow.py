@@ -79,6 +79,7 @@ def expand(
     """
     from assistant.client import Client
     from assistant.expanding import Plan, base_model, check_model, gather
+    from assistant.services import load_services
 
     if into is None and preview is None:
         raise BrogueError("wanted --into NEW for the grown dataset, or --preview 5 to see what would be added")
@@ -86,7 +87,8 @@ def expand(
     card = load_card(home, name)
     if preview is None:
         refuse_existing(home, check_name("a dataset", into or name), replace)
-    client = Client(load_settings(home.settings_file).gateway.url)
+    running = load_services(home)
+    client = Client(running.gateway_url if running else load_settings(home.settings_file).gateway.url)
     plan = Plan(
         model=check_model(client, model) if model else base_model(client), per_record=per_record, likeness=likeness,
         only=only,
@@ -109,9 +111,8 @@ def _expand(home: Home, card: DatasetCard, client: "Client", plan: "Plan", work:
         try:
             ask(client, plan, work.rows, kept.answers, kept.add, _now_and_then(tell, len(work.rows)))
         except (GatewayError, KeyboardInterrupt, SystemExit) as error:
-            say(
-                f"{len(kept.answers):,} of {len(work.rows):,} questions are answered and kept; the same command goes on"
-            )
+            done = sum(row.id in kept.answers for row in work.rows)
+            say(f"{done:,} of {len(work.rows):,} questions are answered and kept; the same command goes on")
             raise error
         variations = weigh(work, plan, kept.answers, tell)
         new = grow(home, card, plan, work, variations, into, replace)

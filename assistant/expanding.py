@@ -88,7 +88,8 @@ def ask(client: Client, plan: Plan, rows: Sequence[Row], answers: Answers, keep:
 
     Ends early only by an error, after the requests on their way have been answered.
     """
-    todo = iter([row for row in rows if row.id not in answers])
+    lacking = [row for row in rows if row.id not in answers]
+    todo, before = iter(lacking), len(answers)
     lock, stop = threading.Lock(), threading.Event()
 
     def work() -> None:
@@ -105,7 +106,7 @@ def ask(client: Client, plan: Plan, rows: Sequence[Row], answers: Answers, keep:
             with lock:
                 answers[row.id] = found
                 keep(row, found)
-                tell(f"{len(answers):,} of {len(rows):,} questions asked")
+                tell(f"{len(answers) - before:,} of {len(lacking):,} questions asked")
 
     pool = ThreadPoolExecutor(IN_FLIGHT)
     try:
