@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from data.errors import BrogueError, one_line
+from data.frozen import STARTER_MODEL as STARTER_MODEL
+from data.frozen import Frozen as Frozen
+from data.settings_knowledge import KnowledgeSettings
 
-STARTER_MODEL = "starter"
 Logging = Literal["full", "redacted", "off"]  # what is kept of what people write: all, redacted, or nothing
-
-
-class Frozen(BaseModel):
-    """Base of the settings and cards: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class EngineSettings(Frozen):
@@ -90,6 +86,7 @@ class Settings(Frozen):
     gateway: GatewaySettings = GatewaySettings(port=8000)
     page: Address = Address(port=7860)
     store: StoreSettings = StoreSettings()
+    knowledge: KnowledgeSettings = KnowledgeSettings()
 
 
 def load_settings(path: Path) -> Settings:

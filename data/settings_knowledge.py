@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from data.settings import STARTER_MODEL, Frozen
+from data.frozen import STARTER_MODEL, Frozen
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 # The languages whose word endings the lexical index knows.
