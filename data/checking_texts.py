@@ -11,7 +11,7 @@ from data.personal import find_personal
 UNDETERMINED = "undetermined"
 MIN_CONFIDENCE = 0.5  # below, a language is not named: "refund" alone would be Swahili
 MIN_LETTERS = 10
-LANGUAGE_CHARACTERS = 400  # more of a text does not change its language
+LANGUAGE_CHARACTERS = 250  # more of a text does not change its language
 EXCERPT = 100  # characters
 
 # Nothing that data/personal.py or detect-secrets knows is without a digit, an "@", or twenty characters in a row: most
@@ -80,7 +80,14 @@ def excerpt(text: str, around: int = 0) -> str:
 def foul_words(text: str) -> list[str]:
     """Words of better-profanity's list (English) that `text` holds; phrases of up to three words too."""
     tokens = _FOUL_TOKEN.findall(text.casefold())
-    return [phrase for phrase in _phrases(tokens) if phrase in _foul_list()]
+    listed, beginnings = _foul_list()
+    return [
+        phrase
+        for place in range(len(tokens))
+        if tokens[place] in beginnings
+        for phrase in _phrases(tokens, place)
+        if phrase in listed
+    ]
 
 
 def is_no_answer(text: str) -> bool:
@@ -110,18 +117,19 @@ def maybe_cut(answer: str) -> bool:
     )
 
 
-def _phrases(tokens: list[str]) -> Iterator[str]:
-    for size in (1, 2, 3):
-        yield from (" ".join(tokens[i : i + size]) for i in range(len(tokens) - size + 1))
+def _phrases(tokens: list[str], place: int) -> Iterator[str]:
+    return (" ".join(tokens[place : place + size]) for size in range(1, min(3, len(tokens) - place) + 1))
 
 
 @cache
-def _foul_list() -> frozenset[str]:
+def _foul_list() -> tuple[frozenset[str], frozenset[str]]:
+    """The words and phrases of the list, and their first words."""
     # Only the list: the package's own search takes a tenth of a second for an answer.
     from importlib.resources import files
 
     listed = (files("better_profanity") / "profanity_wordlist.txt").read_text(encoding="utf-8")
-    return frozenset(word.strip().casefold() for word in listed.splitlines() if word.strip())
+    words = frozenset(word.strip().casefold() for word in listed.splitlines() if word.strip())
+    return words, frozenset(word.split()[0] for word in words)
 
 
 @cache
