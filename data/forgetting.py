@@ -82,7 +82,7 @@ def forget_datasets(home: Home, found: Found, tell: Tell = lambda _: None) -> No
             gone = home.datasets / f".new.{part.name}.forgotten"  # as a killed writer's leftovers: cleared by anybody
             shutil.rmtree(gone, ignore_errors=True)
             (home.datasets / part.name).rename(gone)
-            shutil.rmtree(gone)
+            shutil.rmtree(gone, ignore_errors=True)
         else:
             card, rows = load_card(home, part.name), iter_rows(home, part.name)
             # The step says what was done, never whom it was about.
@@ -100,7 +100,7 @@ def forget_files(home: Home, store: Store, found: Found) -> None:
 def being_written(home: Home) -> list[str]:
     """Datasets that another process is writing at this moment: it may have read rows that were there before."""
     mend(home)
-    return sorted(path.name.split(".")[2] for path in home.datasets.glob(".new.*"))
+    return sorted(path.name.removeprefix(".new.").rpartition(".")[0] for path in home.datasets.glob(".new.*"))
 
 
 class _Theirs:

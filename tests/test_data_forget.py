@@ -266,8 +266,8 @@ def test_a_dataset_that_is_being_written_meanwhile_is_named(home: Home) -> None:
     from data.forgetting import being_written
 
     save(home, "old", [row(1)])
-    with new_dataset_folder(home, "fresh", replace=False):
-        assert being_written(home) == ["fresh"]
+    with new_dataset_folder(home, "fresh-1.2", replace=False):
+        assert being_written(home) == ["fresh-1.2"]
     assert being_written(home) == []
 
 
