@@ -2,13 +2,16 @@
 
 Texts come in as tuples of parts (a question and its answer), and two are near duplicates when every part is: the same
 answer to another question is none. MinHash (numpy) proposes the pairs to look at, an exact count of the words decides.
+Words are kept as numbers, so that a hundred thousand conversations take a tenth of the memory that their words would.
 Source: Broder (1997), On the resemblance and containment of documents; Leskovec et al., Mining of Massive Datasets 3.4.
 """
 
+import hashlib
 import re
 import unicodedata
+from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +30,10 @@ MIN_WORDS = 4  # below that one changed word is another text
 WORDS_PER_CHANGE = 10
 # With 32 bands of 4, a pair with one of five words changed (Jaccard 0.67) is proposed with a probability of 0.999.
 _BANDS, _ROWS = 32, 4
+# Long texts share their common words, and so a band by chance. Near duplicates have over half of their words in common;
+# of pairs that have 0.6, fewer than one in a billion has so few of the hashes in common.
+_SHARED = 0.3
+_PAIRS_AT_ONCE = 50_000
 # Of a crowd that looks alike, each is compared with the first and with so many that follow it: a dataset made from one
 # template would else take the square of its size.
 _CROWD = 100
@@ -49,30 +56,58 @@ def words(text: str) -> Words:
     return tuple(sorted(_WORD.findall(folded))) or (text.strip(),)
 
 
-def are_near(a: Words, b: Words) -> bool:
+def are_near(a: Sequence[Hashable], b: Sequence[Hashable]) -> bool:
     """Whether all but one word in ten are the same (one word at least, from four words on)."""
     longest = max(len(a), len(b))
     allowed = max(1, longest // WORDS_PER_CHANGE) if longest >= MIN_WORDS else 0
     if abs(len(a) - len(b)) > allowed:
         return False
-    common = (Counter(a) & Counter(b)).total()
+    one, other = set(a), set(b)
+    common = len(one & other)
+    if longest - common > allowed and len(one) < len(a) and len(other) < len(b):  # words that stand twice in both
+        common = (Counter(a) & Counter(b)).total()
     return longest - common <= allowed
 
 
-def find_near(texts: Sequence[tuple[str, ...]], tell: Tell = lambda _: None) -> Near:
+class _Texts:
+    """Texts as the numbers of their words, one text after another; of texts with the same words the first one."""
+
+    def __init__(self) -> None:
+        self.vocabulary: dict[str, int] = {}
+        self.numbers = array("i")
+        self.bounds: list[tuple[int, ...]] = []  # where each text's parts begin in `numbers`, and where the last ends
+        self.positions: list[int] = []  # of each text in the input
+        self._seen: dict[bytes, int] = {}
+
+    def add(self, position: int, parts: tuple[str, ...]) -> int:
+        """The position of the first text with these words: this one's, if it is new."""
+        numbers, bounds = array("i"), [0]
+        for part in parts:
+            numbers.extend(self.vocabulary.setdefault(word, len(self.vocabulary)) for word in words(part))
+            bounds.append(len(numbers))
+        key = hashlib.blake2b(numbers.tobytes() + repr(bounds).encode(), digest_size=16).digest()
+        first = self._seen.setdefault(key, position)
+        if first == position:
+            start = len(self.numbers)
+            self.numbers.extend(numbers)
+            self.bounds.append(tuple(start + bound for bound in bounds))
+            self.positions.append(position)
+        return first
+
+    def are_near(self, a: int, b: int) -> bool:
+        """Whether every part of the one is near the other's."""
+        one, other = ([self.numbers[i:j] for i, j in pairwise(self.bounds[text])] for text in (a, b))
+        return len(one) == len(other) and all(map(are_near, one, other))
+
+
+def find_near(texts: Iterable[tuple[str, ...]], tell: Tell = lambda _: None) -> Near:
     """The near duplicates among `texts`; `tell` is told how far it is."""
-    seen: dict[tuple[Words, ...], int] = {}
-    first = []
-    for position, parts in enumerate(texts):
-        first.append(seen.setdefault(tuple(words(part) for part in parts), position))
-    distinct, positions = list(seen), list(seen.values())
-    pairs = []
-    candidates = _candidates([[w for part in parts for w in part] for parts in distinct], tell)
+    distinct = _Texts()
+    first = [distinct.add(position, parts) for position, parts in enumerate(texts)]
+    candidates = _candidates(distinct, tell)
     tell(f"comparing {len(candidates)} pairs")
-    for a, b in candidates:
-        if len(distinct[a]) == len(distinct[b]) and all(map(are_near, distinct[a], distinct[b])):
-            pairs.append((positions[a], positions[b]))
-    return Near(first, pairs)
+    at = distinct.positions
+    return Near(first, [(at[a], at[b]) for a, b in candidates if distinct.are_near(a, b)])
 
 
 def keep(near: Near) -> list[int]:
@@ -98,7 +133,7 @@ def drop_duplicates(rows: Sequence[Row], near: bool, tell: Tell = lambda _: None
     counts = {"exact": len(rows) - len(stay)}
     if near:
         before = len(stay)
-        stay = [stay[place] for place in keep(find_near([parts(rows[i].record) for i in stay], tell))]
+        stay = [stay[place] for place in keep(find_near((parts(rows[i].record) for i in stay), tell))]
         counts["near"] = before - len(stay)
         leaks = find_leaks([rows[i] for i in stay])
         counts["leaks"] = len(leaks)
@@ -131,28 +166,56 @@ def parts(record: AnyRecord) -> tuple[str, ...]:
     return "\n".join(said[:-1]), said[-1]
 
 
-def _candidates(texts: list[list[str]], tell: Tell) -> list[tuple[int, int]]:
-    """Pairs whose MinHash signatures agree in one band at least."""
+def _candidates(texts: _Texts, tell: Tell) -> list[tuple[int, int]]:
+    """Pairs whose MinHash signatures agree in one band at least, and not in that alone."""
     import numpy as np
 
-    if len(texts) < 2:
+    count = len(texts.bounds)
+    if count < 2:
         return []
-    vocabulary: dict[str, int] = {}
-    flat = np.fromiter((vocabulary.setdefault(w, len(vocabulary)) for text in texts for w in text), dtype=np.int64)
-    starts = np.cumsum([0, *(len(text) for text in texts[:-1])])
-    random = np.random.default_rng(0)  # the same texts in the same order always give the same pairs
+    lengths = np.array([bounds[-1] - bounds[0] for bounds in texts.bounds])
+    most_parts = max(len(bounds) for bounds in texts.bounds)
+    signatures = _signatures(texts, tell)
     found = np.empty(0, dtype=np.int64)
     for band in range(_BANDS):
-        if band % 8 == 0:
-            tell(f"{band * 100 // _BANDS}%")
-        key = np.zeros(len(texts), dtype=np.uint64)
-        for _ in range(_ROWS):
-            hashes = random.integers(1 << 63, size=len(vocabulary), dtype=np.uint64)
+        key = np.zeros(count, dtype=np.uint64)
+        for row in range(_ROWS):
             # Odd multiplier: the rows of a band are mixed into one number.
-            key = key * np.uint64(0x9E3779B97F4A7C15) + np.minimum.reduceat(hashes[flat], starts)
-        found = np.union1d(found, _alike(key))
-    first, second = np.divmod(found, len(texts))
+            key = key * np.uint64(0x9E3779B97F4A7C15) + signatures[:, band * _ROWS + row]
+        pairs = np.setdiff1d(_alike(key), found)
+        a, b = np.divmod(pairs, count)
+        longest = np.maximum(lengths[a], lengths[b])
+        pairs = pairs[np.abs(lengths[a] - lengths[b]) <= longest // WORDS_PER_CHANGE + most_parts]
+        found = np.union1d(found, pairs[_share(signatures, pairs) >= _SHARED])
+    first, second = np.divmod(found, count)
     return list(zip(first.tolist(), second.tolist(), strict=True))
+
+
+def _signatures(texts: _Texts, tell: Tell) -> "np.ndarray[Any, Any]":
+    """For each text the smallest hash of its words, for each of the hash functions."""
+    import numpy as np
+
+    numbers = np.frombuffer(texts.numbers, dtype=np.intc)
+    starts = np.array([bounds[0] for bounds in texts.bounds])
+    random = np.random.default_rng(0)  # the same texts in the same order always give the same pairs
+    signatures = np.empty((len(starts), _BANDS * _ROWS), dtype=np.uint32)
+    for column in range(_BANDS * _ROWS):
+        if column % 32 == 0:
+            tell(f"{column * 100 // (_BANDS * _ROWS)}%")
+        hashes = random.integers(1 << 32, size=len(texts.vocabulary), dtype=np.uint32)
+        signatures[:, column] = np.minimum.reduceat(hashes[numbers], starts)
+    return signatures
+
+
+def _share(signatures: "np.ndarray[Any, Any]", pairs: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """The share of equal hashes for each of the pairs a · texts + b."""
+    import numpy as np
+
+    shares = [np.empty(0)]
+    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+        a, b = np.divmod(pairs[start : start + _PAIRS_AT_ONCE], len(signatures))
+        shares.append((signatures[a] == signatures[b]).mean(axis=1))
+    return np.concatenate(shares)
 
 
 def _alike(key: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
@@ -161,10 +224,10 @@ def _alike(key: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
 
     order = np.argsort(key, kind="stable")
     edges = [0, *(np.flatnonzero(np.diff(key[order])) + 1).tolist(), len(key)]
-    found = []
+    found = array("q")
     for begin, end in pairwise(edges):
         crowd = order[begin:end].tolist()
         for offset, a in enumerate(crowd[:-1]):
-            found += [a * len(key) + b for b in crowd[offset + 1 : offset + 1 + _CROWD]]
-        found += [crowd[0] * len(key) + b for b in crowd[_CROWD + 1 :]]
+            found.extend(a * len(key) + b for b in crowd[offset + 1 : offset + 1 + _CROWD])
+        found.extend(crowd[0] * len(key) + b for b in crowd[_CROWD + 1 :])
     return np.array(found, dtype=np.int64)
