@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import yaml
 
-from assistant.cli_data import Json
+from assistant.cli_data_options import Json
 from assistant.console import print_json, print_table, say
 from assistant.definitions import get_assistant, list_assistants
 from data.home import Home

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from assistant.cli_data import Json
+from assistant.cli_data_options import Json
 from assistant.console import print_json, print_table, say, working
 from assistant.services import Services, load_services, require_free, stop_services
 from data.errors import BrogueError, one_line

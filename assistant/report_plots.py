@@ -77,18 +77,20 @@ def _boxes(axes: "Axes", boxes: Mapping[str, Any]) -> None:
 
 def _draw(height: float, fill: Callable[["Axes"], None]) -> str:
     import matplotlib
+    from matplotlib.ticker import MaxNLocator
 
     matplotlib.use("svg")
     from matplotlib.figure import Figure
 
-    style = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 12, "text.color": INK,
+    style: Any = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 12, "text.color": INK,
              "axes.labelcolor": INK, "axes.edgecolor": LINE, "xtick.color": INK, "ytick.color": INK,
+             "text.parse_math": False,
              "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = figure.add_subplot()
         axes.tick_params(length=0)
-        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))  # type: ignore[attr-defined]
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         fill(axes)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
@@ -113,8 +115,7 @@ def _height(bars: int) -> float:
 
 
 def _short(name: str) -> str:
-    # matplotlib reads what stands between two dollar signs as mathematics.
-    return (name if len(name) <= NAME else name[: NAME - 1] + "…").replace("$", r"\$")
+    return name if len(name) <= NAME else name[: NAME - 1] + "…"
 
 
 def _unique(names: Mapping[str, Any]) -> list[str]:

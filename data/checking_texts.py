@@ -134,7 +134,7 @@ def _foul_list() -> tuple[frozenset[str], frozenset[str]]:
 
 @cache
 def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
@@ -145,7 +145,7 @@ def _key_patterns() -> tuple["re.Pattern[str]", ...]:
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
     from detect_secrets.plugins.base import RegexBasedDetector
 
-    plugins = get_mapping_from_secret_type_to_class()
+    plugins: dict[str, Any] = get_mapping_from_secret_type_to_class()
     return tuple(
         pattern
         for name, plugin in sorted(plugins.items())
