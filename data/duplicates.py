@@ -182,12 +182,12 @@ def _candidates(texts: _Texts, tell: Tell) -> list[tuple[int, int]]:
         for row in range(_ROWS):
             # Odd multiplier: the rows of a band are mixed into one number.
             key = key * np.uint64(0x9E3779B97F4A7C15) + signatures[:, band * _ROWS + row]
-        pairs = np.setdiff1d(_alike(key), found)
+        pairs = np.setdiff1d(_alike(key), found, assume_unique=True)
         a, b = np.divmod(pairs, count)
         longest = np.maximum(lengths[a], lengths[b])
         pairs = pairs[np.abs(lengths[a] - lengths[b]) <= longest // WORDS_PER_CHANGE + most_parts]
-        found = np.union1d(found, pairs[_share(signatures, pairs) >= _SHARED])
-    first, second = np.divmod(found, count)
+        found = np.concatenate((found, pairs[_share(signatures, pairs) >= _SHARED]))
+    first, second = np.divmod(np.sort(found), count)
     return list(zip(first.tolist(), second.tolist(), strict=True))
 
 
