@@ -70,8 +70,8 @@ async def _ask_all(client: httpx.AsyncClient, stream: bool, requests: int) -> di
     await asyncio.gather(*(ask(requests // CLIENTS) for _ in range(CLIENTS)))
     seconds = time.perf_counter() - began
     return {
-        "overhead_ms_p50": statistics.median(ours),
-        "overhead_ms_p95": statistics.quantiles(ours, n=20)[-1],
+        "overhead_ms_p50": round(statistics.median(ours), 2),
+        "overhead_ms_p95": round(statistics.quantiles(ours, n=20)[-1], 2),
         "answer_ms_p50": round(statistics.median(whole), 2),
         "requests_per_s": round(requests / seconds, 1),
     }
