@@ -46,7 +46,7 @@ _PHONE_WORD = re.compile(
 )
 _PLACE_WORD = re.compile(r"\b(?:suite|apt|apartment|unit|box|room|zip|order|invoice|ticket)\b\W{0,3}$", re.IGNORECASE)
 _DATE = re.compile(r"(?:19|20)\d{2}\D\d{1,2}\D\d{1,2}(?!\d)|\d{1,2}\D\d{1,2}\D(?:19|20)\d{2}(?!\d)")
-_YEARS = re.compile(r"(?:19|20)\d{2}\D+(?:\d{4})")
+_YEARS = re.compile(r"(?:19|20)\d{2}\D+\d{4}|1\d{3}\D+(?:1\d|20)\d{2}")
 _SECRET = re.compile(
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[\s\S]{0,8000}?-----END [A-Z ]{0,30}PRIVATE KEY-----"
     r"|(?<!\w)(?:sk|pk|rk)[-_][A-Za-z0-9_-]{20,200}|(?<!\w)gh[pousr]_[A-Za-z0-9]{30,255}"

@@ -52,6 +52,7 @@ def row(record: AnyRecord) -> Row:
         ("key AKIA" + "A1B2C3D4E5F6G7H8", "key [SECRET_1]"),
         ("std::vector 10:30:15 1.2.3 2024-05-12 10:30 €1,234,567 3.14159265", None),
         ("Order 2023-4567 of 12/05/2024, 12345-6789, ISBN 978-3-16-148410-0", None),
+        ("Lefevre (c. 1455–1536), the war of 1775 - 1783", None),
         ("", None),
     ],
 )
