@@ -28,6 +28,17 @@ class Brand(Frozen):
     examples: tuple[str, ...] = ()
 
 
+class KnowledgeUse(Frozen):
+    """How an assistant uses its documents, once there are some: `brogue knowledge add`."""
+
+    use: str | None = Field(None, pattern=NAME_PATTERN, description="the assistant whose documents; none: its own")
+    passages: int = Field(5, ge=1, le=20, description="that the model is shown at most")
+    silent: str = Field("My documents do not say anything about that.", description="what it says when they don't")
+    contact: str = Field("", description="whom to ask then, said after `silent`")
+    decline_below: float = Field(0.3, ge=-1, le=1, description="cosine of the best passage; docs/grounding.md")
+    rewrite: bool = Field(True, description="a follow-up that finds nothing is searched for with the question before")
+
+
 class Assistant(Frozen):
     """One assistant. Clients name it as `model`."""
 
@@ -35,6 +46,7 @@ class Assistant(Frozen):
     description: str = ""
     adapter: str | None = Field(None, description="name, name@alias or name@version; none: the base model's own voice")
     system_prompt: str | None = None
+    knowledge: KnowledgeUse = KnowledgeUse()
     sampling: Sampling = Sampling()
     brand: Brand = Brand()
 

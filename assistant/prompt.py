@@ -1,5 +1,6 @@
 """What a client's `model` and messages mean to the engine: the gateway's catalogue, read from the home folder."""
 
+import asyncio
 import logging
 import re
 from collections.abc import Iterator
@@ -7,11 +8,12 @@ from typing import Any
 
 from adapters.registry import Registry
 from assistant.definitions import Assistant, load_assistant
+from assistant.knowledge_answer import Answers
 from data.errors import BrogueError, UnknownName
 from data.home import NAME_PATTERN, Home
 from data.messages import with_system
+from serve.exchange import Prepared
 from serve.live import LiveMap
-from serve.relay import Prepared
 
 _LOG = logging.getLogger("brogue.catalogue")
 
@@ -19,13 +21,17 @@ _LOG = logging.getLogger("brogue.catalogue")
 class HomeCatalogue:
     """Assistants, adapters and the base model of one home folder. An edited file is live with the next request."""
 
-    def __init__(self, home: Home, base_name: str, supports_system: bool, live: LiveMap) -> None:
+    def __init__(
+        self, home: Home, base_name: str, supports_system: bool, live: LiveMap, answers: Answers | None = None
+    ) -> None:
+        """`answers` draws on the assistants' documents; without it, they are not looked at."""
         self._home = home
         self._registry = Registry(home)
         self._live = live
         self._read: dict[str, tuple[tuple[int, int, int], Assistant]] = {}  # name → the file's stamp, its content
         self._base_name = base_name
         self._supports_system = supports_system
+        self._answers = answers
 
     def models(self) -> list[dict[str, Any]]:
         """OpenAI model objects: assistants, adapters by alias and version, the base."""
@@ -44,14 +50,13 @@ class HomeCatalogue:
             except BrogueError as error:
                 _LOG.warning("%s", error)
 
-    def prepare(self, body: dict[str, Any]) -> Prepared:
-        """The request as the engine is to see it; an assistant adds its system prompt and sampling defaults."""
+    async def prepare(self, body: dict[str, Any]) -> Prepared:
+        """The request as the engine is to see it; an assistant adds its system prompt, documents, sampling defaults."""
         name = body["model"]
         if name == self._base_name:
             return Prepared(None, self._with_prompt(body, None))
         if (assistant := self._assistant(name)) is not None:
-            seen = self._with_prompt(_with_sampling(body, assistant), assistant.system_prompt)
-            return Prepared(assistant.adapter, seen, name)
+            return await self._for_assistant(assistant, _with_sampling(body, assistant))
         try:
             card = self._live.resolve(name)
         except UnknownName as error:
@@ -60,6 +65,17 @@ class HomeCatalogue:
             known = [entry["id"] for entry in self.models()]
             raise UnknownName(f"no model '{name}'; have: {', '.join(known)}") from error
         return Prepared(card.name, self._with_prompt(body, card.system_prompt))
+
+    async def _for_assistant(self, assistant: Assistant, body: dict[str, Any]) -> Prepared:
+        drawn = None
+        if self._answers is not None and self._answers.concerns(assistant):
+            drawn = await asyncio.to_thread(self._answers.draw, assistant, body)
+        if drawn is None:
+            return Prepared(assistant.adapter, self._with_prompt(body, assistant.system_prompt), assistant.name)
+        seen = self._with_prompt(body | {"messages": drawn.messages}, drawn.system)
+        return Prepared(
+            assistant.adapter, seen, assistant.name, drawn.passages, drawn.extension, drawn.instead, drawn.seconds
+        )
 
     def _assistant(self, name: str) -> Assistant | None:
         """The assistant of that name, if there is one; parsed again only when its file has changed."""

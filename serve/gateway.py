@@ -22,12 +22,13 @@ from starlette.responses import JSONResponse, Response
 from data.errors import BrogueError, UnknownName
 from serve.admin import admin_routes
 from serve.engine_api import Refused, Unavailable
+from serve.exchange import Exchange, Prepared
 from serve.openai_errors import ApiError, engine_down
 from serve.pool import AdapterPool
 from serve.ratings import Thumb, rate
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
-from serve.relay import Exchange, Prepared, Relay
+from serve.relay import Relay
 from serve.shadow import Shadow
 
 _LOG = logging.getLogger("brogue.gateway")
@@ -41,7 +42,7 @@ class Catalogue(Protocol):
     def models(self) -> list[dict[str, Any]]:
         """OpenAI model objects, in the order to be listed."""
 
-    def prepare(self, body: dict[str, Any]) -> Prepared:
+    async def prepare(self, body: dict[str, Any]) -> Prepared:
         """The request as the engine is to see it. Raises `UnknownName` for a model that is not there."""
 
 
@@ -133,7 +134,7 @@ def _add_answers(app: FastAPI, pool: AdapterPool, catalogue: Catalogue, relay: R
         began = time.perf_counter()
         body = _parse(await request.body())
         try:
-            prepared = catalogue.prepare(body)
+            prepared = await catalogue.prepare(body)
             return await relay.send(Exchange(CHAT, body, request.headers, prepared, began))
         except UnknownName as error:
             raise ApiError(404, str(error), code="model_not_found", param="model") from error

@@ -7,67 +7,25 @@ properly ends in an error event.
 import asyncio
 import json
 import time
-import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from adapters.registry import AdapterCard
-from data.judgements import PassageRef
+from serve import own_answer
 from serve.canary import CONVERSATION_HEADER, picks_canary, sticky_key
 from serve.engine_api import Refused, Unavailable
+from serve.exchange import Exchange
 from serve.openai_errors import ApiError, engine_down
 from serve.pool import AdapterPool
 from serve.recorder import Answered, Recorder, conversation_of, subject_of
 from serve.shadow import Shadow
-from serve.stream import StreamReader, renamed
+from serve.stream import StreamReader, compact, renamed, wants_usage, with_usage
 
 CLIENT_GONE = 499  # the status in the metrics of a stream that nobody read to its end; nginx's number
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What the engine is to see of a request."""
-
-    adapter: str | None  # a reference such as "reed-voice@stable"; none: the base model
-    body: dict[str, Any]
-    assistant: str | None = None  # whose traffic it is; only assistants' traffic takes part in a canary
-    passages: tuple[PassageRef, ...] = ()  # what of the knowledge the messages were given, for the store
-
-
-@dataclass
-class Exchange:
-    """One request on its way, and what is counted of it."""
-
-    path: str
-    asked: Mapping[str, Any]  # the client's own body
-    headers: Mapping[str, str]
-    prepared: Prepared
-    began: float  # time.perf_counter
-    card: AdapterCard | None = None
-    shadowed: bool = False  # its answer is to be compared with the canary's
-    response_id: str = field(default_factory=lambda: f"resp-{uuid.uuid4().hex}")
-
-    @property
-    def asked_name(self) -> str:
-        return str(self.asked["model"])
-
-    @property
-    def version(self) -> str:
-        return self.card.name if self.card is not None else "base"
-
-    def answer_headers(self, ours_s: float) -> dict[str, str]:
-        """What every answer carries; `ours_s` is what we ourselves took, without waiting for the engine."""
-        return {
-            "x-brogue-response-id": self.response_id,
-            "x-brogue-version": self.version,
-            "x-brogue-overhead-ms": f"{ours_s * 1000:.2f}",
-        }
 
 
 class Relay:
@@ -80,6 +38,8 @@ class Relay:
 
     async def send(self, exchange: Exchange) -> Response:
         """The engine's answer, with the asked name in the place of the engine's own."""
+        if exchange.prepared.instead is not None:
+            return self._answer_ourselves(exchange, exchange.prepared.instead)
         self._choose_version(exchange)
         try:
             name, reply, held, headers = await self._open(exchange)
@@ -94,9 +54,23 @@ class Relay:
             except httpx.HTTPError as error:
                 self._count(exchange, 503)
                 raise self._down(error) from error
-        self._count_whole(exchange, reply.status_code, content)
+        answer = _parsed(content)
+        text = self._count_whole(exchange, reply.status_code, answer)
+        if text is not None and exchange.prepared.extension is not None:
+            checked = await asyncio.to_thread(exchange.prepared.extension, text)
+            content = compact(answer | {"brogue": checked})
         content = renamed(content, name, exchange.asked_name)
         return Response(content, reply.status_code, headers, reply.headers.get("content-type"))
+
+    def _answer_ourselves(self, exchange: Exchange, text: str) -> Response:
+        """An answer that needs no engine, such as that the documents are silent."""
+        self._measure(exchange, 200)
+        self._keep(exchange, text, 0, 0)
+        headers = exchange.answer_headers(time.perf_counter() - exchange.began)
+        if exchange.asked.get("stream"):
+            content = b"".join(own_answer.events(exchange, text))
+            return Response(content, 200, headers, "text/event-stream")
+        return Response(compact(own_answer.whole(exchange, text)), 200, headers, "application/json")
 
     def _choose_version(self, exchange: Exchange) -> None:
         """The one moment at which an alias is looked up."""
@@ -147,12 +121,13 @@ class Relay:
 
     async def _events(self, exchange: Exchange, reply: httpx.Response, name: str) -> AsyncGenerator[bytes, None]:
         """The engine's events as they come; a stream that does not end as it should ends in an error event."""
-        reader = StreamReader(name, exchange.asked_name, wants_usage(exchange.asked))
+        reader = StreamReader(name, exchange.asked_name, wants_usage(exchange.asked), exchange.prepared.extension)
         status = CLIENT_GONE
         try:
             try:
                 async for block in reply.aiter_bytes():
-                    if events := reader.feed(block):
+                    slow = reader.may_extend(block)
+                    if events := (await asyncio.to_thread(reader.feed, block) if slow else reader.feed(block)):
                         yield events
                 status = 200 if reader.finished and not reader.failed else 503
                 if not reader.finished:
@@ -166,13 +141,16 @@ class Relay:
             if status == 200:
                 self._keep(exchange, reader.text, *tokens)
 
-    def _count_whole(self, exchange: Exchange, status: int, content: bytes) -> None:
-        answer = _parsed(content)
+    def _count_whole(self, exchange: Exchange, status: int, answer: dict[str, Any]) -> str | None:
+        """Count a whole answer and keep it; its text, if it is one."""
         usage = answer.get("usage") or {}
         tokens = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
         self._count(exchange, status, *tokens)
-        if status == 200 and answer.get("choices"):
-            self._keep(exchange, answer["choices"][0]["message"].get("content") or "", *tokens)
+        if status != 200 or not answer.get("choices"):
+            return None
+        text = answer["choices"][0]["message"].get("content") or ""
+        self._keep(exchange, text, *tokens)
+        return str(text)
 
     def _count(self, exchange: Exchange, status: int, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
         self._measure(exchange, status, prompt_tokens, completion_tokens)
@@ -228,20 +206,6 @@ class _Stream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._held, aclosing(self._events):
             await super().__call__(scope, receive, send)
-
-
-def with_usage(body: dict[str, Any]) -> dict[str, Any]:
-    """A stream's body that asks for the token counts, for our own books."""
-    options = body.get("stream_options") or {}
-    if not body.get("stream") or not isinstance(options, dict):
-        return body
-    return body | {"stream_options": options | {"include_usage": True}}
-
-
-def wants_usage(body: Mapping[str, Any]) -> bool:
-    """Whether the client itself asked for the token counts of a stream."""
-    options = body.get("stream_options")
-    return isinstance(options, dict) and bool(options.get("include_usage"))
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

@@ -1,0 +1,160 @@
+"""The knowledges of one home: opened once, searched from any thread, described for lists.
+
+A knowledge belongs to the assistant of its name: `<home>/knowledge/<name>/` holds its passages, their indexes and the
+list of its documents. Answers are made of it in assistant/knowledge_answer.py.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from assistant.embeddings import STARTER_NAME, Embedder, open_embedder
+from assistant.knowledge_manage import knowledge_folder, list_knowledge, open_knowledge
+from assistant.knowledge_plan import load_manifest
+from assistant.knowledge_store import KnowledgeStore, read_state
+from assistant.lexical import Filters
+from assistant.retrieval import Found, search
+from data.errors import unknown
+from data.home import Home
+from data.settings import STARTER_MODEL, Frozen
+from data.settings_knowledge import KnowledgeSettings
+
+Tell = Callable[[str], None]
+
+
+class Document(Frozen):
+    """One document of a knowledge."""
+
+    source: str  # as its passages are cited
+    path: str  # where it was read
+    passages: int
+    size: int  # bytes
+
+
+class Summary(Frozen):
+    """One knowledge, without its documents."""
+
+    name: str
+    documents: int
+    passages: int
+    model: str  # that made the vectors
+    language: str
+
+
+class Embedded(Frozen):
+    """Vectors of texts, and how many tokens the model read."""
+
+    vectors: list[list[float]]
+    tokens: int
+
+
+class Knowledge:
+    """All knowledges of a home, with one embedding model for the questions. Nothing is loaded before it is needed."""
+
+    def __init__(self, home: Home, settings: KnowledgeSettings, embedder: Embedder | None = None) -> None:
+        self.home, self.settings = home, settings
+        self._embedder = embedder
+        self._stores: dict[str, KnowledgeStore] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def model(self) -> str:
+        """The embedding model's name; it is not loaded for that."""
+        name = self.settings.embedding_model
+        if self.settings.embedding_url or name != STARTER_MODEL:
+            path = Path(name).expanduser()
+            return path.resolve().name if path.is_dir() and not self.settings.embedding_url else name
+        return STARTER_NAME
+
+    def embedder(self) -> Embedder:
+        """The model, as it is best run for a question now and then."""
+        with self._lock:
+            if self._embedder is None:
+                self._embedder = open_embedder(self.settings, self.home, many=False)
+            return self._embedder
+
+    def has(self, name: str) -> bool:
+        """Whether documents were added for `name`. Costs the look at a file's name."""
+        return (self.home.root / "knowledge" / name / "store.json").exists()
+
+    def store(self, name: str) -> KnowledgeStore:
+        """The knowledge of `name`, open. Raises `BrogueError` if it is not there or of another embedding model."""
+        with self._lock:
+            if name not in self._stores or not self.has(name):
+                self._stores.pop(name, None)
+                self._stores[name] = open_knowledge(self.home, name, self.settings, self.embedder())
+            return self._stores[name]
+
+    def search(self, name: str, question: str, limit: int, filters: Filters | None = None) -> Found:
+        """The best passages for a question."""
+        return search(self.store(name), question, self.settings, limit, filters)
+
+    def warm(self, tell: Tell = lambda _: None) -> None:
+        """Open all there are and load the model, so that the first question need not wait."""
+        for name in list_knowledge(self.home):
+            tell(f"knowledge '{name}': {self.store(name).count():,} passages")
+            self.search(name, "warm", 1)
+
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """Vectors for `/v1/embeddings`."""
+        embedder = self.embedder()
+        vectors = embedder.encode(texts, "document")
+        return Embedded(vectors=vectors.tolist(), tokens=sum(map(embedder.count_tokens, texts)))
+
+    def too_long(self, text: str) -> tuple[int, int] | None:
+        """The tokens of a text that the model would cut, and how many it reads; a server's model is not asked."""
+        embedder = self.embedder()
+        if self.settings.embedding_url or len(text) <= embedder.max_tokens - 2:
+            return None
+        tokens, most = embedder.count_tokens(text), embedder.max_tokens - 2  # its own two marks
+        return (tokens, most) if tokens > most else None
+
+    def summaries(self) -> list[Summary]:
+        """All knowledges by name."""
+        return [self.summary(name) for name in list_knowledge(self.home)]
+
+    def summary(self, name: str) -> Summary:
+        """One knowledge; neither the model nor the index is opened."""
+        state = read_state(knowledge_folder(self.home, name))
+        if state is None:
+            raise unknown("knowledge", name, list_knowledge(self.home), f"Add documents: brogue knowledge add {name}")
+        manifest = load_manifest(manifest_file(self.home, name))
+        return Summary(
+            name=name, documents=len(manifest.files), passages=manifest.passages, model=state.model.name,
+            language=state.language,
+        )  # fmt: skip
+
+    def documents(self, name: str) -> list[Document]:
+        """The documents of a knowledge, by the name that they are cited with."""
+        self.summary(name)
+        files = sorted(load_manifest(manifest_file(self.home, name)).files.items())
+        return [Document(source=s, path=e.path, passages=len(e.passages), size=e.size) for s, e in files]
+
+
+def manifest_file(home: Home, name: str) -> Path:
+    """The list of a knowledge's documents."""
+    return knowledge_folder(home, name) / "manifest.json"
+
+
+def found_as_json(found: Found) -> dict[str, Any]:
+    """A search for the command line and the API: passages with their scores by stage, and milliseconds."""
+    return {
+        "hits": [
+            {
+                "number": number, "id": p.id, "source": p.source, "title": p.title, "section": p.section,
+                "page": p.page, "start": p.start, "end": p.end, "text": p.text, "meta": p.meta,
+                **hit.model_dump(exclude={"passage", "same"}), "same": [other.source for other in hit.same],
+            }
+            for number, hit in enumerate(found.hits, 1)
+            for p in (hit.passage,)
+        ],
+        "ms": {stage: round(seconds * 1000, 2) for stage, seconds in found.seconds.items()},
+    }  # fmt: skip
+
+
+def confidence(found: Found) -> float:
+    """How well what was found fits the question: the best cosine (assistant/decline.py); 1 where vectors are off."""
+    if found.hits and "dense" not in found.seconds:
+        return 1.0
+    return max((hit.cosine for hit in found.hits if hit.cosine is not None), default=0.0)

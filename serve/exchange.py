@@ -1,0 +1,56 @@
+"""One request on its way: what the client asked, what the engine is to see of it, and what every answer carries."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapters.registry import AdapterCard
+from data.judgements import PassageRef
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the engine is to see of a request."""
+
+    adapter: str | None  # a reference such as "reed-voice@stable"; none: the base model
+    body: dict[str, Any]
+    assistant: str | None = None  # whose traffic it is; only assistants' traffic takes part in a canary
+    passages: tuple[PassageRef, ...] = ()  # what of the knowledge the messages were given, for the store
+    extension: Callable[[str], dict[str, Any]] | None = None  # of the finished text, what the answer has as `brogue`
+    instead: str | None = None  # the whole answer, which no model is asked for
+    retrieval_s: float | None = None  # what looking into the knowledge took
+
+
+@dataclass
+class Exchange:
+    """One request on its way, and what is counted of it."""
+
+    path: str
+    asked: Mapping[str, Any]  # the client's own body
+    headers: Mapping[str, str]
+    prepared: Prepared
+    began: float  # time.perf_counter
+    card: AdapterCard | None = None
+    shadowed: bool = False  # its answer is to be compared with the canary's
+    response_id: str = field(default_factory=lambda: f"resp-{uuid.uuid4().hex}")
+
+    @property
+    def asked_name(self) -> str:
+        return str(self.asked["model"])
+
+    @property
+    def version(self) -> str:
+        if self.prepared.instead is not None:
+            return "none"
+        return self.card.name if self.card is not None else "base"
+
+    def answer_headers(self, ours_s: float) -> dict[str, str]:
+        """What every answer carries; `ours_s` is what we ourselves took, without waiting for the engine."""
+        looked_s = self.prepared.retrieval_s
+        headers = {
+            "x-brogue-response-id": self.response_id,
+            "x-brogue-version": self.version,
+            "x-brogue-overhead-ms": f"{(ours_s - (looked_s or 0)) * 1000:.2f}",
+        }
+        return headers if looked_s is None else headers | {"x-brogue-retrieval-ms": f"{looked_s * 1000:.2f}"}
