@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Tokens in one batch: what so few need stays in a processor's cache. Batches of 32 long texts took half as long again.
 _BATCH_TOKENS, _GPU_BATCH_TOKENS = 2048, 65_536
 _CHARS_PER_TOKEN = 4  # only to make batches
+_NO_LIMIT = 1_000_000  # tokenizers without a limit name a number beyond all sense
 
 
 def multiplies_bfloat16() -> bool:
@@ -49,9 +50,7 @@ class _Local:
 
     def __init__(self, identity: Identity, folder: Path) -> None:
         self.identity, self._folder = identity, folder
-        limits = folder / "sentence_bert_config.json"
-        known = _json(limits).get("max_seq_length") if limits.exists() else None
-        self.max_tokens = int(known or _json(folder / "config.json").get("max_position_embeddings") or 512)
+        self.max_tokens = _max_tokens(folder)
 
     def count_tokens(self, text: str) -> int:
         """See `Embedder.count_tokens`."""
@@ -120,8 +119,11 @@ class OnnxEmbedder(_Local):
         super().__init__(identity, folder)
         self._file = file
         pooling = _json(folder / "1_Pooling" / "config.json")
-        self._first_only = bool(pooling.get("pooling_mode_cls_token"))
-        if not self._first_only and not pooling.get("pooling_mode_mean_tokens"):
+        mode = {pooling.get("pooling_mode")} | {
+            k.removeprefix("pooling_mode_") for k, v in pooling.items() if v is True
+        }
+        self._first_only = bool(mode & {"cls", "cls_token"})
+        if not mode & {"cls", "cls_token", "mean", "mean_tokens"}:
             raise BrogueError(f"{folder}: its pooling is not 'mean' or 'cls'; set precision to float32 in brogue.toml")
 
     def encode(self, texts: Sequence[str], kind: Kind, tell: Tell = lambda _: None) -> "np.ndarray[Any, Any]":  # noqa: ARG002
@@ -180,6 +182,15 @@ def _batches(texts: Sequence[str], max_tokens: int, budget: int, tell: Tell) -> 
         done += len(batch)
         if len(texts) > len(batch):
             tell(f"embedding {done} of {len(texts)} passages")
+
+
+def _max_tokens(folder: Path) -> int:
+    """What the model in `folder` reads of a text; sentence-transformers has kept it in two places over the years."""
+    for file, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        value = _json(folder / file).get(key) if (folder / file).exists() else None
+        if isinstance(value, int) and value < _NO_LIMIT:
+            return value
+    return int(_json(folder / "config.json").get("max_position_embeddings") or 512)
 
 
 def _json(path: Path) -> dict[str, Any]:
