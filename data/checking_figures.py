@@ -10,7 +10,7 @@ from data.checking_texts import UNDETERMINED, excerpt, language
 from data.records import SPLITS, AnyRecord, LabelledRecord, PreferenceRecord, RankingRecord, Split, question
 
 CountTokens = Callable[[list[str]], list[int]]
-BATCH = 512  # texts that are counted at once
+BATCH, BATCH_CHARACTERS = 512, 1_000_000  # texts are counted so many at once, or so long
 BARS = 30
 SHOWN_CLASSES = 100
 FEW = 5  # a class with fewer records in train is hardly learnt
@@ -25,14 +25,17 @@ class Sizes:
         self.unit: Literal["tokens", "words"] = "words" if count_tokens is None else "tokens"
         self._count = count_tokens or (lambda texts: [len(text.split()) for text in texts])
         self._waiting: list[tuple[str, Split, str]] = []
+        self._characters = 0
         self._long: Counter[Split] = Counter()
         self._of: Counter[Split] = Counter()
         self._examples: list[Example] = []
         self.lengths = array("L")
 
     def add(self, seen: Seen) -> None:
-        self._waiting.append((seen.where, seen.row.split, _whole(seen.row.record)))
-        if len(self._waiting) == BATCH:
+        text = _whole(seen.row.record)
+        self._waiting.append((seen.where, seen.row.split, text))
+        self._characters += len(text)
+        if len(self._waiting) == BATCH or self._characters > BATCH_CHARACTERS:
             self._flush()
 
     def _flush(self) -> None:
@@ -45,6 +48,7 @@ class Sizes:
                 if len(self._examples) < self.examples:
                     self._examples.append(Example(record=where, text=f"{count:,} {self.unit}: {excerpt(text)}"))
         self._waiting.clear()
+        self._characters = 0
 
     def findings(self) -> Iterator[Finding]:
         self._flush()
