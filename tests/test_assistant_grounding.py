@@ -1,12 +1,13 @@
 """The check of an answer against the passages it was written from."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from assistant.claims import capitals_tell, holds, items, read, words
-from assistant.grounding import Checked, ground
+from assistant.grounding import SUPPORTED, Checked, ground
 
 RETURNS = "Returns policy\nYou may return a plant within 30 days of delivery. The refund takes 1,250.50 points at most."
 SHIPPING = "Shipping\nNettlebrook ships to Austria and Germany. Parcels weigh at most 12.5 kg and cost EUR 4.90."
@@ -151,3 +152,17 @@ def test_a_long_answer_is_checked_in_no_time() -> None:
     ground("You may return 5 plants to Austria within 30 days [1]. " * 200, passages)
     ground('"' * 50_000 + "1," * 50_000, passages)
     print(f"took {time.perf_counter() - began:.2f} s")  # a timing never fails a test
+
+
+@pytest.mark.data
+def test_the_check_agrees_with_people(public_data: Path) -> None:
+    from benchmarks import groundedness
+
+    replies = groundedness.begin(public_data)
+    said = [groundedness.attributable(reply, SUPPORTED, None) for reply in replies]
+    assert groundedness.balanced(replies, said) > 0.8  # 0.5 by chance; measured 0.87
+    rated = groundedness.mtrag(public_data)
+    scores, _ = groundedness.check_scores(rated, None)
+    agreement = groundedness.correlation(scores, [answer.human for answer in rated])
+    assert agreement is not None
+    assert agreement > 0.55  # counting words: 0.63; measured 0.69
