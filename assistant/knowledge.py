@@ -7,8 +7,8 @@ list of its documents. Answers are made of it in assistant/knowledge_answer.py.
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+from assistant.definitions import KnowledgeUse, get_assistant
 from assistant.embeddings import STARTER_NAME, Embedder, open_embedder
 from assistant.knowledge_manage import knowledge_folder, list_knowledge, open_knowledge
 from assistant.knowledge_plan import load_manifest
@@ -132,25 +132,17 @@ class Knowledge:
         return [Document(source=s, path=e.path, passages=len(e.passages), size=e.size) for s, e in files]
 
 
+def knowledge_of(home: Home, name: str) -> tuple[str, KnowledgeUse]:
+    """Whose documents `name` answers from, and how; a name that is no assistant stands for itself."""
+    if not (home.assistants / f"{name}.yaml").is_file():
+        return name, KnowledgeUse()
+    use = get_assistant(home, name).knowledge
+    return use.use or name, use
+
+
 def manifest_file(home: Home, name: str) -> Path:
     """The list of a knowledge's documents."""
     return knowledge_folder(home, name) / "manifest.json"
-
-
-def found_as_json(found: Found) -> dict[str, Any]:
-    """A search for the command line and the API: passages with their scores by stage, and milliseconds."""
-    return {
-        "hits": [
-            {
-                "number": number, "id": p.id, "source": p.source, "title": p.title, "section": p.section,
-                "page": p.page, "start": p.start, "end": p.end, "text": p.text, "meta": p.meta,
-                **hit.model_dump(exclude={"passage", "same"}), "same": [other.source for other in hit.same],
-            }
-            for number, hit in enumerate(found.hits, 1)
-            for p in (hit.passage,)
-        ],
-        "ms": {stage: round(seconds * 1000, 2) for stage, seconds in found.seconds.items()},
-    }  # fmt: skip
 
 
 def confidence(found: Found) -> float:

@@ -20,8 +20,13 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from adapters.base_model import BaseModel, prepare
+from adapters.counting import token_counter
 from adapters.registry import Registry
+from adapters.template import template_tokens
 from adapters.validation import VersionChecker
+from assistant.knowledge import Knowledge
+from assistant.knowledge_answer import Answers, BaseFacts
+from assistant.knowledge_api import KnowledgeApi
 from assistant.prompt import HomeCatalogue
 from assistant.services import Child, Services
 from data.errors import BrogueError
@@ -136,10 +141,13 @@ class Supervisor:
         engine = Engine.build(base.path, base.name, settings.engine, chosen, home)
         self._metrics, self._registry = Metrics(), Registry(home)
         self._keeper = EngineKeeper(engine, settings.engine.start_timeout_s, self._engine_is, self._metrics.restart)
-        self._app = self._build_gateway(engine, base)
+        self._knowledge = Knowledge(home, settings.knowledge)
+        count = token_counter(base.path)
+        facts = BaseFacts(lambda text: count([text])[0], chosen.max_model_len, template_tokens(base.path))
+        self._app = self._build_gateway(engine, base, Answers(self._knowledge, facts))
         self._page: subprocess.Popen[bytes] | None = None
 
-    def _build_gateway(self, engine: Engine, base: BaseModel) -> ASGIApp:
+    def _build_gateway(self, engine: Engine, base: BaseModel, answers: Answers) -> ASGIApp:
         home, registry, settings = self._home, self._registry, self._settings.engine
         client = httpx.AsyncClient(
             base_url=engine.url, headers={"Authorization": f"Bearer {engine.key}"}, timeout=ENGINE_TIMEOUT,
@@ -152,11 +160,13 @@ class Supervisor:
         check = VersionChecker(registry, base, settings.max_lora_rank, home.root)
 
         pool = AdapterPool(client, base.name, registry, self._keeper.now, check, Trials(home), self._metrics, limits)
-        catalogue = HomeCatalogue(home, base.name, base.supports_system, pool.live)
+        catalogue = HomeCatalogue(home, base.name, base.supports_system, pool.live, answers)
         shadow = Shadow(pool, home.logs / "shadow.jsonl", self._settings.store.logging)
         store = open_store(home, self._settings.store)  # a wrong address is told now, not when somebody chats
         recorder = Recorder(lambda: store, self._metrics)
-        return build_app(pool, catalogue, Reconciler(pool), shadow, recorder, admin_key(home))
+        api = KnowledgeApi(self._knowledge)
+        key = admin_key(home)
+        return build_app(pool, catalogue, Reconciler(pool), shadow, recorder, key, self._knowledge, api)
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C, then stop everything."""
@@ -168,6 +178,7 @@ class Supervisor:
             for version in self._registry.purge_retired():  # no engine runs that could still know them
                 _LOG.info("deleted %s, which was retired", version)
             self._keeper.start()
+            threading.Thread(target=self._warm_knowledge, name="knowledge", daemon=True).start()
             self._page = self._start_page()
             self._save(page=_child(self._page.pid))
             uvicorn.Server(config).run()  # handles both signals
@@ -176,6 +187,15 @@ class Supervisor:
                 stop_process_group(self._page.pid, grace_s=5)
             self._keeper.stop()
             self._home.services_file.unlink(missing_ok=True)
+
+    def _warm_knowledge(self) -> None:
+        """Load what questions need while the engine starts; an assistant whose documents fail says so when asked."""
+        try:
+            self._knowledge.warm(_LOG.info)
+        except BrogueError as error:
+            _LOG.error("%s", error)
+        except Exception:
+            _LOG.exception("the documents cannot be searched")
 
     def _start_page(self) -> subprocess.Popen[bytes]:
         page = self._settings.page

@@ -1,6 +1,7 @@
 """Adapters over HTTP, for who holds the admin key: list, promote, try as canary, roll back, retire."""
 
 import secrets
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
@@ -30,8 +31,8 @@ class Target(Reason):
     shadow: bool | None = None
 
 
-def admin_routes(pool: AdapterPool, key: str) -> APIRouter:
-    """The routes under /v1/adapters."""
+def key_guard(key: str) -> Callable[[Request], Coroutine[Any, Any, None]]:
+    """What lets a request pass only if it carries the admin key; for FastAPI's `Depends`."""
     wanted = f"Bearer {key}".encode()
 
     async def require_key(request: Request) -> None:
@@ -39,7 +40,12 @@ def admin_routes(pool: AdapterPool, key: str) -> APIRouter:
         if not secrets.compare_digest(request.headers.get("authorization", "").encode(), wanted):
             raise ApiError(401, "wanted the admin key: 'Authorization: Bearer KEY'", code="invalid_api_key")
 
-    routes = APIRouter(prefix="/v1/adapters", dependencies=[Depends(require_key)])
+    return require_key
+
+
+def admin_routes(pool: AdapterPool, key: str) -> APIRouter:
+    """The routes under /v1/adapters."""
+    routes = APIRouter(prefix="/v1/adapters", dependencies=[Depends(key_guard(key))])
 
     @routes.get("")
     async def adapters() -> dict[str, Any]:

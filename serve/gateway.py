@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from data.errors import BrogueError, UnknownName
+from serve import embeddings, knowledge
 from serve.admin import admin_routes
 from serve.engine_api import Refused, Unavailable
 from serve.exchange import Exchange, Prepared
@@ -47,9 +48,13 @@ class Catalogue(Protocol):
 
 
 def build_app(
-    pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, recorder: Recorder, admin_key: str
-) -> FastAPI:
-    """The gateway as an ASGI application. Reconciler and recorder run as long as the application does."""
+    pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, recorder: Recorder, admin_key: str,
+    embedding: embeddings.Model | None = None, documents: knowledge.Documents | None = None,
+) -> FastAPI:  # fmt: skip
+    """The gateway as an ASGI application. Reconciler and recorder run as long as the application does.
+
+    Without `embedding` and `documents` there are no routes for them.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -66,9 +71,13 @@ def build_app(
     # Interactive docs would load scripts from a CDN; the schema itself stays at /openapi.json.
     app = FastAPI(title="Brogue gateway", docs_url=None, redoc_url=None, lifespan=lifespan)
     _add_health(app, pool)
-    _add_models(app, catalogue)
+    _add_models(app, catalogue, embedding)
     _add_answers(app, pool, catalogue, Relay(pool, shadow, recorder), recorder)
     app.include_router(admin_routes(pool, admin_key))
+    if embedding is not None:
+        app.include_router(embeddings.embedding_routes(embedding))
+    if documents is not None:
+        app.include_router(knowledge.knowledge_routes(documents, admin_key))
     _answer_errors_in_openai_shape(app)
     return app
 
@@ -112,16 +121,20 @@ async def _why_unhealthy(client: httpx.AsyncClient) -> str | None:
     return None if reply.status_code == 200 else f"its health check says {reply.status_code}"
 
 
-def _add_models(app: FastAPI, catalogue: Catalogue) -> None:
+def _add_models(app: FastAPI, catalogue: Catalogue, embedding: embeddings.Model | None) -> None:
+    def entries() -> list[dict[str, Any]]:
+        entry = {"object": "model", "created": 0, "owned_by": "brogue", "kind": "embedding model"}
+        return [*catalogue.models(), *([{"id": embedding.model, **entry}] if embedding else [])]
+
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        """Assistants, then adapters by alias and version, then the base model."""
-        return {"object": "list", "data": catalogue.models()}
+        """Assistants, then adapters by alias and version, then the base model, then the embedding model."""
+        return {"object": "list", "data": entries()}
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
         """One model of the list."""
-        for entry in catalogue.models():
+        for entry in entries():
             if entry["id"] == name:
                 return entry
         raise ApiError(404, f"no model '{name}'; see /v1/models", code="model_not_found", param="model")

@@ -31,7 +31,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "peft": ("adapters/trainer.py", "adapters/merging.py"),
     "trl": ("adapters/trainer.py",),
     "vllm": ("serve/cpu_lora.py", "serve/cpu_lora_kernel.py", "serve/model_check.py"),
-    "fastapi": ("serve/gateway.py", "serve/admin.py", "assistant/ui*.py"),
+    "fastapi": ("serve/gateway.py", "serve/admin.py", "serve/embeddings.py", "serve/knowledge.py", "assistant/ui*.py"),
     "gradio": ("assistant/ui*.py",),
     "prometheus_client": ("serve/metrics.py",),
     "sqlalchemy": ("data/store*.py",),
