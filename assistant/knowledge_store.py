@@ -46,6 +46,10 @@ class State(Frozen):
 class KnowledgeStore:
     """The passages of one knowledge. Any thread may search; one process at a time may write."""
 
+    _state: State
+    _words: LexicalIndex
+    _vectors: Vectors
+
     def __init__(self, folder: Path, name: str, settings: KnowledgeSettings, embedder: Embedder) -> None:
         """Open or make the store in `folder`. Raises `BrogueError` if its vectors are of another model."""
         self.name, self.embedder = name, embedder
@@ -100,9 +104,12 @@ class KnowledgeStore:
     def refresh(self) -> None:
         """Look again if another process has written since. Costs the reading of a small file."""
         state = read_state(self._folder)
-        if state is None:
-            raise BrogueError(f"knowledge '{self.name}' was removed; add documents: brogue knowledge add")
         with self._lock:
+            if state is None:
+                self.close()  # else Chroma would go on with files that are gone, also if new ones come
+                raise BrogueError(
+                    f"knowledge '{self.name}' was removed; add documents: brogue knowledge add {self.name} PATH"
+                )
             if state == self._state:
                 return
             self._check(state)

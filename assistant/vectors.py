@@ -9,18 +9,18 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from data.errors import BrogueError, one_line
 
 if TYPE_CHECKING:
     import numpy as np
-    from chromadb.api import ClientAPI
+    from chromadb.api.client import Client
     from chromadb.api.models.Collection import Collection
 
 TOKEN = "BROGUE_CHROMA_TOKEN"  # in the environment: the bearer token of the Chroma server
-# Chroma's own defaults but for the wider search: the graph then finds nearly all that an exact search finds.
+# A wider search than Chroma's own 100: the graph then finds nearly all that an exact search finds.
 _HNSW = {"space": "cosine", "ef_construction": 128, "ef_search": 200, "max_neighbors": 16}
 _PAGE = 10_000  # ids in one answer
 Metadata = Mapping[str, str | int]
@@ -133,7 +133,7 @@ class Vectors:
             raise BrogueError(f"the vectors in {where} cannot be used ({one_line(error, 160)}); {mend}") from error
 
 
-def connect(folder: Path, url: str | None) -> "ClientAPI":
+def connect(folder: Path, url: str | None) -> "Client":
     """A client of the Chroma in `folder`, or of the server at `url`."""
     import chromadb
     from chromadb.config import Settings
@@ -141,10 +141,11 @@ def connect(folder: Path, url: str | None) -> "ClientAPI":
     quiet = Settings(anonymized_telemetry=False)
     if url is None:
         folder.mkdir(parents=True, exist_ok=True)
-        return chromadb.PersistentClient(str(folder), quiet)
+        return cast("Client", chromadb.PersistentClient(str(folder), quiet))
     parts = urlsplit(url)
     token = os.environ.get(TOKEN, "").strip()
-    return chromadb.HttpClient(
+    client = chromadb.HttpClient(
         host=parts.hostname or "", port=parts.port or (443 if parts.scheme == "https" else 80),
         ssl=parts.scheme == "https", headers={"Authorization": f"Bearer {token}"} if token else {}, settings=quiet,
     )  # fmt: skip
+    return cast("Client", client)

@@ -154,6 +154,20 @@ def test_unknown_and_removed_knowledge_is_one_line(home: Home) -> None:
     assert not knowledge_folder(home, "acme").exists()
 
 
+def test_a_knowledge_removed_and_made_anew_by_others_is_followed(home: Home) -> None:
+    folder = knowledge_folder(home, "acme")
+    store = KnowledgeStore(folder, "acme", SETTINGS, WordEmbedder())
+    store.upsert(MANY[:30])
+    assert found(store, MANY[3].text)[0] == MANY[3].text
+    shutil.rmtree(folder)
+    with pytest.raises(BrogueError, match="was removed; add documents: brogue knowledge add acme PATH"):
+        search(store, "anything", SETTINGS)
+    assert elsewhere("store.upsert(MANY[100:200])", folder).wait() == 0
+    assert found(store, MANY[150].text)[0] == MANY[150].text
+    assert store.count() == 100
+    store.close()
+
+
 def test_what_a_dead_process_left_undone_is_mended_by_the_next_write(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.upsert(MANY[:20])

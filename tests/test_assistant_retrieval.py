@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from assistant.knowledge_langchain import as_retriever
 from assistant.knowledge_store import KnowledgeStore
 from assistant.retrieval import cross_encoder, fuse, rerank, search
 from data.errors import BrogueError
@@ -145,3 +146,11 @@ def test_a_cross_encoder_in_a_folder_reranks(store: KnowledgeStore, tmp_path: Pa
 def test_a_reranker_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BrogueError, match="reranker .* cannot be loaded .*brogue.toml"):
         cross_encoder(str(tmp_path / "nothing"))
+
+
+def test_a_knowledge_is_a_langchain_retriever(store: KnowledgeStore) -> None:
+    documents = as_retriever(store, SETTINGS, limit=2).invoke("islands delivery costs")
+    assert documents[0].page_content == "Delivery to the islands costs 12 crowns."
+    assert documents[0].metadata["source"] == "delivery.pdf"
+    assert documents[0].metadata["page"] == 2
+    assert documents[0].metadata["score"] == 1.0
