@@ -105,7 +105,7 @@ def _stratified_places(units: _Units) -> dict[str, float]:
     by_label = defaultdict[str, list[str]](list)
     for key in sorted(units.rows):
         by_label[units.labels[key]].append(key)
-    places = {}
+    places = dict[str, float]()
     for label, keys in by_label.items():
         start = position(label) / 100
         places |= {key: 100 * (rank + start) / len(keys) for rank, key in enumerate(keys)}
