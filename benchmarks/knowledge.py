@@ -2,6 +2,8 @@
 
 Run `python -m benchmarks.knowledge FOLDER` with a set in BEIR's layout (see benchmarks/retrieval.py).
 
+precision: `--texts` documents embedded by the same model in each precision, in turns; the best of three rounds.
+
 index: the first `--documents` documents, by Brogue and by the plain LangChain recipe (`Chroma.from_documents` with
 `HuggingFaceEmbeddings`, all defaults, the same model, texts and cores), in turns, each in a process of its own.
 Importing libraries and loading the model is not counted; wall seconds, seconds of processor, peak memory.
@@ -26,12 +28,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assistant.chunking import Passage, passage_id
-from assistant.embeddings import Kind, Tell, open_embedder
+from assistant.embeddings import Embedder, Kind, Tell, open_embedder
 from assistant.knowledge_store import KnowledgeStore
 from assistant.retrieval import search
 from benchmarks.retrieval import load
 from data.home import Home
-from data.settings_knowledge import KnowledgeSettings
+from data.settings_knowledge import KnowledgeSettings, Precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +41,37 @@ if TYPE_CHECKING:
 SETTINGS = KnowledgeSettings()
 SENTENCES = 10_000  # embedded for the passages of the search
 QUESTIONS = 300
+
+
+def measure_precision(folder: Path, count: int) -> list[dict[str, Any]]:
+    """Speed of each precision, and the smallest cosine of its vectors with those of float32."""
+    texts, questions = [p.searchable() for p in load(folder)[0][:count]], list(load(folder)[1].values())[:50]
+    ways: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+    with tempfile.TemporaryDirectory() as temporary:
+        models = {
+            way: open_embedder(SETTINGS.model_copy(update={"precision": way}), Home(Path(temporary)), many=True)
+            for way in ways
+        }
+    wanted = models["float32"].encode(texts, "document")
+    results: dict[str, dict[str, Any]] = {way: {"precision": way, "seconds": 1e9, "cpu_s": 1e9} for way in ways}
+    for _ in range(3):
+        for way, model in models.items():
+            began, worked = time.perf_counter(), time.process_time()
+            vectors = model.encode(texts, "document")
+            seconds, worked = time.perf_counter() - began, time.process_time() - worked
+            times = sorted(_seconds(model, question) for question in questions)
+            best = results[way]
+            best["seconds"], best["cpu_s"] = min(best["seconds"], seconds), min(best["cpu_s"], worked)
+            best["passages_per_s"] = round(count / best["seconds"], 1)
+            best["question_ms"] = round(min(1000 * times[len(times) // 2], best.get("question_ms", 1e9)), 1)
+            best["least_cosine"] = round(float((vectors * wanted).sum(axis=1).min()), 5)
+    return [one | {key: round(one[key], 2) for key in ("seconds", "cpu_s")} for one in results.values()]
+
+
+def _seconds(model: Embedder, question: str) -> float:
+    began = time.perf_counter()
+    model.encode([question], "query")
+    return time.perf_counter() - began
 
 
 def index_with_brogue(passages: list[Passage], folder: Path) -> Callable[[], int]:
@@ -179,6 +212,7 @@ def _apart(*words: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--texts", type=int, default=96)
     parser.add_argument("--documents", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--sizes", type=int, nargs="*", default=[5000, 100_000])
@@ -186,11 +220,13 @@ def main() -> None:
     parser.add_argument("--at", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only in WAYS:
-        print(json.dumps(measure_index(given.folder, given.only, given.documents)))
+        print(json.dumps(measure_index(given.folder, given.only, given.documents)), flush=True)
     elif given.only:
         measure = {"build": lambda *a: build(a[0], a[1], a[2]), "search": measure_search}[given.only]
         print(json.dumps(measure(given.folder, given.sizes[0], given.at)))
     else:
+        for result in measure_precision(given.folder, given.texts):
+            print(json.dumps(result), flush=True)
         for _ in range(given.rounds):
             for way in WAYS:
                 _apart(str(given.folder), "--only", way, "--documents", str(given.documents))
