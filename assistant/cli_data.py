@@ -1,6 +1,5 @@
 """`brogue data`: import, check and list datasets."""
 
-
 import typer
 
 from assistant.cli_data_check import check_
