@@ -4,10 +4,9 @@ Run `python -m benchmarks.decline --data FOLDER` with clapnq_dev/ and xquad_en/ 
 its unanswerable questions have a passage about the very matter that does not answer them. XQuAD: every second
 paragraph is left out of the index, and its questions are the unanswerable ones, while the rest of the article is there.
 
-`hit@3`: answerable questions whose passage is among the first three. AUROC of four scores, with 95% bootstrap
-intervals over questions: the best cosine similarity among these, the best BM25 score, the largest share of the
-question's words that one of them holds, and the mean of that share and the cosine. The operating point is calibrated on
-one half of the questions and reported on the other. JSON lines.
+`hit@3`: answerable questions whose passage is among the first three. AUROC of each measure of assistant/decline.py on
+all questions, with 95% bootstrap intervals. `chosen`: measure and threshold calibrated on one half of the questions,
+reported on the other. JSON lines.
 """
 
 import argparse
@@ -24,8 +23,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from assistant.chunking import Passage
-from assistant.claims import words
-from assistant.decline import calibrate
+from assistant.decline import Measure, calibrate, measure
 from assistant.embeddings import open_embedder
 from assistant.knowledge_store import KnowledgeStore
 from assistant.retrieval import search
@@ -47,7 +45,7 @@ class Answered(NamedTuple):
 
     answerable: bool
     hit: bool
-    scores: dict[str, float]
+    measured: dict[Measure, float]
     first_half: bool
 
 
@@ -92,26 +90,21 @@ def run(passages: list[Passage], questions: list[Question], home: Home) -> list[
     answered = []
     for number, question in enumerate(questions, 1):
         hits = search(store, question.text, settings, limit=3).hits
-        asked = set(words(question.text))
-        cosine = max((hit.cosine or 0.0 for hit in hits), default=0.0)
-        share = max(
-            (len(asked.intersection(words(hit.passage.searchable()))) / len(asked) for hit in hits), default=0.0
-        )
-        bm25 = max((hit.bm25 or 0.0 for hit in hits), default=0.0)
-        scores = {"cosine": cosine, "bm25": bm25, "words": share, "cosine and words": (cosine + share) / 2}
+        texts = [hit.passage.searchable() for hit in hits]
+        measured = measure(question.text, texts, [hit.cosine for hit in hits], [hit.bm25 for hit in hits])
         hit = question.passage in [p.id for hit in hits for p in (hit.passage, *hit.same)]
         first = zlib.crc32(question.text.encode()) % 2 == 0
-        answered.append(Answered(question.passage is not None, hit, scores, first))
+        answered.append(Answered(question.passage is not None, hit, measured, first))
         print(f"\r{number} of {len(questions)}", end="", file=sys.stderr)
     print(file=sys.stderr)
     store.close()
     return answered
 
 
-def auroc(answered: Sequence[Answered], score: str) -> dict[str, Any]:
-    """AUROC of a score with its interval."""
+def auroc(answered: Sequence[Answered], name: Measure) -> dict[str, Any]:
+    """AUROC of a measure with its interval."""
     truth = np.array([a.answerable for a in answered])
-    values = np.array([a.scores[score] for a in answered])
+    values = np.array([a.measured[name] for a in answered])
     chance = np.random.default_rng(0)
     drawn = []
     for _ in range(RESAMPLES):
@@ -130,16 +123,15 @@ def lines(name: str, answered: list[Answered], keep: float) -> list[dict[str, An
         "set": name, "answerable": len(answerable), "unanswerable": len(answered) - len(answerable),
         "hit@3": round(sum(a.hit for a in answerable) / len(answerable), 3),
     }]  # fmt: skip
-    for score in answered[0].scores:
-        first, second = [a for a in answered if a.first_half], [a for a in answered if not a.first_half]
-        point = calibrate([a.scores[score] for a in first], [a.answerable for a in first], keep)
-        kept = [not point.declines(a.scores[score]) for a in second if a.answerable]
-        gone = [point.declines(a.scores[score]) for a in second if not a.answerable]
-        found.append({
-            "set": name, "score": score, **auroc(answered, score), "threshold": round(point.threshold, 3),
-            "answered": round(sum(kept) / len(kept), 3), "declined": round(sum(gone) / len(gone), 3),
-        })  # fmt: skip
-    return found
+    found += [{"set": name, "measure": kind, **auroc(answered, kind)} for kind in answered[0].measured]
+    first, second = [a for a in answered if a.first_half], [a for a in answered if not a.first_half]
+    point = calibrate([a.measured for a in first], [a.answerable for a in first], keep)
+    kept = [not point.declines(a.measured) for a in second if a.answerable]
+    gone = [point.declines(a.measured) for a in second if not a.answerable]
+    return [*found, {
+        "set": name, "chosen": point.measure, "threshold": round(point.threshold, 3),
+        "answered": round(sum(kept) / len(kept), 3), "declined": round(sum(gone) / len(gone), 3),
+    }]  # fmt: skip
 
 
 def main() -> None:
