@@ -76,13 +76,17 @@ class Knowledge:
 
     def has(self, name: str) -> bool:
         """Whether documents were added for `name`. Costs the look at a file's name."""
-        return (self.home.root / "knowledge" / name / "store.json").exists()
+        there = (self.home.root / "knowledge" / name / "store.json").exists()
+        if not there and name in self._stores:  # removed: nothing of it may stay open, should it be made anew
+            with self._lock:
+                if (store := self._stores.pop(name, None)) is not None:
+                    store.close()
+        return there
 
     def store(self, name: str) -> KnowledgeStore:
         """The knowledge of `name`, open. Raises `BrogueError` if it is not there or of another embedding model."""
         with self._lock:
-            if name not in self._stores or not self.has(name):
-                self._stores.pop(name, None)
+            if not self.has(name) or name not in self._stores:
                 self._stores[name] = open_knowledge(self.home, name, self.settings, self.embedder())
             return self._stores[name]
 

@@ -58,7 +58,12 @@ def trace(response_id: str, home: Home, store: Store, k: int) -> Trace:
     response = store.response(response_id)
     found: dict[str, Any] = {"response": response, "passages": response.passages}
     if "@" not in response.version:
-        return Trace(version=None, notes=("the base model wrote it; no dataset of yours took part",), **found)
+        who = (
+            "no model wrote it: the assistant's documents did not say"
+            if response.version == "none"
+            else ("the base model wrote it; no dataset of yours took part")
+        )
+        return Trace(version=None, notes=(who,), **found)
     registry, (adapter, _, number) = Registry(home), response.version.partition("@")
     try:
         card = registry.card(adapter, int(number))

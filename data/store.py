@@ -105,7 +105,7 @@ class Store:
             standing = list(session.scalars(judgement_query(wanted)))
             before = _stored(standing[0]).judgement if standing else None
             assert before is None or isinstance(before, Rating)
-            if before is None or before.thumb != rating.thumb:
+            if before is None or (before.thumb, before.reasons) != (rating.thumb, rating.reasons):
                 for row in standing:
                     row.taken_back = now()
                 row = JudgementRow(id=rating.id, kind=rating.kind, rater=rating.rater, seconds=rating.seconds,

@@ -3,8 +3,10 @@
 import asyncio
 from typing import Any, Literal
 
+from pydantic import Field
+
 from data.errors import UnknownName
-from data.judgements import Key, Rating
+from data.judgements import Key, Rating, Reason
 from data.settings import Frozen
 from data.store import StoreDown
 from serve.openai_errors import ApiError
@@ -15,12 +17,13 @@ ANONYMOUS = "anonymous"  # a rater who gave no name
 
 
 class Thumb(Frozen):
-    """A thumb for an answer."""
+    """A thumb for an answer, and what it is for or against; the latest one of a rater takes the place of the others."""
 
     response_id: str  # the answer's header x-brogue-response-id
     rating: Literal[1, -1]
     rater: Key | None = None  # who says so, or `user`, as OpenAI calls people
     user: Key | None = None
+    reasons: tuple[Reason, ...] = Field((), max_length=20)  # such as "wrong-source", "right-source-wrong-answer"
 
 
 async def rate(thumb: Thumb, pool: AdapterPool, recorder: Recorder) -> dict[str, Any]:
@@ -53,4 +56,5 @@ async def rate(thumb: Thumb, pool: AdapterPool, recorder: Recorder) -> dict[str,
 
 def _judgement(thumb: Thumb) -> Rating:
     rater = thumb.rater or thumb.user or ANONYMOUS
-    return Rating(rater=rater, response=thumb.response_id, thumb="up" if thumb.rating > 0 else "down")
+    up_or_down: Literal["up", "down"] = "up" if thumb.rating > 0 else "down"
+    return Rating(rater=rater, response=thumb.response_id, thumb=up_or_down, reasons=thumb.reasons)

@@ -11,6 +11,9 @@ from typing import Any
 import httpx
 
 from adapters.registry import CARD, AdapterCard, Registry, file_hashes
+from assistant.knowledge import Knowledge
+from assistant.knowledge_answer import Answers, BaseFacts
+from assistant.knowledge_api import KnowledgeApi
 from assistant.prompt import HomeCatalogue
 from data.errors import BrogueError
 from data.home import Home, write_json, write_text
@@ -52,6 +55,7 @@ class FakeEngine(httpx.AsyncBaseTransport):
         self.deadly: set[str] = set()  # versions that kill the engine when they are loaded
         self.mute: set[str] = set()  # versions that load, but fail with every answer
         self.unknown = 0  # requests for what is not loaded
+        self.says: str | None = None  # the answer, word for word, in the place of what the adapter says
         self.running: Counter[str] = Counter()  # adapters' answers that are being written
         self.most_at_once = 0  # distinct adapters
         self.pulled_away: list[str] = []  # unloaded while they answered
@@ -121,7 +125,8 @@ class FakeEngine(httpx.AsyncBaseTransport):
         events = self._events(model, body)
         if body.get("stream"):
             return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=_Stream(events))
-        text = " ".join([json.loads(e[6:])["choices"][0]["delta"]["content"] async for e in events if b"delta" in e])
+        pieces = [json.loads(e[6:])["choices"][0]["delta"]["content"] async for e in events if b"delta" in e]
+        text = ("" if self.says else " ").join(pieces)
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         usage = {"prompt_tokens": 7, "completion_tokens": self.words}
         return httpx.Response(200, content=_json({"id": "x", "model": model, "choices": [choice], "usage": usage}),
@@ -129,15 +134,21 @@ class FakeEngine(httpx.AsyncBaseTransport):
 
     async def _events(self, model: str, body: dict[str, Any]) -> AsyncIterator[bytes]:
         starts, word = self.starts, self.loaded.get(model, "base")
+        said = self.says.split(" ") if self.says else []
+        count = len(said) or self.words
         self._count(model, 1)
         try:
-            for number in range(min(self.words, body.get("max_tokens", self.words))):
+            for number in range(min(count, body.get("max_tokens", count))):
                 if number == self.end_after and body.get("stream"):
                     return
                 await asyncio.sleep(self.pause_s)
                 if (number == self.break_after and body.get("stream")) or starts != self.starts:
                     raise httpx.ReadError("connection lost")
-                choice = {"index": 0, "delta": {"content": word}}
+                piece = f"{' ' if number else ''}{said[number]}" if said else word
+                choice = {"index": 0, "delta": {"content": piece}}
+                yield b"data: " + _json({"id": "x", "model": model, "choices": [choice]}) + b"\n\n"
+            if said:  # as vLLM does
+                choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}
                 yield b"data: " + _json({"id": "x", "model": model, "choices": [choice]}) + b"\n\n"
         finally:
             self._count(model, -1)
@@ -179,9 +190,12 @@ def _version(engine_name: str) -> str:
 class FakeGateway:
     """The whole gateway over a fake engine and a home folder. `unfit`: versions that the check refuses, and why."""
 
-    def __init__(self, home: Home, engine: FakeEngine | None = None, **limits: Any) -> None:
+    def __init__(
+        self, home: Home, engine: FakeEngine | None = None, knowledge: Knowledge | None = None, **limits: Any
+    ) -> None:
         self.home = home
         self.engine = engine or FakeEngine()
+        self.knowledge = knowledge
         self.registry = Registry(home)
         self.unfit: dict[str, str] = {}
         self.trials = Trials(home)
@@ -191,11 +205,13 @@ class FakeGateway:
         )  # fmt: skip
         self.reconciler = Reconciler(self.pool, period_s=0.02)
         self.recorder = Recorder(lambda: open_store(home), self.pool.metrics, back_off_s=(0.05,))
-        catalogue = HomeCatalogue(home, "base", supports_system=True, live=self.pool.live)
+        facts = BaseFacts(lambda text: len(text.split()), context_length=1000, template_tokens=("<|end|>",))
+        answers = Answers(knowledge, facts) if knowledge else None
+        catalogue = HomeCatalogue(home, "base", supports_system=True, live=self.pool.live, answers=answers)
         self.app = build_app(
             self.pool, catalogue, self.reconciler,
             Shadow(self.pool, home.logs / "shadow.jsonl", load_settings(home.settings_file).store.logging),
-            self.recorder, ADMIN_KEY,
+            self.recorder, ADMIN_KEY, knowledge, KnowledgeApi(knowledge) if knowledge else None,
         )  # fmt: skip
 
     def _check(self, card: AdapterCard) -> None:
