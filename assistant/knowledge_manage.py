@@ -54,6 +54,7 @@ def reindex(home: Home, name: str, settings: KnowledgeSettings, embedder: Embedd
         write_json(folder / "store.json", new.model_dump(mode="json"))
         (folder / "unfinished").unlink(missing_ok=True)
         vectors.drop(state.vectors)
+        vectors.drop_others()  # of a reindex that was killed
         vectors.close()
         for stale in folder.glob("words-*"):
             if stale.name != new.words:

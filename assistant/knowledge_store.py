@@ -69,7 +69,7 @@ class KnowledgeStore:
 
     def upsert(self, passages: Sequence[Passage], tell: Tell = lambda _: None) -> None:
         """Store passages; one with a known id takes the old one's place, and only unknown ids are embedded."""
-        with self._writing():
+        with self._writing(tell):
             for batch in batches(passages):
                 self._words.upsert(batch)
                 self._follow(batch, tell)
@@ -155,13 +155,13 @@ class KnowledgeStore:
             self._vectors.upsert([p.id for p in new], vectors, [filterable(p) for p in new])
 
     @contextmanager
-    def _writing(self, repaired: bool = False) -> Iterator[None]:
+    def _writing(self, tell: Tell = lambda _: None, repaired: bool = False) -> Iterator[None]:
         """One process at a time; what a dead one left unfinished is mended first, and readers are told at the end."""
         unfinished = self._folder / "unfinished"
         with lock(self._folder, self.name):
             self.refresh()
             if unfinished.exists() and not repaired:
-                self._agree(lambda _: None)
+                self._agree(tell)
             unfinished.touch()
             yield
             self._state = self._state.model_copy(update={"written": uuid.uuid4().hex})

@@ -31,7 +31,7 @@ class LexicalIndex:
     def __init__(self, folder: Path, language: Language) -> None:
         import tantivy
 
-        self._language = language
+        self._folder, self._language = folder, language
         fields = tantivy.SchemaBuilder()
         fields.add_text_field("id", tokenizer_name="raw", index_option="basic", fast=True)
         fields.add_text_field("filter", tokenizer_name="raw", index_option="basic")
@@ -144,18 +144,16 @@ class LexicalIndex:
     def _writing(self) -> Iterator["tantivy.IndexWriter"]:
         try:
             writer = self._index.writer(_HEAP_BYTES, 1)
-        except ValueError as error:
+            try:
+                yield writer
+                writer.commit()
+            finally:
+                writer.wait_merging_threads()  # also lets go of the lock; what is not committed is forgotten
+        except (ValueError, OSError) as error:  # tantivy's ValueError: no room on the disk, another writer
             raise BrogueError(
-                f"another process is writing to this knowledge ({one_line(error, 80)}); run it again when that is done"
+                f"{self._folder}: the index of words cannot be written ({one_line(error, 120)}); "
+                "make room, or wait until another process is done, and run it again"
             ) from error
-        try:
-            yield writer
-            writer.commit()
-        except BaseException:
-            writer.rollback()
-            raise
-        finally:
-            writer.wait_merging_threads()  # also lets go of the lock
         self._index.reload()
 
 

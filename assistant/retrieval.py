@@ -21,6 +21,7 @@ from data.settings_knowledge import KnowledgeSettings
 
 K = 60  # of the reciprocal ranks
 _RERANKED = 20  # passages that the cross-encoder reads
+_LONG = 30  # words
 Rerank = Callable[[str, Sequence[str]], list[float]]
 
 
@@ -139,8 +140,11 @@ def _passages(
 
 
 def _say_the_same(a: Words, b: Words) -> bool:
-    """Whether they are near duplicates with the same numbers: 14 days are not 30 days."""
-    return are_near(a, b) and _with_digits(a) == _with_digits(b)
+    """Whether they hold the same words; of long ones, all but one in ten, and the same numbers.
+
+    14 days are not 30 days, and in a short text, such as a table's row, one word makes it another one.
+    """
+    return a == b or (len(a) >= _LONG and are_near(a, b) and _with_digits(a) == _with_digits(b))
 
 
 def _with_digits(text: Words) -> list[str]:

@@ -101,6 +101,13 @@ class Vectors:
         near = [(id, 1.0 - float(distance)) for id, distance in zip(found["ids"][0], distances, strict=True)]
         return sorted(near, key=lambda one: (-one[1], one[0]))
 
+    def drop_others(self) -> None:
+        """Remove all other collections in the folder. A server's are left alone: they may be another home's."""
+        with self._asking():
+            for other in self._client.list_collections() if self._url is None else ():
+                if other.name != self._name:
+                    self._client.delete_collection(other.name)
+
     def drop(self, collection: str) -> None:
         """Remove a collection; one that is not there is no error."""
         from chromadb.errors import NotFoundError

@@ -182,6 +182,46 @@ def test_what_a_dead_process_left_undone_is_mended_by_the_next_write(tmp_path: P
     store.close()
 
 
+def test_a_full_disk_is_one_line_and_what_was_stored_stays(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.upsert(MANY[:20])
+    store.close()
+    code = """
+import resource
+from data.errors import BrogueError
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    store.upsert(MANY)
+except BrogueError as error:
+    print(error)
+"""
+    process = elsewhere(code, tmp_path)
+    assert process.stdout
+    said = process.stdout.read()
+    assert process.wait() == 0
+    assert said.count("\n") == 1, said
+    store = open_store(tmp_path)
+    assert found(store, MANY[7].text)[0] == MANY[7].text
+    store.upsert(MANY)
+    assert agree(store)
+    assert store.count() == len(MANY)
+    store.close()
+
+
+def test_a_reindex_takes_away_what_a_killed_one_left(home: Home) -> None:
+    folder = knowledge_folder(home, "acme")
+    store = KnowledgeStore(folder, "acme", SETTINGS, WordEmbedder())
+    store.upsert(MANY[:20])
+    (folder / "words-left").mkdir()
+    store._vectors._client.create_collection("acme-left", embedding_function=None)
+    reindex(home, "acme", SETTINGS, WordEmbedder())
+    store.refresh()
+    assert len(list(folder.glob("words-*"))) == 1
+    assert len(store._vectors._client.list_collections()) == 1
+    assert agree(store)
+    store.close()
+
+
 def test_lost_vectors_are_made_again_without_the_documents(home: Home) -> None:
     folder = knowledge_folder(home, "acme")
     store = KnowledgeStore(folder, "acme", SETTINGS, WordEmbedder())

@@ -118,6 +118,22 @@ def test_passages_with_another_number_are_not_folded(store: KnowledgeStore) -> N
     assert {hit.passage.source for hit in hits} == {"returns.md", "outlet.md"}
 
 
+def test_short_passages_that_differ_in_one_word_are_not_folded(store: KnowledgeStore) -> None:
+    store.upsert(
+        [passage(f"plant: {name}\nprice: 12 crowns\nsold in: pots", "prices.csv") for name in ("rose", "iris")]
+    )
+    hits = search(store, "plant price crowns sold in pots", SETTINGS).hits
+    assert {"rose", "iris"} <= {word for hit in hits for word in hit.passage.text.split()}
+
+
+def test_long_passages_that_hardly_differ_are_folded_but_not_with_another_number(store: KnowledgeStore) -> None:
+    terms = " ".join(f"clause{n}" for n in range(40))
+    store.upsert([passage(f"{terms} {last}", f"{last}.md") for last in ("signed", "stamped", "2025", "2026")])
+    hits = search(store, terms, SETTINGS).hits
+    folded = {frozenset([hit.passage.source, *(p.source for p in hit.same)]) for hit in hits}
+    assert {frozenset(["signed.md", "stamped.md"]), frozenset(["2025.md"]), frozenset(["2026.md"])} <= folded
+
+
 def test_a_reranker_has_the_last_word(store: KnowledgeStore) -> None:
     hits = search(store, "delivery", SETTINGS).hits
     turned = rerank("delivery", hits, lambda _, passages: [float(len(text)) for text in passages])
