@@ -16,6 +16,13 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from tests.conftest import free_port
 
 ADMIN_KEY = "scripted"
+SUMMARY = {"name": "reed", "documents": 2, "passages": 2, "model": "all-minilm-l6-v2", "language": "english"}
+PASSAGES: list[dict[str, Any]] = [
+    {"number": 1, "id": "a1", "source": "shop/returns.md", "title": "Returns", "section": "Plants", "page": None,
+     "start": 10, "end": 50, "text": "Plants may be sent back within 30 days.", "score": 0.98},
+    {"number": 2, "id": "b2", "source": "shop/terms.pdf", "title": "Terms", "section": "", "page": 3,
+     "start": 0, "end": 38, "text": "Refunds take five working days at most.", "score": 0.91},
+]  # fmt: skip
 EXAMPLE = "Until when can I send a pair of shears back to you if I have used them only once or twice?"
 
 
@@ -108,6 +115,7 @@ class ScriptedGateway:
             return JSONResponse({"version": self.version})
 
         app.add_api_route("/v1/adapters{rest:path}", self._admin, methods=["GET", "PUT", "POST", "DELETE"])
+        app.add_api_route("/v1/knowledge{rest:path}", self._documents, methods=["GET", "POST"])
         return app
 
     async def _admin(self, request: Request, rest: str) -> Response:
@@ -131,6 +139,35 @@ class ScriptedGateway:
             found["previous"] = before
         return JSONResponse({"adapter": found, "before": before, "after": after, "seconds": {}})
 
+    def grounds(self, answer: str) -> dict[str, Any] | None:
+        """What comes with an answer from documents: to a question with "document", and declined with "silent"."""
+        if "document" not in answer:
+            return None
+        if "silent" in answer:
+            return {"passages": [], "declined": True, "confidence": 0.1, "sentences": [], "groundedness": None}
+        half = len(answer) // 2
+        claim: dict[str, Any] = {"passage": None, "missing": [], "wrong": [], "unknown": []}
+        return {
+            "passages": PASSAGES, "declined": False, "confidence": 0.7, "groundedness": 0.6,
+            "sentences": [
+                {**claim, "start": 0, "end": half, "support": "cited", "passage": 1},
+                {**claim, "start": half, "end": len(answer), "support": "unsupported", "missing": ["9"]},
+            ],
+        }  # fmt: skip
+
+    def _documents(self, rest: str = "") -> dict[str, Any]:
+        """The two documents of reed, and what a search finds in them."""
+        if not rest:
+            return {"data": [SUMMARY]}
+        hits = [
+            {**p, "meta": {}, "cosine": 0.7, "cosine_rank": 1, "bm25": 5.2, "bm25_rank": 1, "rerank": None, "same": []}
+            for p in PASSAGES
+        ]
+        found = {"hits": hits, "ms": {"embed": 6.1, "dense": 2.0, "lexical": 0.4, "fuse": 0.5}, "confidence": 0.7,
+                 "decline_below": 0.3, "declined": False, "name": "reed", "question": ""}  # fmt: skip
+        files = [{"source": p["source"], "path": f"/docs/{p['source']}", "passages": 1, "size": 900} for p in PASSAGES]
+        return found if rest.endswith("/search") else SUMMARY | {"files": files}
+
     async def _answer(self, model: str, question: str) -> AsyncIterator[str]:
         self.running += 1
         try:
@@ -146,6 +183,8 @@ class ScriptedGateway:
                 if number == 2 and "hang up" in question:
                     raise ConnectionResetError("hung up on purpose")
                 yield event({"choices": [{"delta": {"content": word + " "}}]})
+            if (brogue := self.grounds(f"{model} says: {question}")) is not None:
+                yield event({"choices": [{"delta": {}, "finish_reason": "stop"}], "brogue": brogue})
             yield "data: [DONE]\n\n"
         except (asyncio.CancelledError, GeneratorExit):
             self.closed.set()
