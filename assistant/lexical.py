@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _HEAP_BYTES = 64_000_000  # of the writer, before it puts a segment on disk
 _LONGEST_WORD = 80  # bytes; longer ones are no words
+_MOST_WORDS = 64  # of a question are looked for, the rarest: who pastes a page must not wait for its every "the"
 # Chinese, Japanese and Thai are written without blanks: every sign is a word of its own.
 _SIGN = re.compile("([\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")
 Filters = Mapping[str, str]  # name → value: "source", or a key of a passage's meta
@@ -84,7 +85,11 @@ class LexicalIndex:
         """
         import tantivy
 
-        words = dict.fromkeys(self._analyzer.analyze(_SIGN.sub(r" \1 ", question)))
+        words = list(dict.fromkeys(self._analyzer.analyze(_SIGN.sub(r" \1 ", question))))
+        if len(words) > _MOST_WORDS:
+            searcher = self._index.searcher()
+            held = [word for word in words if searcher.doc_freq("words", word)]
+            words = sorted(held, key=lambda word: searcher.doc_freq("words", word))[:_MOST_WORDS]
         if not words:
             return []
         should, must = tantivy.Occur.Should, tantivy.Occur.Must

@@ -67,6 +67,11 @@ def test_a_question_without_words_is_no_error(store: KnowledgeStore, question: s
     search(store, question, SETTINGS)
 
 
+def test_of_a_pasted_page_the_rare_words_count(store: KnowledgeStore) -> None:
+    page = " ".join(f"chatter{n}" for n in range(20_000)) + " crowns " + "delivery " * 5000
+    assert texts(store, page, dense_weight=0)[0].startswith("Delivery to the islands")
+
+
 def test_an_empty_knowledge_gives_nothing(tmp_path: Path) -> None:
     empty = open_store(tmp_path)
     assert search(empty, "anything", SETTINGS).hits == ()
