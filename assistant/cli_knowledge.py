@@ -1,6 +1,5 @@
 """`brogue knowledge`: the documents that an assistant answers from."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +7,6 @@ import typer
 
 from assistant.cli_data_options import Json
 from assistant.console import print_json, print_table, say, working
-from assistant.definitions import get_assistant
 from data.errors import BrogueError, one_line
 from data.home import Home
 from data.settings import load_settings
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Knowledge: the documents that an assistant answers from.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="ASSISTANT", help="The assistant's name.")]
-# Fewer bytes of documents than this are embedded before a faster model would have been loaded.
-_MANY_BYTES = 1_000_000
 
 
 @app.command()
@@ -31,13 +27,10 @@ def add(
     json: Json = False,
 ) -> None:
     """Add documents, or bring them up to date: Markdown, text, HTML, PDF, Word, CSV, JSONL."""
-    from assistant.knowledge_files import find_files
+    from assistant.knowledge_documents import add_documents
 
-    home = Home.from_environment()
-    _check_owner(home, assistant)
-    many = sum(file.size for file in find_files(paths).files) > _MANY_BYTES
     with working(f"knowledge of {assistant}") as tell:
-        done = add_documents(home, assistant, paths, sync, many, tell)
+        done = add_documents(Home.from_environment(), assistant, paths, tell, sync)
     if json:
         print_json(_as_json(done))
     else:
@@ -68,6 +61,31 @@ def search(
     verdict = "the assistant says that its documents don't say" if found["declined"] else "the assistant answers"
     typer.echo(f"\nconfidence {found['confidence']:.2f}, declined below {found['decline_below']:.2f}: {verdict}")
     typer.echo("ms: " + ", ".join(f"{stage} {ms:.1f}" for stage, ms in found["ms"].items()))
+
+
+@app.command()
+def calibrate(
+    assistant: Name,
+    inside: Annotated[Path, typer.Option(help="Questions that the documents answer, one a line.")],
+    outside: Annotated[Path, typer.Option(help="Questions that they don't, one a line.")],
+    keep: Annotated[float, typer.Option(min=0, max=1, help="Share of the inside questions to answer.")] = 0.95,
+    json: Json = False,
+) -> None:
+    """Find out when an assistant should say that its documents don't say, from questions of both kinds."""
+    from assistant.knowledge_api import calibrated
+
+    home = Home.from_environment()
+    questions = _questions(inside), _questions(outside)
+    with working("calibrate") as tell:
+        point = calibrated(_knowledge(home), assistant, *questions, keep, tell)
+    if json:
+        print_json(point.model_dump())
+        return
+    typer.echo(
+        f"{point.answered:.0%} of the inside questions are answered, {point.declined:.0%} of the outside ones declined "
+        f"(AUROC {point.auroc:.3f}), with this in {home.assistants / assistant}.yaml:\n"
+        f"knowledge:\n  decline_by: {point.measure}\n  decline_below: {point.threshold:.3f}"
+    )
 
 
 @app.command("list")
@@ -129,47 +147,14 @@ def remove(
 @app.command("reindex")
 def reindex_(assistant: Name, json: Json = False) -> None:
     """Index all passages anew: after a change of the embedding model or the language, or if an index is damaged."""
-    from assistant.embeddings import open_embedder
-    from assistant.knowledge_manage import reindex
+    from assistant.knowledge_documents import reindex_documents
 
-    home = Home.from_environment()
-    knowledge = _knowledge(home)
-    knowledge.summary(assistant)
     with working(f"knowledge of {assistant}") as tell:
-        many = sum(document.size for document in knowledge.documents(assistant)) > _MANY_BYTES
-        embedder = open_embedder(knowledge.settings, home, many, tell)
-        done = reindex(home, assistant, knowledge.settings, embedder, tell)
+        summary = reindex_documents(_knowledge(Home.from_environment()), assistant, tell)
     if json:
-        print_json({"passages": done, "model": embedder.identity.name})
+        print_json(summary.model_dump())
     else:
-        typer.echo(f"{assistant}: {done} passages indexed with {embedder.identity.name}")
-
-
-def add_documents(
-    home: Home, assistant: str, paths: list[Path], sync: bool, many: bool, tell: Callable[[str], None]
-) -> "Added":
-    """Bring documents into an assistant's knowledge; a file that fails is a line in the result."""
-    from adapters.base_model import on_disk
-    from adapters.template import template_tokens
-    from assistant.embeddings import open_embedder
-    from assistant.knowledge import manifest_file
-    from assistant.knowledge_add import add, recipe_for
-    from assistant.knowledge_manage import knowledge_folder, remove_knowledge
-    from assistant.knowledge_store import KnowledgeStore
-
-    settings = load_settings(home.settings_file)
-    base = on_disk(settings.base_model, home)
-    tell("loading the embedding model")
-    embedder = open_embedder(settings.knowledge, home, many, tell)
-    recipe = recipe_for(embedder, template_tokens(base) if base else ())
-    store: KnowledgeStore = KnowledgeStore(knowledge_folder(home, assistant), assistant, settings.knowledge, embedder)
-    try:
-        done = add(paths, manifest_file(home, assistant), store, recipe, sync, tell)
-    finally:
-        store.close()
-    if not done.passages:
-        remove_knowledge(home, assistant, settings.knowledge)  # an assistant without documents answers as ever
-    return done
+        typer.echo(f"{assistant}: {summary.passages} passages indexed with {summary.model}")
 
 
 def _knowledge(home: Home) -> "Knowledge":
@@ -178,20 +163,20 @@ def _knowledge(home: Home) -> "Knowledge":
     return Knowledge(home, load_settings(home.settings_file).knowledge)
 
 
+def _questions(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BrogueError(f"{path}: cannot be read ({one_line(error, 100)}); wanted questions, one a line") from error
+    if not (found := [line.strip() for line in lines if line.strip()]):
+        raise BrogueError(f"{path}: no questions in it; wanted one a line")
+    return found
+
+
 def _owner(home: Home, assistant: str) -> str:
     from assistant.knowledge import knowledge_of
 
     return knowledge_of(home, assistant)[0]
-
-
-def _check_owner(home: Home, assistant: str) -> None:
-    """Documents belong to an assistant that there is, and that answers from its own."""
-    other = get_assistant(home, assistant).knowledge.use
-    if other is not None and other != assistant:
-        raise BrogueError(
-            f"assistant '{assistant}' answers from the documents of '{other}' (knowledge.use in its file); "
-            f"add them there: brogue knowledge add {other} PATH"
-        )
 
 
 def _row(hit: dict[str, Any]) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ from typing import Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from assistant.decline import Measure
 from data.errors import BrogueError, one_line, unknown
 from data.home import NAME_PATTERN, Home
 from data.settings import Frozen, first_problem
@@ -35,7 +36,8 @@ class KnowledgeUse(Frozen):
     passages: int = Field(5, ge=1, le=20, description="that the model is shown at most")
     silent: str = Field("My documents do not say anything about that.", description="what it says when they don't")
     contact: str = Field("", description="whom to ask then, said after `silent`")
-    decline_below: float = Field(0.3, ge=-1, le=1, description="cosine of the best passage; docs/grounding.md")
+    decline_by: Measure = Field("cosine", description="what is compared: brogue knowledge calibrate finds the best")
+    decline_below: float = Field(0.3, ge=0, description="what finds less is not answered from the documents")
     rewrite: bool = Field(True, description="a follow-up that finds nothing is searched for with the question before")
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from assistant.decline import Measure, measure
 from assistant.definitions import KnowledgeUse, get_assistant
 from assistant.embeddings import STARTER_NAME, Embedder, open_embedder
 from assistant.knowledge_manage import knowledge_folder, list_knowledge, open_knowledge
@@ -149,8 +150,14 @@ def manifest_file(home: Home, name: str) -> Path:
     return knowledge_folder(home, name) / "manifest.json"
 
 
-def confidence(found: Found) -> float:
-    """How well what was found fits the question: the best cosine (assistant/decline.py); 1 where vectors are off."""
-    if found.hits and "dense" not in found.seconds:
+def confidence(question: str, found: Found, by: Measure) -> float:
+    """How well what was found fits the question: see assistant/decline.py. 1 if it cannot be told: vectors are off."""
+    if found.hits and "dense" not in found.seconds and by in ("cosine", "cosine and words"):
         return 1.0
-    return max((hit.cosine for hit in found.hits if hit.cosine is not None), default=0.0)
+    return measured(question, found)[by]
+
+
+def measured(question: str, found: Found) -> dict[Measure, float]:
+    """All the measures that an assistant may decline by."""
+    hits = found.hits
+    return measure(question, [h.passage.searchable() for h in hits], [h.cosine for h in hits], [h.bm25 for h in hits])

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from assistant.decline import LOOK_AT
 from assistant.definitions import Assistant
 from assistant.grounding import Checked, ground
 from assistant.knowledge import Knowledge, confidence
@@ -88,16 +89,19 @@ class Answers:
     def _find(self, assistant: Assistant, name: str, question: str, messages: Sequence[Mapping[str, Any]]) -> Found:
         """The passages for the question; for a follow-up that finds nothing, also those for it and the one before."""
         use = assistant.knowledge
-        found = self.knowledge.search(name, question, use.passages)
-        if not use.rewrite or confidence(found) >= use.decline_below or is_small_talk(question):
+        limit = max(use.passages, LOOK_AT)
+        found = self.knowledge.search(name, question, limit)
+        enough = confidence(question, found, use.decline_by) >= use.decline_below
+        if enough or not use.rewrite or is_small_talk(question):
             return found
         whole = stand_alone(messages)
         if whole == question:
             return found
-        return _interleaved(found, self.knowledge.search(name, whole, use.passages), use.passages)
+        return _interleaved(found, self.knowledge.search(name, whole, limit), limit)
 
     def _use(self, assistant: Assistant, question: str, found: Found, body: Mapping[str, Any], began: float) -> Drawn:
-        use, sure = assistant.knowledge, confidence(found)
+        use = assistant.knowledge
+        sure = confidence(question, found, use.decline_by)
         messages, nothing = [dict(m) for m in body["messages"]], Shown(passages=(), blocks=())
         if sure < use.decline_below:
             instead = None if is_short(question) or is_small_talk(question) else _silent(assistant)
@@ -121,7 +125,7 @@ class Answers:
         texts = [text_of(m.get("content")) for m in body["messages"]]
         prompt = sum(map(base.count, [assistant.system_prompt or "", RULES, *texts])) + _PER_MESSAGE * (len(texts) + 1)
         room = budget(base.context_length, prompt, _answer_tokens(body, base.context_length))
-        passages = [hit.passage for hit in found.hits]
+        passages = [hit.passage for hit in found.hits[: assistant.knowledge.passages]]
         shown = show(passages, room, base.count, base.template_tokens)
         if passages and not shown.blocks:
             _LOG.warning("%s: no room for passages beside a conversation of %d tokens", assistant.name, prompt)

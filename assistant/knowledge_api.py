@@ -1,9 +1,13 @@
 """Knowledges as JSON: for `brogue knowledge … --json` and for the gateway's /v1/knowledge."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from assistant.knowledge import Knowledge, confidence, knowledge_of
+from assistant.decline import LOOK_AT, Calibration, calibrate
+from assistant.knowledge import Knowledge, confidence, knowledge_of, measured
 from assistant.retrieval import Found
+
+Tell = Callable[[str], None]
 
 
 class KnowledgeApi:
@@ -25,18 +29,30 @@ class KnowledgeApi:
     def searched(self, name: str, question: str, limit: int) -> dict[str, Any]:
         """A search, and whether the assistant would answer from it: `declined` is true if it would not."""
         owner, use = knowledge_of(self._knowledge.home, name)
-        found = self._knowledge.search(owner, question, limit)
-        sure = confidence(found)
+        found = self._knowledge.search(owner, question, max(limit, LOOK_AT))
+        sure = confidence(question, found, use.decline_by)
         return {
-            "name": owner, "question": question, "confidence": round(sure, 4), "decline_below": use.decline_below,
-            "declined": sure < use.decline_below, **_found(found),
+            "name": owner, "question": question, "confidence": round(sure, 4), "decline_by": use.decline_by,
+            "decline_below": use.decline_below, "declined": sure < use.decline_below, **_found(found, limit),
         }  # fmt: skip
 
 
-def _found(found: Found) -> dict[str, Any]:
+def calibrated(
+    knowledge: Knowledge, name: str, inside: Sequence[str], outside: Sequence[str], keep: float, tell: Tell
+) -> Calibration:
+    """When the assistant `name` should decline, from questions that its documents answer and others that they don't."""
+    owner, _ = knowledge_of(knowledge.home, name)
+    found, truths = [], [question in set(inside) for question in (*inside, *outside)]
+    for number, question in enumerate((*inside, *outside), 1):
+        tell(f"question {number} of {len(truths)}")
+        found.append(measured(question, knowledge.search(owner, question, LOOK_AT)))
+    return calibrate(found, truths, keep)
+
+
+def _found(found: Found, limit: int) -> dict[str, Any]:
     """Passages with their scores by stage, and the milliseconds of each stage."""
     hits = []
-    for number, hit in enumerate(found.hits, 1):
+    for number, hit in enumerate(found.hits[:limit], 1):
         place = hit.passage.model_dump(exclude={"sha256"})
         scores = hit.model_dump(exclude={"passage", "same"})
         hits.append({"number": number, **place, **scores, "same": [other.source for other in hit.same]})

@@ -102,3 +102,19 @@ def test_another_embedding_model_is_noticed_and_reindex_offered(documents: Path,
     assert "brogue knowledge reindex reed" in done.stderr
     assert brogue_inside("knowledge", "reindex", "reed").returncode == 0
     assert brogue_inside("knowledge", "search", "reed", "How long?").returncode == 0
+
+
+def test_the_threshold_below_which_an_assistant_declines_is_found_from_questions(documents: Path) -> None:
+    brogue_inside("knowledge", "add", "reed", str(documents))
+    inside, outside = documents.parent / "inside.txt", documents.parent / "outside.txt"
+    write_text(inside, "Until when can I send a plant back?\nWhen does the shop open?\n\nWhat if it is damaged?\n")
+    write_text(outside, "Who won the 1966 world cup?\nWhat is the capital of France?\n")
+    words = ("knowledge", "calibrate", "reed", "--inside", str(inside), "--outside", str(outside))
+    done = brogue_inside(*words)
+    assert done.stdout.startswith("100% of the inside questions are answered, 100% of the outside ones declined")
+    assert "\nknowledge:\n  decline_by: cosine\n  decline_below: 0." in done.stdout
+    assert json.loads(brogue_inside(*words, "--json").stdout)["answerable"] == 3
+    write_text(outside, "\n")
+    assert "no questions in it; wanted one a line" in brogue_inside(*words).stderr
+    outside.unlink()
+    assert "cannot be read" in brogue_inside(*words).stderr
