@@ -173,7 +173,8 @@ async def measure(options: argparse.Namespace) -> None:
     from openai import AsyncOpenAI
 
     client = AsyncOpenAI(base_url=options.url, api_key=options.key, timeout=600)
-    model = options.model or [m.id async for m in client.models.list()][-1]  # the gateway lists its base model last
+    models = [m async for m in client.models.list()]
+    model = options.model or next(m.id for m in models if getattr(m, "kind", "") == "base model")  # the gateway's own
     chosen = attacks(options.folder, options.limit)
     rows = [json.loads(line) for line in (options.folder / "email_train.jsonl").read_text("utf-8").splitlines()]
     known = [row for row in rows if row["ideal"] != "unknown"]
