@@ -97,7 +97,7 @@ class Answers:
         whole = stand_alone(messages)
         if whole == question:
             return found
-        return _interleaved(found, self.knowledge.search(name, whole, limit), limit)
+        return interleaved(found, self.knowledge.search(name, whole, limit), limit)
 
     def _use(self, assistant: Assistant, question: str, found: Found, body: Mapping[str, Any], began: float) -> Drawn:
         use = assistant.knowledge
@@ -148,7 +148,7 @@ def _answer_tokens(body: Mapping[str, Any], context_length: int) -> int:
     return asked if isinstance(asked, int) and asked > 0 else min(_ANSWER, context_length // 4)
 
 
-def _interleaved(alone: Found, whole: Found, limit: int) -> Found:
+def interleaved(alone: Found, whole: Found, limit: int) -> Found:
     """The best of two searches in turn; times are added up."""
     turns = [hit for pair in zip(alone.hits, whole.hits, strict=False) for hit in pair]
     turns += [*alone.hits[len(whole.hits) :], *whole.hits[len(alone.hits) :]]
