@@ -64,7 +64,7 @@ def items(sentence: str, capitals: bool = True) -> list[Item]:
     found = [Item(kind="number", text=text) for text, _ in _numbers(sentence)]
     found += [Item(kind="name", text=name) for name in _names(sentence, capitals)]
     quotes = (next(filter(None, m.groups())).strip() for m in _QUOTE.finditer(sentence))
-    found += [Item(kind="quote", text=quote) for quote in quotes if quote]
+    found += [Item(kind="quote", text=quote) for quote in quotes if words(quote)]
     return list(dict.fromkeys(found))
 
 
@@ -79,7 +79,7 @@ def holds(text: Text, item: Item) -> bool:
 
 def capitals_tell(text: str) -> bool:
     """Whether words with a capital are names in `text`; in German all nouns have one, in headings most words."""
-    inner = re.findall(r"(?<=[\w,;] )[^\W\d_]{4,}", text)
+    inner: list[str] = re.findall(r"(?<=[\w,;] )[^\W\d_]{4,}", text)
     return sum(word[0].isupper() for word in inner) <= len(inner) / 3
 
 

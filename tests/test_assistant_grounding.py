@@ -141,6 +141,10 @@ def test_names_are_capitals_that_do_not_merely_begin_a_sentence() -> None:
     assert one(german, f"{german}. Mehr dazu steht in der Verordnung über den Versand lebender Ware.").missing == ()
 
 
+def test_a_quote_without_words_is_none() -> None:
+    assert items('Press "…" to go on') == []
+
+
 def test_words_are_equal_without_case_accents_and_plural() -> None:
     assert words("The Policies of CAFÉS, it's") == words("the policy of cafe its")
     assert words("返品は") == ["返", "品", "は"]
