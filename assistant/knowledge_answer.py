@@ -8,9 +8,11 @@ said without asking it; and a function that makes of the finished text what the 
      "sentences": [{"start", "end", "support", "passage", "missing", "wrong", "unknown"}]}
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +29,7 @@ from serve.openai_errors import ApiError
 
 _LOG = logging.getLogger("brogue.knowledge")
 _ANSWER = 512  # tokens kept for the answer where nobody says how long it may be
+_AT_ONCE = 8  # questions that are looked up
 _PER_MESSAGE = 8  # tokens of the chat template around a message, a cautious guess
 Extension = Callable[[str], dict[str, Any]]
 
@@ -57,17 +60,21 @@ class Answers:
 
     def __init__(self, knowledge: Knowledge, base: BaseFacts) -> None:
         self.knowledge, self._base = knowledge, base
+        # Threads of their own: an embedding server that hangs must not hold up what else the gateway does in threads.
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "knowledge")
 
     def concerns(self, assistant: Assistant) -> bool:
         """Whether the assistant has documents, or says that it uses another one's. Costs the look at a file's name."""
         return assistant.knowledge.use is not None or self.knowledge.has(assistant.name)
 
-    def draw(self, assistant: Assistant, body: Mapping[str, Any]) -> Drawn | None:
-        """Look the last question up; none if nothing is asked, or the knowledge is empty. Takes milliseconds: call it
-        in a thread.
+    async def draw(self, assistant: Assistant, body: Mapping[str, Any]) -> Drawn | None:
+        """Look the last question up, in a thread; none if nothing is asked, or the knowledge is empty.
 
         Raises `ApiError` with what to type if the documents cannot be searched.
         """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._draw, assistant, body)
+
+    def _draw(self, assistant: Assistant, body: Mapping[str, Any]) -> Drawn | None:
         began, name = time.perf_counter(), assistant.knowledge.use or assistant.name
         question = last_question(body["messages"])
         try:

@@ -1,6 +1,5 @@
 """What a client's `model` and messages mean to the engine: the gateway's catalogue, read from the home folder."""
 
-import asyncio
 import logging
 import re
 from collections.abc import Iterator
@@ -69,7 +68,7 @@ class HomeCatalogue:
     async def _for_assistant(self, assistant: Assistant, body: dict[str, Any]) -> Prepared:
         drawn = None
         if self._answers is not None and self._answers.concerns(assistant):
-            drawn = await asyncio.to_thread(self._answers.draw, assistant, body)
+            drawn = await self._answers.draw(assistant, body)
         if drawn is None:
             return Prepared(assistant.adapter, self._with_prompt(body, assistant.system_prompt), assistant.name)
         seen = self._with_prompt(body | {"messages": drawn.messages}, drawn.system)

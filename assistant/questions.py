@@ -14,8 +14,8 @@ _POINTING_WORDS = """it its they them their theirs he him his she her hers this 
 such also else er sie es ihn ihm ihr ihnen dies diese dieser dieses das davon dafür damit darüber dort auch sonst"""
 # A text that has only such words asks nothing that documents could answer; English and German.
 _SMALL_TALK_WORDS = """a am and are be bye can cheers could day do evening fine for goodbye good great have hello help
-hey hi how i i'm im is just me morning my name nice night no ok okay please so sure thank thanks that that's the there
-to today very welcome well what what's who with yes you your you're
+helped hey hi how i i'm im is just me morning my name nice night no ok okay please so sure thank thanks that
+that's the there to today very welcome well what what's who with yes you your you're
 bin bist danke dank dein du dir gut guten tag hallo helfen heißt ich ja kannst mir morgen abend moin nein tschüss
 servus schön schönen vielen was wer wie geht's"""
 _POINTING, _SMALL_TALK = frozenset(words(_POINTING_WORDS)), frozenset(words(_SMALL_TALK_WORDS))
