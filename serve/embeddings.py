@@ -91,7 +91,17 @@ def _texts(given: Any) -> list[str]:
         raise _refused(f"'input' has {len(texts)} texts; send at most {MOST_TEXTS} at a time")
     if (empty := next((i for i, text in enumerate(texts) if not text.strip()), None)) is not None:
         raise _refused(f"'input[{empty}]' is empty; leave it out")
+    if (broken := next((i for i, text in enumerate(texts) if not _is_text(text)), None)) is not None:
+        raise _refused(f"'input[{broken}]' holds half of a surrogate pair, which is no character; leave it out")
     return texts
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _embed(model: Model, texts: list[str]) -> Vectors:

@@ -164,6 +164,11 @@ def _parse(raw: bytes) -> dict[str, Any]:
     """The request's JSON, with the two fields that everything below relies on."""
     try:
         body = json.loads(raw)
+        if b"\\ud" in raw.lower():  # half of a surrogate pair is valid JSON, but no text
+            json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        message = "the body holds half of a surrogate pair (\\ud800 to \\udfff), which is no character; leave it out"
+        raise ApiError(400, message, code="invalid_json") from error
     except ValueError as error:
         raise ApiError(400, f"the body is not valid JSON: {error}", code="invalid_json") from error
     if not isinstance(body, dict) or not isinstance(body.get("model"), str) or not body["model"]:

@@ -1,6 +1,7 @@
 """`/v1/embeddings` as an OpenAI client meets it; the embedding model is a stand-in."""
 
 import base64
+import json
 from array import array
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +27,7 @@ def client(home: Home) -> Iterator[TestClient]:
 
 
 def ask(client: TestClient, given: Any, model: str = MODEL, **more: Any) -> Any:
-    return client.post("/v1/embeddings", json={"model": model, "input": given, **more})
+    return client.post("/v1/embeddings", content=json.dumps({"model": model, "input": given, **more}))
 
 
 def test_a_text_and_a_list_of_texts_become_vectors_in_their_order(client: TestClient) -> None:
@@ -61,6 +62,7 @@ def test_the_openai_client_reads_what_it_gets(client: TestClient) -> None:
         ({"text": "a"}, {}, "wanted 'input'"),
         (["a", 3], {}, "wanted 'input'"),
         (["a", "  "], {}, "'input[1]' is empty"),
+        (["a", "b\ud83c"], {}, "'input[1]' holds half of a surrogate pair"),
         (["a"] * 2049, {}, "at most 2048"),
         (["a", "b " * 300], {}, "'input[1]' has 300 tokens, all-minilm-l6-v2 reads 254"),
         ("a", {"dimensions": 12}, "this model's vectors have 64"),

@@ -153,6 +153,7 @@ def test_an_unknown_model_is_a_404_in_openai_shape_that_lists_the_models(setup: 
         (b'{"model": "base"}', "wanted 'messages'"),
         (b'{"model": "base", "messages": []}', "wanted 'messages'"),
         (b'{"model": "base", "messages": ["hi"]}', "wanted 'messages'"),
+        (b'{"model": "base", "messages": [{"role": "user", "content": "\\uD83C"}]}', "half of a surrogate pair"),
     ],
 )
 def test_a_body_that_is_no_request_is_a_400_in_openai_shape(setup: Setup, body: bytes, words: str) -> None:
