@@ -27,7 +27,8 @@ def client(home: Home) -> Iterator[TestClient]:
 
 
 def ask(client: TestClient, given: Any, model: str = MODEL, **more: Any) -> Any:
-    return client.post("/v1/embeddings", content=json.dumps({"model": model, "input": given, **more}))
+    body = json.dumps({"model": model, "input": given, **more})
+    return client.post("/v1/embeddings", content=body, headers={"content-type": "application/json"})
 
 
 def test_a_text_and_a_list_of_texts_become_vectors_in_their_order(client: TestClient) -> None:
