@@ -1,7 +1,7 @@
 """A small client of the gateway, for the page and for `brogue chat`: the same HTTP that everybody else has."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -56,11 +56,13 @@ class Client:
         model: str,
         messages: list[dict[str, str]],
         on_start: Callable[[Source], None] | None = None,
+        on_checked: Callable[[dict[str, Any]], None] | None = None,
         **options: Any,
     ) -> Iterator[str]:
         """The pieces of the answer as they come. Raises `GatewayError` also in the middle of an answer.
 
-        `on_start` is told who writes, before the first piece.
+        `on_start` is told who writes, before the first piece; `on_checked`, at the end, which passages of documents
+        the answer had and what they say of it (the field `brogue`), if it is one from documents.
         """
         body = {"model": model, "messages": messages, "stream": True, **options}
         try:
@@ -79,7 +81,10 @@ class Client:
                     on_start(Source(headers.get("x-brogue-version", ""), headers.get("x-brogue-response-id", "")))
                 for line in reply.iter_lines():
                     if line.startswith("data: ") and line != "data: [DONE]":
-                        yield from _pieces(json.loads(line.removeprefix("data: ")))
+                        event = json.loads(line.removeprefix("data: "))
+                        yield from _pieces(event)
+                        if on_checked is not None and "brogue" in event:
+                            on_checked(event["brogue"])
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
@@ -88,9 +93,9 @@ class Client:
         reply = self._ask("POST", "/v1/chat/completions", {"model": model, "messages": messages, **options})
         return [Answer(c["message"]["content"] or "", c["finish_reason"] == "length") for c in reply["choices"]]
 
-    def rate(self, response_id: str, rating: int) -> str:
-        """Say what a person thought of an answer, 1 or -1; gives the version that wrote it."""
-        body = {"response_id": response_id, "rating": rating}
+    def rate(self, response_id: str, rating: int, reasons: Sequence[str] = ()) -> str:
+        """Say what a person thought of an answer, 1 or -1, and why; gives the version that wrote it."""
+        body = {"response_id": response_id, "rating": rating} | ({"reasons": [*reasons]} if reasons else {})
         return str(self._ask("POST", "/v1/feedback/ratings", body, timeout=10)["version"])
 
     def _ask(
@@ -112,7 +117,7 @@ class Client:
 
 
 class Admin(Client):
-    """The part of the gateway that needs the admin key: adapters, their versions and aliases."""
+    """The part of the gateway that needs the admin key: adapters, their versions and aliases; documents."""
 
     def __init__(self, url: str, key: str) -> None:
         super().__init__(url, {"Authorization": f"Bearer {key}"})
@@ -148,6 +153,19 @@ class Admin(Client):
     def retire(self, adapter: str, version: int) -> dict[str, Any]:
         """Take a version that no alias means out of use for good; gives the adapter."""
         return self._ask("DELETE", _path(adapter, "versions", str(version)))
+
+    def knowledges(self) -> list[dict[str, Any]]:
+        """The assistants that have documents, with the numbers of documents and passages."""
+        return list(self._ask("GET", "/v1/knowledge", timeout=30)["data"])
+
+    def knowledge(self, name: str) -> dict[str, Any]:
+        """One of them, with its documents in `files`."""
+        return self._ask("GET", f"/v1/knowledge/{quote(name, safe='')}", timeout=30)
+
+    def search_knowledge(self, name: str, question: str, limit: int = 5) -> dict[str, Any]:
+        """The passages found for a question, with their scores, and whether the assistant would answer from them."""
+        body = {"question": question, "limit": limit}
+        return self._ask("POST", f"/v1/knowledge/{quote(name, safe='')}/search", body)
 
 
 def _path(*parts: str) -> str:

@@ -26,13 +26,14 @@ CONTENT_POLICY = (
 
 
 def build_page(client: Client, admin: Admin | None = None) -> "gr.Blocks":
-    """The page with its tabs, each with an address of its own (`/`, `/?tab=compare` for admins `/?tab=adapters`)."""
+    """The page with its tabs, each with an address: `/`, `/?tab=compare`; for admins `adapters`, `knowledge`, too."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
     import gradio as gr
 
     from assistant.ui_adapters import AdaptersTab
     from assistant.ui_chat import ChatTab
     from assistant.ui_compare import CompareTab
+    from assistant.ui_knowledge import KnowledgeTab
 
     with gr.Blocks(title="Brogue", analytics_enabled=False) as page:
         team: gr.State = gr.State({})
@@ -46,6 +47,12 @@ def build_page(client: Client, admin: Admin | None = None) -> "gr.Blocks":
                 with gr.Tab("Adapters", id="adapters", elem_id="tab-adapters") as tab:
                     adapters = AdaptersTab(admin)
                 tab.select(adapters.show, None, adapters.output, show_progress="hidden", api_visibility="private")
+                with gr.Tab("Knowledge", id="knowledge", elem_id="tab-knowledge") as tab:
+                    knowledge = KnowledgeTab(admin)
+                tab.select(
+                    knowledge.show, knowledge.inputs, knowledge.outputs, show_progress="hidden",
+                    api_visibility="private",
+                )  # fmt: skip
 
         def load(request: gr.Request) -> list[Any]:
             voices, problem = load_team(client)
@@ -95,7 +102,7 @@ def build_app(page: "gr.Blocks") -> "FastAPI":
 
 
 def serve_page(gateway_url: str, host: str, port: int) -> None:
-    """Serve the page until the process is told to stop; with an admin key in the environment, its Adapters tab too."""
+    """Serve the page until the process is told to stop; with an admin key in the environment, the admin's tabs too."""
     import uvicorn
 
     url, key = gateway_url.rstrip("/"), os.environ.get("BROGUE_ADMIN_KEY")

@@ -23,18 +23,23 @@ Message = dict[str, Any]  # as Gradio's Chatbot holds it: role, content, metadat
 
 @dataclass(frozen=True)
 class Answer:
-    """The text so far; `problem` is set on the last one if the answer could not be finished."""
+    """The text so far; `problem` is set on the last one if the answer could not be finished.
+
+    `checked` is set on the last one of an answer from documents: the gateway's field `brogue`.
+    """
 
     text: str = ""
     problem: str | None = None
     source: Source = Source()
+    checked: dict[str, Any] | None = None
 
 
 def growing_answer(client: Client, assistant: str, messages: list[dict[str, str]]) -> Generator[Answer]:
     """One answer as it grows; the last one is complete or carries the problem. Never raises."""
     text, sources = "", [Source()]
+    checked: list[dict[str, Any]] = []
     try:
-        for piece in client.stream_chat(assistant, messages, sources.append):
+        for piece in client.stream_chat(assistant, messages, sources.append, checked.append):
             text += piece
             yield Answer(text, None, sources[-1])
         problem = None if text.strip() else "The assistant sent an empty answer. Please ask again."
@@ -43,7 +48,7 @@ def growing_answer(client: Client, assistant: str, messages: list[dict[str, str]
     except Exception:  # the edge of the page: a bug must not leave a visitor with a page that waits for ever
         logging.exception("an answer of %s failed", assistant)
         problem = _what_happened(text, "something unexpected happened, the log has the details")
-    yield Answer(text, problem, sources[-1])
+    yield Answer(text, problem, sources[-1], checked[-1] if checked else None)
 
 
 def side_by_side(answers: Sequence[Generator[Answer]]) -> Iterator[tuple[Answer, ...]]:
@@ -103,7 +108,14 @@ def plain_text(content: Any) -> str:
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else [content]
-    return "\n".join(part if isinstance(part, str) else str(part.get("text", "")) for part in parts)
+    return "\n".join(filter(None, map(text_of, parts)))
+
+
+def text_of(part: Any) -> str:
+    """A part's text; none if it is a component, such as the sources under an answer."""
+    if isinstance(part, str):
+        return part
+    return str(part.get("text") or "") if isinstance(part, dict) else ""
 
 
 def as_text(text: str) -> str:

@@ -23,6 +23,7 @@ from assistant.ui_answers import (
 )
 from assistant.ui_brand import Voice, page_header, welcome
 from assistant.ui_credit import Credit, credited
+from assistant.ui_sources import sources_html
 
 MAX_SEGMENTS = 4  # more assistants than this become a menu
 WAITING, WARNING = "…", "⚠"
@@ -186,10 +187,16 @@ def _dressed(voice: Voice | None, history: list[Message]) -> tuple[Update, Updat
 
 def _as_messages(answer: Answer) -> list[Message]:
     """The text, then what went wrong; while there is neither, that the answer is on its way."""
-    said = [credited({"role": "assistant", "content": answer.text}, answer.source)] if answer.text else []
+    said = [credited({"role": "assistant", "content": _content(answer)}, answer.source)] if answer.text else []
     if answer.problem:
         said.append(_own(f"{WARNING} {as_text(answer.problem)}"))
     return said or [_own(WAITING)]
+
+
+def _content(answer: Answer) -> Any:
+    """The text; where documents had a part in it, the sources under it in the same message."""
+    sources = sources_html(answer.checked, answer.text) if answer.checked else ""
+    return [answer.text, gr.HTML(sources)] if sources else answer.text
 
 
 def _own(text: str) -> Message:

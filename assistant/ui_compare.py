@@ -10,6 +10,7 @@ from assistant.client import Client
 from assistant.ui_answers import Answer, growing_answer, side_by_side
 from assistant.ui_brand import Voice, asked, card_mark, notice, waiting
 from assistant.ui_chat import QUIET, cancel_each
+from assistant.ui_sources import sources_html
 
 EXAMPLES = 4
 
@@ -110,9 +111,11 @@ def _side(label: str, name: str) -> tuple[gr.Dropdown, gr.HTML, gr.Markdown, gr.
 
 
 def _note(answer: Answer) -> str:
-    """Under an answer: what went wrong, or that it has not begun."""
+    """Under an answer: what went wrong, or that it has not begun, or its sources."""
     if answer.problem:
         return notice(answer.problem)
+    if answer.checked:
+        return sources_html(answer.checked, answer.text)
     return "" if answer.text else waiting()
 
 

@@ -6,6 +6,9 @@ are there to weigh more than Gradio's own.
 
 import gradio as gr
 
+from assistant.ui_knowledge import CSS as KNOWLEDGE_CSS
+from assistant.ui_marks import SCRIPT as MARKS_SCRIPT
+from assistant.ui_sources import CSS as SOURCES_CSS
 from assistant.ui_versions import CSS as ADAPTERS_CSS
 
 CSS = """
@@ -144,6 +147,7 @@ label:has(input[type=radio]:focus-visible) { outline: 2px solid var(--accent); o
 stroke-linejoin='round'%3E%3Cpath d='M7 11v9H4v-9zM7 11l4-8c1.7 0 2.6 1.2 2.3 2.9L12.6 9H19a2 2 0 0 1 2 2.4l-1.4 7\
 A2 2 0 0 1 17.6 20H7'/%3E%3C/svg%3E"); }
 .thumb.down::before { transform: rotate(180deg); }
+.thumb.blame::before { display: none; }
 
 /* compare */
 #tab-compare > .column { gap: 14px; padding-bottom: 24px; }
@@ -174,7 +178,7 @@ ul.options { border: 1px solid var(--line); background: var(--card) !important; 
 .side .answer .prose.prose { font-size: 15px; line-height: 1.6; }
 .side .answer pre, #chat pre { max-width: 100%; overflow-x: auto; }
 .side .answer .prose > span { display: block; overflow-x: auto; }
-.side .block.note:not(:has(.notice, .waiting)) { display: none; }
+.side .block.note:not(:has(.notice, .waiting, .sources)) { display: none; }
 
 .nobody { max-width: 520px; margin: 12vh auto !important; padding: 28px; font-size: 15px;
   border: 1px solid var(--line); border-radius: 16px; background: var(--card); }
@@ -193,6 +197,7 @@ ul.options { border: 1px solid var(--line); background: var(--card) !important; 
   #chat .message-row { max-width: 94%; }
   .hint p { font-size: 12px; }
   .credit .thumb.thumb { min-width: 40px; min-height: 34px; font-size: 0; gap: 0; }
+  .credit .thumb.blame { font-size: 12.5px; border-color: var(--line); }
   .thumb.thumb::before { width: 18px; height: 18px; }
   .by p { font-size: 12.5px; }
 }
@@ -205,7 +210,7 @@ document.addEventListener("click", (event) => {
   if (tab) history.replaceState(null, "", tab === "chat" ? location.pathname : "?tab=" + tab);
 });
 """
-HEAD = f"<style>{CSS}{ADAPTERS_CSS}</style><script>{SCRIPT}</script>"
+HEAD = f"<style>{CSS}{ADAPTERS_CSS}{SOURCES_CSS}{KNOWLEDGE_CSS}</style><script>{SCRIPT}{MARKS_SCRIPT}</script>"
 
 
 def build_theme() -> gr.themes.Base:

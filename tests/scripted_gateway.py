@@ -78,6 +78,9 @@ class ScriptedGateway:
     ratings: list[dict[str, Any]] = field(default_factory=list)
     forgotten: bool = False  # answers are not remembered, so they cannot be rated
     version: str = "reed-voice@2"  # the version that answers
+    text: str | None = None  # the answer, whatever is asked
+    checked: dict[str, Any] | None = None  # its field `brogue`
+    has_documents: bool = True
 
     def reset(self) -> None:
         self.adapters = {"reed-voice": adapter()}
@@ -85,6 +88,8 @@ class ScriptedGateway:
         self.ratings.clear()
         self.forgotten = False
         self.version = "reed-voice@2"
+        self.text = self.checked = None
+        self.has_documents = True
         self.assistants = [brand("reed", "#4a6b57"), brand("fern", "#8a4a2f")]
         self.bodies.clear()
         self.broken.clear()
@@ -158,20 +163,22 @@ class ScriptedGateway:
     def _documents(self, rest: str = "") -> dict[str, Any]:
         """The two documents of reed, and what a search finds in them."""
         if not rest:
-            return {"data": [SUMMARY]}
+            return {"data": [SUMMARY] * self.has_documents}
         hits = [
             {**p, "meta": {}, "cosine": 0.7, "cosine_rank": 1, "bm25": 5.2, "bm25_rank": 1, "rerank": None, "same": []}
             for p in PASSAGES
         ]
         found = {"hits": hits, "ms": {"embed": 6.1, "dense": 2.0, "lexical": 0.4, "fuse": 0.5}, "confidence": 0.7,
-                 "decline_below": 0.3, "declined": False, "name": "reed", "question": ""}  # fmt: skip
+                 "decline_by": "cosine", "decline_below": 0.3, "declined": False, "name": "reed",
+                 "question": ""}  # fmt: skip
         files = [{"source": p["source"], "path": f"/docs/{p['source']}", "passages": 1, "size": 900} for p in PASSAGES]
         return found if rest.endswith("/search") else SUMMARY | {"files": files}
 
     async def _answer(self, model: str, question: str) -> AsyncIterator[str]:
         self.running += 1
         try:
-            for number, word in enumerate(f"{model} says: {question}".split(" ")):
+            answer = self.text or f"{model} says: {question}"
+            for number, word in enumerate(answer.split(" ")):
                 while number == 0 and question.endswith("in silence") and not self.go_on.is_set():
                     await asyncio.sleep(0.01)
                 while "wait" in question and number == 2 and not self.go_on.is_set():
@@ -183,7 +190,7 @@ class ScriptedGateway:
                 if number == 2 and "hang up" in question:
                     raise ConnectionResetError("hung up on purpose")
                 yield event({"choices": [{"delta": {"content": word + " "}}]})
-            if (brogue := self.grounds(f"{model} says: {question}")) is not None:
+            if (brogue := self.checked or self.grounds(answer)) is not None:
                 yield event({"choices": [{"delta": {}, "finish_reason": "stop"}], "brogue": brogue})
             yield "data: [DONE]\n\n"
         except (asyncio.CancelledError, GeneratorExit):
