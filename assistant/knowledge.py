@@ -5,6 +5,7 @@ list of its documents. Answers are made of it in assistant/knowledge_answer.py.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from data.settings import STARTER_MODEL, Frozen
 from data.settings_knowledge import KnowledgeSettings
 
 Tell = Callable[[str], None]
+_PATIENCE_S = 2.0
 
 
 class Document(Frozen):
@@ -79,9 +81,7 @@ class Knowledge:
         """Whether documents were added for `name`. Costs the look at a file's name."""
         there = (self.home.root / "knowledge" / name / "store.json").exists()
         if not there and name in self._stores:  # removed: nothing of it may stay open, should it be made anew
-            with self._lock:
-                if (store := self._stores.pop(name, None)) is not None:
-                    store.close()
+            self._let_go(name)
         return there
 
     def store(self, name: str) -> KnowledgeStore:
@@ -92,8 +92,28 @@ class Knowledge:
             return self._stores[name]
 
     def search(self, name: str, question: str, limit: int, filters: Filters | None = None) -> Found:
-        """The best passages for a question."""
-        return search(self.store(name), question, self.settings, limit, filters)
+        """The best passages for a question. While somebody changes the documents it is tried again for a while."""
+        deadline, unfinished = time.monotonic() + _PATIENCE_S, knowledge_folder(self.home, name) / "unfinished"
+        failed = 0
+        while True:
+            try:
+                return search(self.store(name), question, self.settings, limit, filters)
+            except Exception:  # of no fixed kind: what was open may just have been taken away
+                failed += 1
+                self._let_go(name)
+                if failed > 1 and not (unfinished.exists() and time.monotonic() < deadline):
+                    raise
+            time.sleep(0.1)
+
+    def is_empty(self, name: str) -> bool:
+        """Whether all documents were removed again."""
+        return self.store(name).count() == 0
+
+    def _let_go(self, name: str) -> None:
+        """Close a knowledge; who needs it opens it again."""
+        with self._lock:
+            if (store := self._stores.pop(name, None)) is not None:
+                store.close()
 
     def warm(self, tell: Tell = lambda _: None) -> None:
         """Open all there are and load the model, so that the first question need not wait."""

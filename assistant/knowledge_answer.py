@@ -77,21 +77,20 @@ class Answers:
     def _draw(self, assistant: Assistant, body: Mapping[str, Any]) -> Drawn | None:
         began, name = time.perf_counter(), assistant.knowledge.use or assistant.name
         question = last_question(body["messages"])
+        if not question:
+            return None
         try:
-            if not question or self._is_empty(name):
-                return None
             found = self._find(assistant, name, question, body["messages"])
+            if not found.hits and self.knowledge.is_empty(name):
+                return None
         except BrogueError as error:
+            if not self.concerns(assistant):  # the documents were removed just now
+                return None
             raise _unusable(name, str(error)) from error
         except Exception as error:  # whatever a damaged index makes its library raise
             _LOG.exception("knowledge '%s' cannot be searched", name)
             raise _unusable(name, f"it is damaged ({one_line(error, 120)}); brogue knowledge reindex {name}") from error
         return self._use(assistant, question, found, body, began)
-
-    def _is_empty(self, name: str) -> bool:
-        store = self.knowledge.store(name)
-        store.refresh()  # somebody may just have added the first documents
-        return store.count() == 0
 
     def _find(self, assistant: Assistant, name: str, question: str, messages: Sequence[Mapping[str, Any]]) -> Found:
         """The passages for the question; for a follow-up that finds nothing, also those for it and the one before."""

@@ -59,7 +59,9 @@ class KnowledgeStore:
         if state is None:
             state = new_state(name, embedder, settings)
             folder.mkdir(parents=True, exist_ok=True)
+            self._open(state)  # before others can see it: two processes must not make one collection
             write_json(folder / "store.json", state.model_dump(mode="json"))
+            return
         self._check(state)
         self._open(state)
 
@@ -128,7 +130,8 @@ class KnowledgeStore:
 
     def close(self) -> None:
         """Let go of files and memory."""
-        self._vectors.close()
+        with self._lock:
+            self._vectors.close()
 
     def _agree(self, tell: Tell) -> tuple[int, int]:
         vectors = self._vectors.ids()

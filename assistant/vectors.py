@@ -122,10 +122,14 @@ class Vectors:
         options: Any = {"hnsw": _HNSW}
         with self._asking():
             self._client = connect(self._folder, self._url)
-            # embedding_function=None: Chroma's own would download a model.
-            self._collection: Collection = self._client.get_or_create_collection(
-                self._name, metadata=self._about or None, embedding_function=None, configuration=options
-            )
+            try:
+                # embedding_function=None: Chroma's own would download a model.
+                self._collection: Collection = self._client.get_or_create_collection(
+                    self._name, metadata=self._about or None, embedding_function=None, configuration=options
+                )
+            except BaseException:
+                self._client.close()  # else Chroma would give the same, broken one for this folder again and again
+                raise
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
@@ -143,12 +147,18 @@ class Vectors:
 def connect(folder: Path, url: str | None) -> "Client":
     """A client of the Chroma in `folder`, or of the server at `url`."""
     import chromadb
+    from chromadb.api.shared_system_client import SharedSystemClient
     from chromadb.config import Settings
 
     quiet = Settings(anonymized_telemetry=False)
     if url is None:
         folder.mkdir(parents=True, exist_ok=True)
-        return cast("Client", chromadb.PersistentClient(str(folder), quiet))
+        try:
+            return cast("Client", chromadb.PersistentClient(str(folder), quiet))
+        except BaseException:
+            # Chroma keeps what could not be started, and gives it to the next who opens the folder.
+            SharedSystemClient._identifier_to_system.pop(str(folder), None)
+            raise
     parts = urlsplit(url)
     token = os.environ.get(TOKEN, "").strip()
     client = chromadb.HttpClient(

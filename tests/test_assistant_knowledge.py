@@ -3,7 +3,10 @@ documents are silent. The engine and the embedding model are stand-ins."""
 
 import json
 import shutil
+import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from data.errors import BrogueError
 from data.home import Home, write_text
 from data.settings_knowledge import KnowledgeSettings
 from data.store_home import open_store
+from tests.conftest import ROOT
 from tests.fakes import ADMIN_KEY, FakeGateway, add_assistant, add_version
 from tests.knowledge_fakes import WordEmbedder
 
@@ -262,6 +266,32 @@ def test_documents_that_come_and_go_count_from_the_next_question_on(setup: Setup
     assert "brogue" not in setup.ask().json()
     put(setup.home, "reed", returns=RETURNS)
     assert setup.ask().json()["brogue"]["passages"], "made anew under the gateway's eyes"
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from assistant.knowledge_manage import remove_knowledge
+from data.home import Home
+from data.settings_knowledge import KnowledgeSettings
+from tests.test_assistant_knowledge import RETURNS, put
+
+home = Home(Path(sys.argv[1]))
+for _ in range(3):
+    remove_knowledge(home, "reed", KnowledgeSettings())
+    put(home, "reed", returns=RETURNS)
+"""
+
+
+@pytest.mark.slow
+def test_questions_are_answered_while_another_process_removes_the_documents_and_adds_them_again(setup: Setup) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(setup.home.root)], cwd=ROOT)
+    codes = Counter[int]()
+    while writer.poll() is None:
+        codes[setup.ask().status_code] += 1
+    assert writer.returncode == 0
+    assert codes.keys() == {200}
+    assert setup.ask().json()["brogue"]["passages"]
 
 
 def setup_store(home: Home) -> KnowledgeStore:
