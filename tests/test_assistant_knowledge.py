@@ -1,6 +1,7 @@
 """An assistant with documents as a client meets it: what the model is shown, what comes with the answer, and when the
 documents are silent. The engine and the embedding model are stand-ins."""
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -17,8 +18,10 @@ from starlette.testclient import TestClient
 from assistant.definitions import load_assistant
 from assistant.knowledge import Knowledge, manifest_file
 from assistant.knowledge_add import add, recipe_for, remove
+from assistant.knowledge_answer import Answers, BaseFacts
 from assistant.knowledge_manage import knowledge_folder, remove_knowledge
 from assistant.knowledge_store import KnowledgeStore
+from assistant.prompt import HomeCatalogue
 from assistant.questions import is_small_talk, stand_alone
 from data.errors import BrogueError
 from data.home import Home, write_text
@@ -83,6 +86,17 @@ def test_the_model_is_shown_the_passages_before_the_question_and_the_rules_after
     assert system["content"].startswith("Be Reed.\n\nThe user sends numbered passages")
     assert user["content"].startswith("[1] Returns\n> # Returns\n> \n> Plants may be sent back within 30 days.")
     assert user["content"].endswith(f"Question: {ASKED}")
+
+
+def test_a_base_model_that_takes_no_system_message_gets_the_rules_with_the_first_question(setup: Setup) -> None:
+    assert setup.knowledge
+    answers = Answers(setup.knowledge, BaseFacts(lambda text: len(text.split()), context_length=1000))
+    catalogue = HomeCatalogue(setup.home, "base", False, setup.pool.live, answers)
+    prepared = asyncio.run(catalogue.prepare({"model": "reed", "messages": [{"role": "user", "content": ASKED}]}))
+    [message] = prepared.body["messages"]
+    assert message["role"] == "user"
+    assert message["content"].startswith("Be Reed.\n\nThe user sends numbered passages")
+    assert "\n\n[1] Returns\n> " in message["content"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
