@@ -28,12 +28,13 @@ from data.checking import MAX_TOKENS, Options, check
 from data.checking_figures import CountTokens
 from data.checking_records import Faults
 from data.checking_report import Finding, Report, Seen, Target
+from data.contamination import exam_cards, exam_records
 from data.dataset import DatasetCard, Shares, iter_rows, load_card
 from data.duplicates import Tell
 from data.errors import BrogueError, DataError
 from data.home import Home
 from data.importing import Found, Imported, dataset_rows, stream_file
-from data.records import SPLITS, AnyRecord
+from data.records import SPLITS
 from data.settings import load_settings
 
 
@@ -68,7 +69,8 @@ def check_(
     )  # fmt: skip
     a_file = kind is not None or format is not None or Path(target).suffix or Path(target).exists()
     is_dataset = (home.datasets / target / "card.json").is_file() or not a_file
-    options = Options(_base_tokens(home), max_tokens, _exam_records(home, target, exam), examples)
+    exams = exam_records(home, exam_cards(home, target, exam)) if exam else None
+    options = Options(_base_tokens(home), max_tokens, exams, examples)
     with working(f"checking {target}") as tell:
         if is_dataset:
             report = check_dataset(home, load_card(home, target), options, tell)
@@ -191,17 +193,6 @@ def _base_tokens(home: Home) -> CountTokens | None:
 
     folder = on_disk(load_settings(home.settings_file).base_model, home)
     return None if folder is None else token_counter(folder)
-
-
-def _exam_records(home: Home, target: str, names: list[str] | None) -> Iterator[tuple[str, AnyRecord]] | None:
-    """The records of all exams; unknown names are refused before anything is read."""
-    if not names:
-        return None
-    for name in names:
-        if name == target:
-            raise BrogueError(f"'{name}' cannot be its own exam; its splits are compared with one another anyway")
-        load_card(home, name)
-    return ((f"{name}/{row.id}", row.record) for name in names for row in iter_rows(home, name))
 
 
 def _refuse_page(html: Path | None, target: str) -> None:

@@ -48,7 +48,7 @@ def check(target: Target, kind: Kind, format: str, rows: Iterable[Seen], faults:
     checks: list[Check] = [splits, sizes, classes, languages, Texts(target, options.examples),
                            Conflicts(target, options.examples), Repeats(target, options.examples, tell)]  # fmt: skip
     if options.exams is not None:
-        checks.append(Exams(options.exams, options.examples, tell))
+        checks.append(Exams(target, options.exams, options.examples, tell))
     for number, seen in enumerate(rows, 1):
         for one in checks:
             one.add(seen)

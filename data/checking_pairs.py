@@ -5,13 +5,12 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator
 
-from data.checking_report import Example, Finding, Seen, Target, counted
+from data.checking_report import Example, Finding, Seen, Severity, Target, counted
 from data.checking_texts import excerpt
+from data.contamination import NGRAM, Exam, Hit, Overlap
 from data.duplicates import Tell, find_near, keep, parts, words
-from data.errors import DataError
 from data.records import SPLITS, AnyRecord, LabelledRecord, PreferenceRecord, RankingRecord, answer, question
 
-NGRAM = 13  # words in a row that two texts hardly share by chance; source: Brown et al. (2020), appendix C
 _STAYS = {split: rank for rank, split in enumerate(reversed(SPLITS))}  # as `dedupe`: the examined row stays
 
 
@@ -138,75 +137,39 @@ class Conflicts:
 class Exams:
     """Contamination: records of the train split whose question an exam asks, or that hold a passage of it."""
 
-    def __init__(self, exams: Iterable[tuple[str, AnyRecord]], examples: int, tell: Tell) -> None:
-        self.examples, self.tell = examples, tell
-        self._questions: list[str] = []
-        self._places: list[str] = []  # dataset and record id of each question
-        self._ngrams: dict[int, int] = {}
-        for place, record in exams:
-            self._places.append(place)
-            self._questions.append(parts(record)[0])
-            for key in _ngrams(_whole(record)):
-                self._ngrams.setdefault(key, len(self._places) - 1)
-        if not self._questions:
-            raise DataError("the exam datasets hold no records; name others with --exam")
-        self._same = {words(text): i for i, text in reversed(list(enumerate(self._questions)))}
-        self._asked: list[tuple[str, str]] = []  # of records that are neither the same nor share a passage
-        self._found: dict[str, list[tuple[str, int, str]]] = {"same": [], "passage": [], "near": []}
+    def __init__(self, target: Target, exams: Iterable[tuple[str, AnyRecord]], examples: int, tell: Tell) -> None:
+        self.target, self.examples, self.tell = target, examples, tell
+        self._exam = Exam(exams)
+        self._seen: list[tuple[str, str]] = []  # of the train split: where, and what it asks
 
     def add(self, seen: Seen) -> None:
-        if seen.row.split != "train":
-            return
-        asked = parts(seen.row.record)[0]
-        same = self._same.get(words(asked))
-        if same is not None:
-            self._found["same"].append((seen.where, same, asked))
-            return
-        shared = next((self._ngrams[k] for k in _ngrams(_whole(seen.row.record)) if k in self._ngrams), None)
-        if shared is not None:
-            self._found["passage"].append((seen.where, shared, asked))
-        else:
-            self._asked.append((seen.where, asked))
+        if seen.row.split == "train":
+            self._exam.add(seen.row.record)
+            self._seen.append((seen.where, question(seen.row.record)))
 
     def findings(self) -> Iterator[Finding]:
-        number = len(self._questions)
-        near = find_near([(text,) for text in (*self._questions, *(asked for _, asked in self._asked))], self.tell)
-        exam_of = {b: a for a, b in reversed(near.pairs) if a < number <= b}
-        for (where, asked), first in zip(self._asked, near.first[number:], strict=True):
-            if first in exam_of:
-                self._found["near"].append((where, exam_of[first], asked))
-        words_of = {
-            "same": (
-                "error",
-                "exam questions",
-                ("train record asks", "train records ask"),
-                " a question of the exam, with the same words",
-            ),
-            "passage": (
-                "warning",
-                "exam passages",
-                ("train record shares", "train records share"),
-                f" {NGRAM} words in a row with the exam",
-            ),
-            "near": (
-                "warning",
-                "near exam questions",
-                ("train record nearly asks", "train records nearly ask"),
-                " a question of the exam",
-            ),
-        }
-        for key, (severity, check, verbs, what) in words_of.items():
-            if found := self._found[key]:
-                examples = tuple(
-                    Example(record=where, other=self._places[exam], text=excerpt(text))
-                    for where, exam, text in found[: self.examples]
-                )
-                yield Finding.model_validate({
-                    "check": check, "severity": severity, "count": len(found),
-                    "message": counted(len(found), *verbs) + what,
-                    "next_step": "leave these records out of the file and import it again (all of them: --json "
-                    f"--examples {len(found)})", "examples": examples,
-                })  # fmt: skip
+        hits = self._exam.hits(self.tell)
+        names = dict.fromkeys(place.partition("/")[0] for place in self._exam.places)
+        drop = self.target.command(" ".join(["dedupe", *(f"--against {name}" for name in names)]), "clean")
+        said: tuple[tuple[Overlap, Severity, str, tuple[str, str], str], ...] = (
+            ("same", "error", "exam questions", ("train record asks", "train records ask"),
+             "a question of the exam, with the same words"),
+            ("near", "warning", "near exam questions", ("train record nearly asks", "train records nearly ask"),
+             "a question of the exam"),
+            ("passage", "warning", "exam passages", ("train record shares", "train records share"),
+             f"{NGRAM} words in a row with the exam"),
+        )  # fmt: skip
+        for overlap, severity, check, verbs, what in said:
+            if found := hits[overlap]:
+                look = f"look at them, and leave out what gives the exam away (all of them: --examples {len(found)})"
+                yield Finding(
+                    check=check, severity=severity, count=len(found), message=f"{counted(len(found), *verbs)} {what}",
+                    next_step=look if overlap == "passage" else drop, examples=self._examples(found),
+                )  # fmt: skip
+
+    def _examples(self, found: list[Hit]) -> tuple[Example, ...]:
+        shown = [(*self._seen[hit.position], self._exam.places[hit.exam]) for hit in found[: self.examples]]
+        return tuple(Example(record=where, other=exam, text=excerpt(asked)) for where, asked, exam in shown)
 
 
 def _asked_and_said(record: AnyRecord) -> tuple[str, str]:
@@ -226,15 +189,6 @@ def _asked_and_said(record: AnyRecord) -> tuple[str, str]:
 def _folded(text: str) -> str:
     """Words in their order, without case and punctuation; a text without words as it is."""
     return " ".join(re.findall(r"\w+", text.casefold())) or text
-
-
-def _whole(record: AnyRecord) -> str:
-    return "\n".join(parts(record))
-
-
-def _ngrams(text: str) -> Iterator[int]:
-    tokens = _folded(text).split()
-    return (hash(tuple(tokens[i : i + NGRAM])) for i in range(len(tokens) - NGRAM + 1))
 
 
 def _number(texts: tuple[str, ...]) -> int:

@@ -1,13 +1,15 @@
 """Repeats and near duplicates are found whatever their order, case and punctuation; equal answers alone are none."""
 
+import json
 import random
 from pathlib import Path
 
 import pytest
 
 from benchmarks.duplicates import measure
-from data.dataset import Row
+from data.dataset import Row, load_card, load_rows, save_dataset
 from data.duplicates import are_near, drop_duplicates, find_leaks, find_near, keep, parts, words
+from data.home import Home
 from data.records import (
     AnyRecord,
     InstructionRecord,
@@ -18,6 +20,7 @@ from data.records import (
     Split,
     record_id,
 )
+from tests.conftest import Run
 
 
 def row(asked: str, answer: str, split: Split = "train") -> Row:
@@ -142,3 +145,110 @@ def test_long_texts_that_share_their_common_words_are_not_all_compared() -> None
     near = find_near(((" ".join(text),) for text in texts + planted), told.append)
     assert near.pairs == [(n, 3000 + n) for n in range(20)]
     assert int(told[-1].split()[1]) < 2000
+
+
+WORDS = [f"word{n}" for n in range(300)]
+
+
+def asks(count: int, seed: int) -> list[str]:
+    chance = random.Random(seed)
+    return [f"{' '.join(chance.choices(WORDS, k=12))}?" for _ in range(count)]
+
+
+def with_an_exam(home: Home) -> tuple[list[Row], list[Row]]:
+    """Datasets `ours` and `final`; of train the first row is asked by the exam, the second nearly so."""
+    ours = [row(text, f"the answer of row {n}") for n, text in enumerate(asks(30, 1))]
+    ours.append(ours[0].model_copy(update={"split": "test", "id": "f" * 12}))
+    final = [
+        row(" ".join(reversed(ours[0].record.prompt.strip("?").upper().split())), "Another answer.", "test"),  # type: ignore[union-attr]
+        row(" ".join([*ours[1].record.prompt.split()[:-1], "other"]), "An answer."),  # type: ignore[union-attr]
+        *(row(text, "Some answer.", "validation") for text in asks(9, 2)),
+    ]
+    for name, rows in (("ours", ours), ("final", final)):
+        save_dataset(home, name, rows, "x.jsonl", "0" * 64, {}, (80, 10, 10))
+    return ours, final
+
+
+def test_what_an_exam_asks_is_dropped_from_train_and_the_check_that_says_so_is_satisfied(
+    brogue: Run, home: Home
+) -> None:
+    ours, _ = with_an_exam(home)
+    before = brogue("data", "check", "ours", "--exam", "final", "--json")
+    assert before.returncode == 1
+    advice = {f["check"]: f["next_step"] for f in json.loads(before.stdout)["findings"] if "exam" in f["check"]}
+    assert set(advice) == {"exam questions", "near exam questions"}
+    [typed] = set(advice.values())
+    assert typed == "brogue data dedupe ours --against final --into ours-clean"
+    done = brogue(*typed.split()[1:])
+    assert done.returncode == 0, done.stderr
+    assert "0 exact repeats, 1 questions of an exam, 1 nearly so, 0 made by a model of these dropped" in done.stdout
+    assert load_rows(home, "ours-clean") == ours[2:]  # the row of the test split is nothing that is learnt from
+    after = brogue("data", "check", "ours-clean", "--exam", "final", "--json")
+    assert after.returncode == 0, after.stderr
+    assert not [f for f in json.loads(after.stdout)["findings"] if "exam" in f["check"]]
+
+
+def test_the_exam_and_its_content_are_recorded_so_that_the_same_digest_comes_again(brogue: Run, home: Home) -> None:
+    with_an_exam(home)
+    save_dataset(home, "other", [row("What else is there to ask?", "No.")], "x.jsonl", "0" * 64, {}, (80, 10, 10))
+    words = ("data", "dedupe", "ours", "--against", "final", "--against", "other", "--json")
+    one, two = (json.loads(brogue(*words, "--into", name).stdout) for name in ("one", "two"))
+    assert one["digest"] == two["digest"] != load_card(home, "ours").digest
+    [step] = one["steps"]
+    against = ", ".join(f"{name} {load_card(home, name).digest}" for name in ("final", "other"))
+    assert step["options"] == {"near": False, "against": against}
+    assert step["counts"]["exam_questions"] == step["counts"]["near_exam_questions"] == 1
+
+
+def test_what_a_model_made_of_an_exam_question_goes_with_it(home: Home, brogue: Run) -> None:
+    ours, _ = with_an_exam(home)
+    made = [
+        row(text, "the answer").model_copy(update={"synthetic_of": ours[source].id})
+        for source, text in enumerate(("Put quite otherwise, what is it?", "And this, in other words?", "And that?"))
+    ]
+    save_dataset(home, "ours", [*ours, *made], "x.jsonl", "0" * 64, {}, (80, 10, 10), replace=True)
+    done = brogue("data", "dedupe", "ours", "--against", "final", "--into", "clean")
+    assert "2 made by a model of these dropped" in done.stdout
+    assert load_rows(home, "clean") == [*ours[2:], made[2]]
+
+
+def test_a_passage_shared_with_an_exam_stays_and_is_said(home: Home, brogue: Run) -> None:
+    passage = " ".join(asks(2, 3))
+    ours = [row(f"Before it. {passage} And after it, many more words that nobody asked.", "Yes."), row("Why?", "So.")]
+    exam = [row(f"Read this: {passage}", "Yes.", "test")]
+    for name, rows in (("ours", ours), ("final", exam)):
+        save_dataset(home, name, rows, "x.jsonl", "0" * 64, {}, (80, 10, 10))
+    done = brogue("data", "dedupe", "ours", "--against", "final", "--into", "clean")
+    assert load_rows(home, "clean") == ours
+    assert "share 13 words in a row with an exam and stay: 1" in done.stderr
+    assert "brogue data check clean --exam final" in done.stderr
+
+
+def test_a_long_question_with_one_word_changed_is_nearly_the_exams_and_no_mere_passage(home: Home, brogue: Run) -> None:
+    long = " ".join(asks(3, 4))
+    for name, text in (("ours", f"{long} now"), ("final", f"{long} then")):
+        rows = [row(text, "Yes."), row(f"What is {name}?", "That.")]
+        save_dataset(home, name, rows, "x.jsonl", "0" * 64, {}, (80, 10, 10))
+    done = brogue("data", "dedupe", "ours", "--against", "final", "--into", "clean", "--json")
+    counts = json.loads(done.stdout)["steps"][0]["counts"]
+    assert (counts["near_exam_questions"], counts["exam_passages_kept"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--against", "nope", "--into", "x"), "no dataset 'nope'; have: final, ours"),
+        (("--against", "ours", "--into", "x"), "'ours' cannot be its own exam"),
+        (("--against", "final", "--into", "final", "--replace"), "'final' is an exam here"),
+    ],
+)
+def test_an_exam_that_cannot_be_one_is_refused_in_one_line(
+    brogue: Run, home: Home, words: tuple[str, ...], line: str
+) -> None:
+    with_an_exam(home)
+    done = brogue("data", "dedupe", "ours", *words)
+    assert done.returncode == 1
+    [said] = done.stderr.splitlines()
+    assert line in said
+    assert sorted(path.name for path in home.datasets.iterdir()) == ["final", "ours"]
+    assert len(load_rows(home, "final")) == 11
