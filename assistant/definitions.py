@@ -38,7 +38,7 @@ class KnowledgeUse(Frozen):
     contact: str = Field("", description="whom to ask then, said after `silent`")
     decline_by: Measure = Field("cosine", description="what is compared: brogue knowledge calibrate finds the best")
     decline_below: float = Field(0.3, ge=0, description="what finds less is not answered from the documents")
-    rewrite: bool = Field(True, description="a follow-up that finds nothing is searched for with the question before")
+    rewrite: bool = Field(False, description="a follow-up that finds nothing is searched for with the question before")
 
 
 class Assistant(Frozen):
