@@ -1,4 +1,4 @@
-"""A tiny model that finds made-up names by how a sentence goes, trained here in seconds, and sentences to measure it."""
+"""A tiny model that finds made-up names by how a sentence goes, trained in seconds, and sentences to measure it."""
 
 import random
 from pathlib import Path
