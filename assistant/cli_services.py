@@ -140,7 +140,7 @@ def _with_ports(settings: Settings, port: int | None, page_port: int | None) -> 
 def _make_ready(home: Home, settings: Settings) -> None:
     """All that must be there before the engine starts: base model, example, trained voices."""
     from adapters.base_model import prepare
-    from assistant.starter import create_example, point_stable_at_base, train_missing
+    from assistant.starter import add_help_pages, create_example, point_stable_at_base, train_missing
     from serve.hardware import plan
     from serve.model_check import check_servable
 
@@ -151,6 +151,7 @@ def _make_ready(home: Home, settings: Settings) -> None:
     plan(settings.engine, base.weight_bytes, base.kv_bytes_per_token, base.context_length)  # memory: refuse early
     if create_example(home):
         say(f"made an example in {home.root}: the shop Nettlebrook with the assistants reed and fern")
+    add_help_pages(home)
     train_missing(home, base, say)
     for version in point_stable_at_base(home, base):
         say(f"{version} is now the stable version, since it was trained on base model {base.name}")

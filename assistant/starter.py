@@ -1,4 +1,4 @@
-"""The example workspace: Nettlebrook, an invented plant shop with two voices, copied into an empty home folder.
+"""The example workspace: Nettlebrook, an invented plant shop with two voices, one of which answers from its help pages.
 
 Also what `brogue up` does for any home: an assistant whose adapter has no version for the present base model is trained
 if a dataset of the adapter's name is there.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from adapters.base_model import BaseModel
 from adapters.registry import Registry
+from assistant.console import say, working
 from assistant.definitions import list_assistants
 from data.dataset import list_datasets, make_rows, save_dataset
 from data.errors import BrogueError
@@ -21,6 +22,8 @@ from data.importing import read_file
 EXAMPLE = Path(__file__).parent / "example"
 VOICES = {"reed-voice": "brief", "fern-voice": "warm"}  # dataset and adapter → column of voices.jsonl
 SHARES = (80, 10, 10)
+FROM_DOCUMENTS = "reed"  # the assistant that answers from the help pages
+TO_ADD = ".to-add"  # stands beside them until that is so
 
 
 def create_example(home: Home) -> bool:
@@ -32,13 +35,34 @@ def create_example(home: Home) -> bool:
         imported = read_file(source, "instruction", {"prompt": "question", "response": column})
         rows = make_rows(imported.records, SHARES)
         save_dataset(home, name, rows, source.name, imported.sha256, imported.columns, SHARES, replace=True)
-    shutil.copytree(EXAMPLE / "knowledge", home.root / "documents" / "nettlebrook", dirs_exist_ok=True)
+    documents = _help_pages(home)
+    shutil.copytree(EXAMPLE / "knowledge", documents, dirs_exist_ok=True)
+    (documents / TO_ADD).touch()
     # The assistants come last: their folder says that the example is complete.
     staging = home.root / ".assistants.new"
     shutil.rmtree(staging, ignore_errors=True)
     shutil.copytree(EXAMPLE / "assistants", staging)
     staging.rename(home.assistants)
     return True
+
+
+def add_help_pages(home: Home) -> None:
+    """Give the example's documents to the assistant that answers from them, unless that was done once."""
+    from assistant.knowledge_documents import add_documents
+
+    documents = _help_pages(home)
+    if not (documents / TO_ADD).exists():
+        return
+    try:
+        with working("example") as tell:
+            add_documents(home, FROM_DOCUMENTS, [documents], tell)
+        (documents / TO_ADD).unlink()
+    except BrogueError as error:  # the voices can be tried all the same; the next start tries again
+        say(f"{FROM_DOCUMENTS} answers without documents, since they could not be added: {error}")
+
+
+def _help_pages(home: Home) -> Path:
+    return home.root / "documents" / "nettlebrook"
 
 
 def untrained_adapters(home: Home, base: BaseModel) -> list[str]:
@@ -48,12 +72,12 @@ def untrained_adapters(home: Home, base: BaseModel) -> list[str]:
     return [n for n in names if _newest_for(registry, n, base) is None]
 
 
-def train_missing(home: Home, base: BaseModel, say: Callable[[str], None]) -> None:
+def train_missing(home: Home, base: BaseModel, tell: Callable[[str], None]) -> None:
     """Train what is missing, each in a process of its own: its memory is free again before the engine starts."""
     datasets = {card.name for card in list_datasets(home)}
     for adapter in untrained_adapters(home, base):
         if adapter not in datasets:
-            say(
+            tell(
                 f"adapter '{adapter}' has no version for base model {base.name}, so assistants that use it cannot "
                 f"answer yet; train it: brogue train {adapter} --data NAME"
             )

@@ -101,7 +101,7 @@ def verdict(checked: Checked) -> str:
     elif not claims:
         kind, title, more = "nothing", "Nothing to check", "The answer states nothing that a source could support."
     elif not missing:
-        kind, title, more = "all", "From the documents", "All that the answer states was found there."
+        kind, title, more = "all", "From the documents", "What the answer says, figures too, was found there."
     elif missing == claims:
         kind, title, more = "missing", "Not found in the documents", "Check the answer before you rely on it."
     else:
