@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from adapters.hub import fetched_folder, is_fetched, locate
 from data.errors import BrogueError, one_line
 from data.home import Home, new_folder, write_json
 from data.settings import STARTER_MODEL, Frozen
@@ -60,14 +61,14 @@ def prepare(setting: str, home: Home, progress: Progress) -> BaseModel:
 
 def on_disk(setting: str, home: Home) -> Path | None:
     """The folder of the base model that `setting` names, if it is here already: nothing is fetched or converted."""
-    given = Path(setting).expanduser()
     if setting == STARTER_MODEL:
         folder = home.models / STARTER_NAME
         return folder if folder.exists() else None
+    given = Path(setting).expanduser()
     if given.is_dir():
         return given.resolve()
-    folder = home.models / setting.replace("/", "--").lower()
-    return folder if (folder / ".complete").exists() else None
+    folder = fetched_folder(setting, home)
+    return folder if is_fetched(folder) else None
 
 
 def _locate(setting: str, home: Home, progress: Progress) -> tuple[str, Path]:
@@ -76,35 +77,7 @@ def _locate(setting: str, home: Home, progress: Progress) -> tuple[str, Path]:
         if not folder.exists():
             convert_starter(folder, progress)
         return STARTER_NAME, folder
-    given = Path(setting).expanduser()
-    if given.is_dir():
-        return given.resolve().name, given.resolve()
-    if setting.startswith((".", "/", "~")) or setting.count("/") != 1:
-        raise BrogueError(
-            f"base_model '{setting}' is neither a folder nor a Hugging Face id (owner/name); "
-            f"mend base_model in {home.settings_file}"
-        )
-    return setting, _download(setting, home.models / setting.replace("/", "--").lower(), progress)
-
-
-def _download(hub_id: str, folder: Path, progress: Progress) -> Path:
-    """The model from the hub, safetensors only; a broken download is resumed by the next call."""
-    if (folder / ".complete").exists():
-        return folder
-    from huggingface_hub import snapshot_download
-
-    progress(f"downloading {hub_id}")
-    try:
-        snapshot_download(
-            hub_id, local_dir=folder, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
-        )
-    except Exception as error:  # the hub client raises a dozen unrelated kinds
-        raise BrogueError(
-            f"cannot fetch base model '{hub_id}' ({one_line(error, 160)}); "
-            "check the id and the network, or set base_model to a local folder"
-        ) from error
-    (folder / ".complete").touch()
-    return folder
+    return locate(setting, home, "base_model", f"mend base_model in {home.settings_file}", progress)
 
 
 def convert_starter(folder: Path, progress: Progress) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import ValidationError
 
-from data.errors import BrogueError, one_line
+from adapters.hub import locate
+from data.errors import BrogueError
 from data.home import Home, write_json
 from data.settings import STARTER_MODEL, Frozen
 from data.settings_knowledge import KnowledgeSettings
@@ -92,15 +93,7 @@ def _locate(settings: KnowledgeSettings, home: Home, tell: Tell) -> tuple[str, P
     model = settings.embedding_model
     if model == STARTER_MODEL:
         return STARTER_NAME, _package(_STARTER_PACKAGE) / "model"
-    given = Path(model).expanduser()
-    if given.is_dir():
-        return given.resolve().name, given.resolve()
-    if model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise BrogueError(
-            f"embedding_model '{model}' is neither a folder nor a Hugging Face id (owner/name); "
-            f"mend it under [knowledge] in {home.settings_file}"
-        )
-    return model, _download(model, home.models / f"{model.replace('/', '--').lower()}", tell)
+    return locate(model, home, "embedding_model", f"mend it under [knowledge] in {home.settings_file}", tell)
 
 
 def _package(name: str) -> Path:
@@ -120,25 +113,6 @@ def _onnx_file(settings: KnowledgeSettings) -> Path | None:
     if settings.embedding_model != STARTER_MODEL or importlib.util.find_spec(_STARTER_ONNX_PACKAGE) is None:
         return None
     return _package(_STARTER_ONNX_PACKAGE) / "model.onnx"
-
-
-def _download(hub_id: str, folder: Path, tell: Tell) -> Path:
-    """The model from the hub, safetensors only; a broken download is resumed by the next call."""
-    if (folder / ".complete").exists():
-        return folder
-    from huggingface_hub import snapshot_download
-
-    tell(f"downloading {hub_id}")
-    wanted = ["*.safetensors", "*.json", "*.txt", "*.model"]
-    try:
-        snapshot_download(hub_id, local_dir=folder, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"])
-    except Exception as error:  # the hub client raises a dozen unrelated kinds
-        raise BrogueError(
-            f"cannot fetch embedding model '{hub_id}' ({one_line(error, 160)}); "
-            "check the id and the network, or set embedding_model to a local folder"
-        ) from error
-    (folder / ".complete").touch()
-    return folder
 
 
 def _fingerprint(folder: Path, home: Home) -> str:

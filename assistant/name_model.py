@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from adapters.hub import locate
 from data.errors import BrogueError, one_line
 from data.home import Home
 
@@ -42,7 +43,7 @@ class NameModel:
 
     def __init__(self, model: str, home: Home, tell: Tell) -> None:
         """BrogueError if `model` is none that finds names of people."""
-        self.name, self.folder = _locate(model, home, tell)
+        self.name, self.folder = locate(model, home, "--names", "name a token-classification model", tell)
         config = _config(self.name, self.folder)
         self._persons = _person_labels(self.name, config)
         positions = config.get("max_position_embeddings")
@@ -170,29 +171,6 @@ def _person_labels(name: str, config: dict[str, Any]) -> dict[int, Label]:
         found = one_line(", ".join(labels.values()) or "none", 120)
         raise BrogueError(f"model '{name}' has no label for a person, such as PER or B-PERSON; its labels: {found}")
     return persons
-
-
-def _locate(model: str, home: Home, tell: Tell) -> tuple[str, Path]:
-    """The model's name and folder; it is fetched once where it is an id of the hub."""
-    given = Path(model).expanduser()
-    if given.is_dir():
-        return given.resolve().name, given.resolve()
-    if model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise BrogueError(f"--names wants a folder or a Hugging Face id (owner/name) of a model; found '{model}'")
-    folder = home.models / model.replace("/", "--").lower()
-    if not (folder / ".complete").exists():
-        from huggingface_hub import snapshot_download
-
-        tell(f"downloading {model}")
-        wanted = ["*.safetensors", "*.json", "*.txt", "*.model"]
-        try:
-            snapshot_download(model, local_dir=folder, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"])
-        except Exception as error:  # the hub client raises a dozen unrelated kinds
-            raise BrogueError(
-                f"cannot fetch model '{model}' ({one_line(error, 160)}); check the id and the network, or name a folder"
-            ) from error
-        (folder / ".complete").touch()
-    return model, folder
 
 
 def _config(name: str, folder: Path) -> dict[str, Any]:

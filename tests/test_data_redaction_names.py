@@ -89,7 +89,7 @@ def test_a_model_that_finds_no_names_is_refused_in_one_line(brogue: Run, home: H
         config(tmp_path / "a", architectures=["BertForMaskedLM"]): "says BertForMaskedLM",
         config(tmp_path / "b", architectures=tags, id2label={"0": "O", "1": "B-LOC"}): "its labels: O, B-LOC",
         config(tmp_path / "c", architectures=tags, id2label={"0": "O", "1": "PER"}): "no weights as *.safetensors",
-        "no such folder": "wants a folder or a Hugging Face id",
+        "no such folder": "is neither a folder nor a Hugging Face id",
         str(tmp_path): "no config.json that can be read",
     }
     for model, line in wrong.items():
