@@ -11,6 +11,7 @@ from assistant import (
     cli_data_grow,
     cli_data_people,
     cli_data_show,
+    cli_feedback,
     cli_knowledge,
     cli_services,
 )
@@ -39,5 +40,6 @@ cli_data.app.command("export")(cli_data_export.export_)
 cli_data.app.command("collect")(cli_data_people.collect)
 cli_data.app.command("forget")(cli_data_people.forget)
 cli_data.app.command("trace")(cli_data_people.trace)
+app.add_typer(cli_feedback.app, name="feedback")
 app.add_typer(cli_knowledge.app, name="knowledge")
 app.add_typer(cli_adapters.app, name="adapters")

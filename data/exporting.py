@@ -53,7 +53,7 @@ def export(home: Home, name: str, to: Path, format: str, split: Split | None, re
     card = load_card(home, name)
     shape = _shape(card, format)
     written_as = format if format in FILES else "parquet" if to.suffix == ".parquet" else "jsonl"
-    with _whole(to, replace) as temporary:
+    with whole_file(to, replace) as temporary:
         rows = (row for row in iter_rows(home, name) if split is None or row.split == split)
         maker = _Maker(shape, card, _books(home, card, split) if format in _TABLES else ())
         FILES[written_as](temporary, maker.lines(rows, on_progress))
@@ -112,7 +112,7 @@ def _nothing(card: DatasetCard, format: str, split: Split | None, left_out: int)
 
 
 @contextmanager
-def _whole(to: Path, replace: bool) -> Iterator[Path]:
+def whole_file(to: Path, replace: bool) -> Iterator[Path]:
     """A file beside `to` that takes its place when the block succeeds, and vanishes otherwise."""
     if to.is_dir():
         raise BrogueError(f"{to} is a folder; name a file in it")

@@ -62,6 +62,8 @@ def _type(value: Any) -> "pa.DataType":
         return pa.list_(_type(value[0]))
     if isinstance(value, bool):
         return pa.bool_()
+    if isinstance(value, float):
+        return pa.float64()
     return pa.int64() if isinstance(value, int) else pa.string()
 
 

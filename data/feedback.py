@@ -39,22 +39,21 @@ class Pair(NamedTuple):
     responses: tuple[Response, ...]
 
 
+class Told(NamedTuple):
+    """A record, the answers that it was made from, and the raters who said so."""
+
+    record: AnyRecord
+    responses: tuple[Response, ...]
+    raters: tuple[str, ...]
+
+
 def rows(judgements: Iterable[AnyJudgement], find: Find, kind: Collected, shares: Shares,
          counts: Counter[str]) -> Iterator[Row]:  # fmt: skip
     """A row for each judgement that gives a record of this kind, oldest first; `counts` is told what became of each.
 
     `judgements` are those that stand, oldest first.
     """
-    for make in _makers(list(judgements), find, kind):
-        try:
-            record, responses = make()
-        except Skipped as why:
-            counts[f"skipped: {why}"] += 1
-            continue
-        except ValidationError:
-            counts["skipped: not a conversation of user and assistant in turn"] += 1
-            continue
-        counts["kept"] += 1
+    for record, responses, _ in told(judgements, find, kind, counts):
         first = responses[0]
         yield Row(
             id=record_id(record),
@@ -66,35 +65,80 @@ def rows(judgements: Iterable[AnyJudgement], find: Find, kind: Collected, shares
         )
 
 
-def _makers(judgements: list[AnyJudgement], find: Find, kind: Collected) -> Iterator[Callable[[], Pair]]:
+def told(judgements: Iterable[AnyJudgement], find: Find, kind: Collected, counts: Counter[str]) -> Iterator[Told]:
+    """What judgements say that gives a record of this kind; `counts` is told what became of each."""
+    for make, raters in _makers(list(judgements), find, kind):
+        try:
+            record, responses = make()
+        except Skipped as why:
+            counts[f"skipped: {why}"] += 1
+        except ValidationError:
+            counts["skipped: not a conversation of user and assistant in turn"] += 1
+        else:
+            counts["kept"] += 1
+            yield Told(record, responses, raters)
+
+
+def _makers(judgements: list[AnyJudgement], find: Find,
+            kind: Collected) -> Iterator[tuple[Callable[[], Pair], tuple[str, ...]]]:  # fmt: skip
+    """How each record is made, and who said so."""
     if kind in ("chat", "instruction"):
-        for response_id, better in _good_answers(judgements).items():
-            yield partial(_answer, response_id, better, find, kind)
+        for response_id, (better, raters) in _good_answers(judgements).items():
+            yield partial(_answer, response_id, better, find, kind), raters
     for judgement in judgements:
         if kind == "preference" and isinstance(judgement, Comparison):
-            yield partial(_compared, judgement, find)
+            yield partial(_compared, judgement, find), (judgement.rater,)
         elif kind == "preference" and isinstance(judgement, Correction):
-            yield partial(_corrected, judgement, find)
+            yield partial(_corrected, judgement, find), (judgement.rater,)
         elif kind == "ranking" and isinstance(judgement, Ranking):
-            yield partial(_ranked, judgement, find)
+            yield partial(_ranked, judgement, find), (judgement.rater,)
 
 
-def _good_answers(judgements: list[AnyJudgement]) -> dict[str, str | None]:
-    """Responses worth learning, in the order in which they were first judged, with their latest correction."""
-    thumbs: dict[str, int] = {}
-    corrections: dict[str, str] = {}
+def _good_answers(judgements: list[AnyJudgement]) -> dict[str, tuple[str | None, tuple[str, ...]]]:
+    """Responses worth learning, in the order in which they were first judged: their latest correction, who said so."""
+    good: dict[str, tuple[str | None, tuple[str, ...]]] = {}
+    corrections = {j.response: j for j in judgements if isinstance(j, Correction)}
+    balances = thumbs(judgements)
+    for judgement in judgements:
+        if isinstance(judgement, Rating | Correction):
+            correction = corrections.get(judgement.response)
+            if correction:
+                good[judgement.response] = correction.text, (correction.rater,)
+            elif (balance := balances[judgement.response]).up:
+                good[judgement.response] = None, balance.raters
+    return good
+
+
+class Thumbs(NamedTuple):
+    """How the thumbs on one answer stand."""
+
+    balance: int  # ups less downs
+    ups: tuple[str, ...]  # raters
+    downs: tuple[str, ...]
+
+    @property
+    def up(self) -> bool:
+        return self.balance > 0
+
+    @property
+    def raters(self) -> tuple[str, ...]:
+        """Those who said what the balance says."""
+        return self.ups if self.up else self.downs
+
+
+def thumbs(judgements: Iterable[AnyJudgement]) -> dict[str, Thumbs]:
+    """Response → its thumbs, in the order in which responses were first judged."""
+    found: dict[str, tuple[list[str], list[str]]] = {}
     for judgement in judgements:
         if isinstance(judgement, Rating):
-            thumbs[judgement.response] = thumbs.get(judgement.response, 0) + (1 if judgement.thumb == "up" else -1)
-        elif isinstance(judgement, Correction):
-            thumbs.setdefault(judgement.response, 0)
-            corrections[judgement.response] = judgement.text
-    return {r: corrections.get(r) for r, balance in thumbs.items() if r in corrections or balance > 0}
+            ups, downs = found.setdefault(judgement.response, ([], []))
+            (ups if judgement.thumb == "up" else downs).append(judgement.rater)
+    return {r: Thumbs(len(ups) - len(downs), tuple(ups), tuple(downs)) for r, (ups, downs) in found.items()}
 
 
 def _answer(response_id: str, better: str | None, find: Find, kind: Collected) -> Pair:
     response = find(response_id)
-    messages = _messages(response)
+    messages = messages_of(response)
     said = response.text if better is None else better
     if kind == "chat":
         return Pair(ChatRecord(messages=(*messages, {"role": "assistant", "content": said})), (response,))
@@ -124,7 +168,7 @@ def _corrected(judgement: Correction, find: Find) -> Pair:
 
 
 def _preference(asked: Response, chosen: str, rejected: str, made_of: tuple[Response, ...], tie: bool) -> Pair:
-    record = PreferenceRecord(messages=_messages(asked), chosen=chosen, rejected=rejected, tie=tie)
+    record = PreferenceRecord(messages=messages_of(asked), chosen=chosen, rejected=rejected, tie=tie)
     return Pair(record, made_of)
 
 
@@ -135,11 +179,11 @@ def _ranked(judgement: Ranking, find: Find) -> Pair:
     if any(response.messages != responses[0].messages for response in responses):
         raise Skipped("the answers are to different questions")
     replies = tuple(response.text for response in responses)
-    record = RankingRecord(messages=_messages(responses[0]), replies=replies, ranks=judgement.ranks)
+    record = RankingRecord(messages=messages_of(responses[0]), replies=replies, ranks=judgement.ranks)
     return Pair(record, responses)
 
 
-def _messages(response: Response) -> tuple[dict[str, Any], ...]:
+def messages_of(response: Response) -> tuple[dict[str, Any], ...]:
     """What was asked, as role and text."""
     if not response.messages:
         raise Skipped("logging was off, so nothing of it was kept")

@@ -175,6 +175,23 @@ class Store:
         with self._read() as session:
             return [_response(row) for row in session.scalars(query)]
 
+    def responses_of(self, ids: Sequence[str]) -> dict[str, Response]:
+        """Those of these responses that are there; at most some thousand ids at once."""
+        with self._read() as session:
+            return {
+                row.id: _response(row) for row in session.scalars(select(ResponseRow).where(ResponseRow.id.in_(ids)))
+            }
+
+    def judged_texts(self) -> Iterator[tuple[str, str]]:
+        """(id, text) of every answer that was compared or ranked."""
+        judged = (
+            select(JudgedRow.response_id).join(JudgementRow).where(JudgementRow.kind.in_(("comparison", "ranking")))
+        )
+        query = select(ResponseRow.id, ResponseRow.text).where(ResponseRow.id.in_(judged))
+        with self._read() as session:
+            for row in session.execute(query.execution_options(yield_per=2000)):
+                yield row.id, row.text
+
     def judgements(self, wanted: Wanted | None = None) -> list[StoredJudgement]:
         """The wanted judgements, newest first."""
         query = judgement_query(wanted or Wanted())

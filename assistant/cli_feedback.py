@@ -1,0 +1,207 @@
+"""`brogue feedback`: what people said of answers; how far it can be trusted, who wins, and files to train on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from assistant.cli_data_options import Json
+from assistant.console import print_json, say, working
+from data.errors import BrogueError
+from data.home import Home
+
+if TYPE_CHECKING:
+    from data.judgements import StoredJudgement, Wanted
+    from data.leaderboard import Style
+    from data.store import Store
+
+app = typer.Typer(help="What people said of answers.", no_args_is_help=True)
+
+KINDS = ("rating", "comparison", "ranking", "correction")
+Assistant = Annotated[str | None, typer.Option(help="Only what was said of this assistant.")]
+Version = Annotated[str | None, typer.Option(help="Only what was said of this version, such as support@3.")]
+Rater = Annotated[str | None, typer.Option(help="Only what this rater said.")]
+Since = Annotated[str | None, typer.Option(help="Only what was said from this day on, such as 2026-03-01.")]
+Until = Annotated[str | None, typer.Option(help="Only what was said before this day.")]
+Unweighted = Annotated[bool, typer.Option("--unweighted", help="Every rater counts the same.")]
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Option(help=f"Only one kind: {', '.join(KINDS)}.")] = None,
+    assistant: Assistant = None,
+    version: Version = None,
+    rater: Rater = None,
+    response: Annotated[str | None, typer.Option(help="Only what was said of this answer.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only what this person said, or was answered.")] = None,
+    conversation: Annotated[str | None, typer.Option(help="Only what was said of this conversation.")] = None,
+    since: Since = None,
+    until: Until = None,
+    taken_back: Annotated[bool, typer.Option("--taken-back", help="Those that were taken back too.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many, the newest.")] = None,
+    json: Json = False,
+) -> None:
+    """List judgements, newest first."""
+    if kind is not None and kind not in KINDS:
+        raise BrogueError(f"--kind wants one of {', '.join(KINDS)}; found '{kind}'")
+    wanted = _wanted(
+        kind=kind, assistant=assistant, version=version, rater=rater, response=response, subject=subject,
+        conversation=conversation, since=since, until=until, taken_back=taken_back, limit=limit,
+    )  # fmt: skip
+    with _store() as store:
+        found = store.judgements(wanted)
+    if json:
+        print_json([kept.model_dump(mode="json") for kept in found])
+        return
+    from assistant.feedback_tables import print_judgements
+
+    print_judgements(found)
+
+
+@app.command()
+def agreement(
+    assistant: Assistant = None, since: Since = None, until: Until = None, json: Json = False
+) -> None:  # fmt: skip
+    """Tell how far raters agree, with each other and with themselves; flag and weigh those who do not.
+
+    Krippendorff's alpha, nominal for comparisons and ordinal for rankings: 1 is full agreement, 0 is chance.
+    """
+    from assistant.feedback_tables import print_agreement
+    from data.raters import agreement as measured
+
+    with _store() as store, working("agreement") as tell:
+        found = _ranked(store, _wanted(assistant=assistant, since=since, until=until))
+        tell(f"{len(found):,} comparisons and rankings")
+        report = measured(found, {id: style.characters for id, style in _styles(store).items()})
+    if json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        print_agreement(report)
+
+
+@app.command()
+def leaderboard(
+    assistant: Assistant = None,
+    since: Since = None,
+    until: Until = None,
+    style: Annotated[bool, typer.Option("--style", help="At equal length, list items, headings and bold.")] = False,
+    unweighted: Unweighted = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw it into this file, .png or .svg.")] = None,
+    json: Json = False,
+) -> None:
+    """Tell which version people prefer (Bradley-Terry, with 95% bootstrap intervals)."""
+    from assistant.feedback_tables import print_leaderboard
+    from data.leaderboard import leaderboard as estimated
+
+    if plot is not None and plot.suffix.lower() not in (".png", ".svg"):
+        raise BrogueError(f"--plot wants a file that ends in .png or .svg; found '{plot}'")
+    with _store() as store, working("leaderboard") as tell:
+        found = _ranked(store, _wanted(assistant=assistant, since=since, until=until))
+        tell(f"{len(found):,} comparisons and rankings")
+        styles = _styles(store) if style or not unweighted else {}
+        weights = {} if unweighted else _weights(store, styles)
+        board = estimated(found, weights, styles if style else None)
+    if plot is not None:
+        from assistant.feedback_plot import draw
+
+        draw(board, plot)
+    if json:
+        lighter = {rater: weight for rater, weight in weights.items() if weight < 1}
+        print_json(board.model_dump(mode="json") | {"raters_below_1": lighter})
+        return
+    print_leaderboard(board, weights)
+    if plot is not None:
+        say(f"drawn: {plot}")
+
+
+@app.command()
+def export(
+    kind: Annotated[str, typer.Option("--as", help="Columns of TRL's trainers (sft, dpo, kto, reward), ranking, or "
+                                                   "jsonl: the judgements as they are.")],
+    to: Annotated[Path, typer.Option("--to", help="The file to write: JSON lines, or Parquet if it ends so.")],
+    assistant: Assistant = None,
+    version: Version = None,
+    rater: Rater = None,
+    since: Since = None,
+    until: Until = None,
+    unweighted: Unweighted = False,
+    replace: Annotated[bool, typer.Option(help="Overwrite a file of that name.")] = False,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Write judgements as a file to train on; the column `weight` says how far its raters can be trusted."""
+    from data.feedback_export import FORMATS, export_feedback
+
+    if kind not in FORMATS:
+        raise BrogueError(f"--as wants one of {', '.join(FORMATS)}; found '{kind}'")
+    wanted = _wanted(assistant=assistant, version=version, rater=rater, since=since, until=until)
+    with _store() as store, working("exporting") as tell:
+        found = store.judgements(wanted)
+        tell(f"{len(found):,} judgements")
+        weights = {} if unweighted else _weights(store, _styles(store))
+        counts = export_feedback(
+            found, store.responses_of, weights, kind, to, replace, lambda lines: tell(f"{lines:,} lines")
+        )
+    lines = counts.pop("lines")
+    skipped = {why.removeprefix("skipped: "): count for why, count in sorted(counts.items()) if count}
+    if json:
+        print_json(
+            {"path": str(to.absolute()), "as": kind, "judgements": len(found), "lines": lines, "skipped": skipped}
+        )
+        return
+    typer.echo(f"{to}: {lines:,} lines ({kind}) from {len(found):,} judgements")
+    for why, count in skipped.items():
+        say(f"skipped: {why} ({count:,})")
+
+
+@contextmanager
+def _store() -> "Iterator[Store]":
+    from data.store_home import open_store
+
+    home = Home.from_environment()
+    home.create()
+    store = open_store(home)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _wanted(*, since: str | None = None, until: str | None = None, **given: Any) -> "Wanted":
+    from data.judgements import Wanted
+
+    return Wanted(since=_day("--since", since), until=_day("--until", until), **given)
+
+
+def _day(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        day = datetime.fromisoformat(text)
+    except ValueError:
+        raise BrogueError(f"{option} wants a day, such as 2026-03-01; found '{text}'") from None
+    return day if day.tzinfo else day.replace(tzinfo=UTC)
+
+
+def _ranked(store: "Store", wanted: "Wanted") -> "list[StoredJudgement]":
+    return [
+        kept
+        for kind in ("comparison", "ranking")
+        for kept in store.judgements(wanted.model_copy(update={"kind": kind}))
+    ]
+
+
+def _styles(store: "Store") -> "dict[str, Style]":
+    from data.leaderboard import looks
+
+    return {id: looks(text) for id, text in store.judged_texts()}
+
+
+def _weights(store: "Store", styles: "dict[str, Style]") -> dict[str, float]:
+    """Of everything that they ever said, whatever part of it is looked at."""
+    from data.judgements import Wanted
+    from data.raters import weights
+
+    return weights(_ranked(store, Wanted()), {id: style.characters for id, style in styles.items()})

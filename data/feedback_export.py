@@ -1,0 +1,140 @@
+"""Judgements as a file to train on: the columns of TRL's trainers, with the rater's weight as a column `weight`.
+
+- `sft`: messages, of answers with more thumbs up than down, and of corrections.
+- `dpo`: prompt, chosen, rejected, of comparisons, corrections (chosen over the original) and every two answers of a
+  ranking that are not tied; `reward`: chosen, rejected.
+- `kto`: prompt, completion, label, of answers with more thumbs up than down or the other way round.
+- `ranking`: messages, replies, ranks (0 is best): no trainer of TRL's takes these; `brogue data import` does.
+- `jsonl`: the judgements as they are.
+
+The weight is the mean of those raters' who said so; a pair of a ranking of k answers weighs 2/k of it, so that the
+ranking weighs as much as k - 1 comparisons. Lines are made as they are written; nothing is held but some responses.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from data.errors import BrogueError, DataError
+from data.exporting import SHAPES, whole_file
+from data.exporting_files import FILES
+from data.feedback import Collected, Find, Skipped, messages_of, thumbs, told
+from data.judgements import AnyJudgement, Response, StoredJudgement
+from data.records import RankingRecord
+
+Format = Literal["sft", "dpo", "kto", "reward", "ranking", "jsonl"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+Fields = dict[str, Any]
+_AHEAD = 1000  # responses read at once
+_KINDS: dict[Format, tuple[Collected, ...]] = {
+    "sft": ("chat",), "dpo": ("preference", "ranking"), "reward": ("preference", "ranking"), "ranking": ("ranking",)
+}  # fmt: skip
+_WANTED = {
+    "sft": "thumbs up or corrections", "dpo": "comparisons, corrections or rankings", "kto": "thumbs",
+    "reward": "comparisons, corrections or rankings", "ranking": "rankings", "jsonl": "judgements",
+}  # fmt: skip
+
+
+class Ahead:
+    """Finds responses by id, reading those that will be asked for next together with the one that is.
+
+    They are asked for in the order in which they were judged.
+    """
+
+    def __init__(self, judgements: Iterable[AnyJudgement],
+                 load: Callable[[Sequence[str]], dict[str, Response]]) -> None:  # fmt: skip
+        self._ids = [id for judgement in judgements for id in judgement.shown]
+        self._at = 0
+        self._load = load
+        self._held: dict[str, Response] = {}
+
+    def __call__(self, id: str) -> Response:
+        if id not in self._held:
+            self._at = self._ids.index(id, self._at)
+            self._held = self._load(list(dict.fromkeys(self._ids[self._at : self._at + _AHEAD])))
+        return self._held[id]
+
+
+def export_feedback(stored: Iterable[StoredJudgement], load: Callable[[Sequence[str]], dict[str, Response]],
+                    weights: Mapping[str, float], format: Format, to: Path, replace: bool,
+                    on_progress: Callable[[int], None] = lambda _: None) -> Counter[str]:  # fmt: skip
+    """Write a file; returns how many lines, and how many judgements gave none and why. `.parquet` is written as such.
+
+    `load` gives responses by id. Raters who are not in `weights` weigh 1; who weighs 0 is left out.
+    """
+    if format not in FORMATS:
+        raise BrogueError(f"--as wants one of {', '.join(FORMATS)}; found '{format}'")
+    known = sorted(stored, key=lambda kept: (kept.created, kept.judgement.id))
+    counts: Counter[str] = Counter()
+
+    def counted() -> Iterator[Fields]:
+        for line in _lines(known, load, weights, format, counts):
+            counts["lines"] += 1
+            if counts["lines"] % 1000 == 0:
+                on_progress(counts["lines"])
+            yield line
+
+    with whole_file(to, replace) as temporary:
+        FILES["parquet" if to.suffix == ".parquet" and format != "jsonl" else "jsonl"](temporary, counted())
+        if not counts["lines"]:
+            why = "; ".join(
+                f"{reason} ({count})" for reason, count in counts.most_common(3) if reason != "kept" and count
+            )
+            raise DataError(
+                f"no {_WANTED[format]} among {len(known)} judgements that give a line{': ' * bool(why)}{why}"
+            )
+    counts.pop("kept", None)
+    return counts
+
+
+def _lines(known: list[StoredJudgement], load: Callable[[Sequence[str]], dict[str, Response]],
+           weights: Mapping[str, float], format: Format, counts: Counter[str]) -> Iterator[Fields]:  # fmt: skip
+    said = [kept.judgement for kept in known]
+    if format == "jsonl":
+        for kept in known:
+            yield kept.model_dump(mode="json") | {"weight": float(weights.get(kept.judgement.rater, 1.0))}
+    elif format == "kto":
+        yield from _kto(said, Ahead(said, load), weights, counts)
+    else:
+        for kind in _KINDS[format]:
+            yield from _shaped(said, Ahead(said, load), weights, format, kind, counts)
+
+
+def _shaped(said: list[AnyJudgement], find: Find, weights: Mapping[str, float], format: Format, kind: Collected,
+            counts: Counter[str]) -> Iterator[Fields]:  # fmt: skip
+    shape = SHAPES["jsonl" if format == "ranking" else f"trl-{format}"][kind]
+    for record, _, raters in told(said, find, kind, counts):
+        weight = _weight(raters, weights)
+        if weight == 0:
+            counts["skipped: the rater weighs nothing"] += 1
+            continue
+        if isinstance(record, RankingRecord) and format != "ranking":
+            weight *= 2 / len(record.replies)
+        before = counts["lines"]
+        for fields in shape(record):
+            yield fields | {"weight": weight}
+        counts["skipped: neither answer is better"] += before == counts["lines"]
+
+
+def _kto(said: list[AnyJudgement], find: Find, weights: Mapping[str, float], counts: Counter[str]) -> Iterator[Fields]:
+    for id, balance in thumbs(said).items():
+        weight = _weight(balance.raters, weights)
+        try:
+            if balance.balance == 0:
+                raise Skipped("as many thumbs up as down")
+            if weight == 0:
+                raise Skipped("the rater weighs nothing")
+            response = find(id)
+            if not response.text.strip():
+                raise Skipped("the answer is empty")
+            completion = [{"role": "assistant", "content": response.text}]
+            prompt = list(messages_of(response))
+        except Skipped as why:
+            counts[f"skipped: {why}"] += 1
+            continue
+        yield {"prompt": prompt, "completion": completion, "label": balance.up, "weight": weight}
+
+
+def _weight(raters: Sequence[str], weights: Mapping[str, float]) -> float:
+    return sum(weights.get(rater, 1.0) for rater in raters) / len(raters) if raters else 1.0
