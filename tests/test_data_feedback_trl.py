@@ -1,0 +1,65 @@
+"""TRL's trainers take what `brogue feedback export` writes, unchanged."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.home import Home
+from data.judgements import Comparison, Correction, Ranking, Rating, Response
+from data.store_home import open_store
+from tests.inside import brogue_inside
+from tests.tiny_models import make_model
+
+
+@pytest.fixture
+def exports(home: Home, tmp_path: Path) -> dict[str, str]:
+    """A file of each format, from a few judgements of every kind."""
+    store = open_store(home)
+    for number in range(4):
+        asked = ({"role": "user", "content": f"What is item {number}?"},)
+        for version in "abc":
+            store.add_response(Response(id=f"{number}{version}", version=version, messages=asked,
+                                        text=f"Item {number} is in aisle {version}."))  # fmt: skip
+        shown = (f"{number}a", f"{number}b")
+        store.judge(Rating(rater="ann", response=shown[0], thumb="up"))
+        store.judge(Rating(rater="ann", response=shown[1], thumb="down"))
+        store.judge(Correction(rater="ann", response=f"{number}c", text="Item 1 is in aisle 3."))
+        store.judge(Comparison(rater="bob", shown=shown, verdict="first"))
+        store.judge(Ranking(rater="bob", shown=(*shown, f"{number}c"), ranks=(0, 1, 2)))
+    store.close()
+    found = {}
+    for kind in ("sft", "dpo", "reward", "kto"):
+        found[kind] = str(tmp_path / f"{kind}.jsonl")
+        done = brogue_inside("feedback", "export", "--as", kind, "--to", found[kind])
+        assert done.returncode == 0, done.stderr
+        assert "weight" in json.loads(Path(found[kind]).read_text().splitlines()[0])
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sft", "dpo", "reward", "kto"])
+def test_trls_trainers_run_two_steps_on_the_exports_unchanged(
+    exports: dict[str, str], tmp_path: Path, kind: str
+) -> None:
+    import trl
+    from datasets import load_dataset
+    from transformers import AutoTokenizer, LlamaForCausalLM, LlamaForSequenceClassification
+
+    size: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    size |= {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 256}
+    if kind == "reward":
+        size |= {"num_labels": 1, "pad_token_id": 0}
+    folder = make_model(
+        tmp_path / "model", LlamaForSequenceClassification if kind == "reward" else LlamaForCausalLM, **size
+    )
+    configs = {"sft": trl.SFTConfig, "dpo": trl.DPOConfig, "reward": trl.RewardConfig, "kto": trl.KTOConfig}
+    trainers = {"sft": trl.SFTTrainer, "dpo": trl.DPOTrainer, "reward": trl.RewardTrainer, "kto": trl.KTOTrainer}
+    rows = load_dataset("json", data_files=exports[kind], split="train", cache_dir=str(tmp_path / "cache"))
+    options = configs[kind](output_dir=str(tmp_path / "out"), max_steps=2, per_device_train_batch_size=2, report_to=[],
+                     use_cpu=True, bf16=False, save_strategy="no", disable_tqdm=True)  # fmt: skip
+    model_class = LlamaForSequenceClassification if kind == "reward" else LlamaForCausalLM
+    done = trainers[kind](model=model_class.from_pretrained(folder), args=options, train_dataset=rows,
+                   processing_class=AutoTokenizer.from_pretrained(folder)).train()  # fmt: skip
+    assert done.global_step == 2 and done.training_loss > 0
