@@ -85,7 +85,7 @@ def url(gateway: ScriptedGateway, gateway_and_page: tuple[ScriptedGateway, str])
 
 
 def ask(page: Page, url: str, question: str = "Who pays?") -> Any:
-    """Ask in a new page; gives the sources under the answer."""
+    """Ask in a new page; gives the sources that will stand under the answer."""
     page.goto(url)
     page.locator("#chat .example").first.wait_for()
     return ask_again(page, question)
@@ -153,6 +153,26 @@ def test_the_conversation_that_is_sent_and_the_copy_are_the_answer_as_it_was_wri
     roles = [(m["role"], m["content"].strip()) for m in gateway.bodies[-1]["messages"]]
     assert roles == [("user", "Who pays?"), ("assistant", ANSWER), ("user", "And then?")]
     expect(page.locator("#chat .unsupported")).to_have_count(8)
+
+
+@pytest.mark.browser
+def test_a_conversation_that_is_come_back_to_has_its_sources_and_its_blame(
+    page: Page, gateway: ScriptedGateway, url: str
+) -> None:
+    expect(ask(page, url)).to_be_visible()
+    page.get_by_role("button", name="Send", exact=True).wait_for()
+    page.get_by_role("radio", name="Shop · Fern").check(force=True)
+    expect(page.get_by_text("fern greets")).to_be_visible()
+    expect(page.get_by_role("button", name="Wrong source", exact=True)).to_be_hidden()
+    page.get_by_role("radio", name="Shop · Reed").check(force=True)
+    expect(page.locator("#chat .sources .verdict")).to_contain_text("Partly from the documents")
+    expect(page.locator("#chat .unsupported")).to_have_count(4)
+    page.get_by_role("button", name="Wrong source", exact=True).click()
+    expect(page.get_by_text("Thank you.")).to_be_visible()
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_text("Thank you.")).to_be_hidden()
+    expect(page.locator("#chat .unsupported")).to_have_count(4)
+    assert [m["role"] for m in gateway.bodies[-1]["messages"]] == ["user"]
 
 
 @pytest.mark.browser
