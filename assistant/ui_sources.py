@@ -85,7 +85,7 @@ def sources_html(checked: Checked, text: str) -> str:
     return (
         f'<section class="sources" aria-label="Sources" data-marks="{escape(_marks(found, text))}"><div class="line">'
         f'{verdict(checked)}<button type="button" class="copy" data-text="{escape(text)}">Copy</button></div>'
-        f"{_list(cards)}{_others(others)}</section>"
+        f"{_list(cards)}{_others(others, bool(cards))}</section>"
     )
 
 
@@ -135,10 +135,12 @@ def _list(cards: Sequence[str]) -> str:
     return f"<ol>{''.join(cards)}</ol>" if cards else ""
 
 
-def _others(cards: Sequence[str]) -> str:
+def _others(cards: Sequence[str], more: bool) -> str:
+    """Behind a line of its own: what was found and not used; `more` than the cards before it."""
     if not cards:
         return ""
-    what = f"{len(cards)} other passages were" if len(cards) > 1 else "One other passage was"
+    other = "other " if more else ""
+    what = f"{len(cards)} {other}passages were" if len(cards) > 1 else f"One {other}passage was"
     return f'<details class="others"><summary>{what} looked at</summary>{_list(cards)}</details>'
 
 
