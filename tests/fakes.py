@@ -122,7 +122,8 @@ class FakeEngine(httpx.AsyncBaseTransport):
             return _error(500, "nan")
         if body.get("max_tokens") != PROBE_TOKENS:
             self.bodies.append(body)
-        events = self._events(model, body)
+        # Taken now, not with the first word: the engine may be killed in between.
+        events = self._events(model, body, self.starts, self.loaded.get(model, "base"))
         if body.get("stream"):
             return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=_Stream(events))
         pieces = [json.loads(e[6:])["choices"][0]["delta"]["content"] async for e in events if b"delta" in e]
@@ -132,8 +133,7 @@ class FakeEngine(httpx.AsyncBaseTransport):
         return httpx.Response(200, content=_json({"id": "x", "model": model, "choices": [choice], "usage": usage}),
                               headers={"content-type": "application/json"})  # fmt: skip
 
-    async def _events(self, model: str, body: dict[str, Any]) -> AsyncIterator[bytes]:
-        starts, word = self.starts, self.loaded.get(model, "base")
+    async def _events(self, model: str, body: dict[str, Any], starts: int, word: str) -> AsyncIterator[bytes]:
         said = self.says.split(" ") if self.says else []
         count = len(said) or self.words
         self._count(model, 1)

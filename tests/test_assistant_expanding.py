@@ -384,17 +384,17 @@ def test_mistakes_are_answered_in_one_line(brogue: Run, home: Home) -> None:
 @pytest.mark.engine
 def test_a_real_base_model_writes_rewordings_that_can_be_used(brogue: Run, up_home: Home) -> None:
     """How many is printed: it says more of the model than of us."""
-    done = brogue("data", "expand", "support-short", "--preview", "60", "--json", home=up_home)
+    done = brogue("data", "expand", "reed-voice", "--preview", "30", "--json", home=up_home)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     print(json.dumps(found["counts"]))
     for variation in found["variations"]:
         if variation["fault"] is None:
             print(f"{variation['question']}  →  {variation['text']}")
-    assert found["counts"]["asked"] == 60
+    assert found["counts"]["asked"] == 30
     assert found["counts"]["kept"] > 0
-    words = ("data", "expand", "support-short", "--into", "grown-by-test", "--only", "8", "--replace")
+    words = ("data", "expand", "reed-voice", "--into", "grown-by-test", "--only", "30", "--replace")
     done = brogue(*words, home=up_home)
     assert done.returncode == 0, done.stderr
-    grown, source = (sum(load_card(up_home, name).records.values()) for name in ("grown-by-test", "support-short"))
+    grown, source = (sum(load_card(up_home, name).records.values()) for name in ("grown-by-test", "reed-voice"))
     assert grown > source
