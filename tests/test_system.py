@@ -61,11 +61,13 @@ def mean_words(texts: list[str]) -> float:
     return sum(len(text.split()) for text in texts) / len(texts)
 
 
-def test_the_client_lists_assistants_then_adapters_then_the_base(client: openai.OpenAI, base_name: str) -> None:
+def test_the_client_lists_assistants_then_adapters_the_base_and_the_embedding_model(
+    client: openai.OpenAI, base_name: str
+) -> None:
     names = [model.id for model in client.models.list()]
     assert names[:2] == ["fern", "reed"]
     assert {"fern-voice@stable", "reed-voice@1"} <= set(names)
-    assert names[-1] == base_name
+    assert names[-2:] == [base_name, "all-minilm-l6-v2"]
 
 
 @pytest.mark.parametrize("model", ["reed", "fern"])
