@@ -25,6 +25,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return Home.from_environment()
 
 
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """What a library sets when it is imported (TRL quiets vLLM's log) must not reach the engines of other tests."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 def run_brogue(*words: str, home: Home | None = None, **options: Any) -> "subprocess.CompletedProcess[str]":
     """Run the command as a person would; output as text."""
     env = os.environ | ({"BROGUE_HOME": str(home.root)} if home else {})
