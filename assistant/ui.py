@@ -16,6 +16,7 @@ from assistant.ui_brand import Voice, empty_state
 if TYPE_CHECKING:
     import gradio as gr
     from fastapi import FastAPI
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 VISITORS = 32  # answers that can be written at the same time; Gradio's own default is one
 # A model can write a picture's address into its answer; the browser must not go and fetch it.
@@ -82,23 +83,38 @@ def load_team(client: Client) -> tuple[dict[str, Voice], str | None]:
 def build_app(page: "gr.Blocks") -> "FastAPI":
     """The web application around the page: its look, and the rule that a browser fetches nothing from elsewhere."""
     import gradio as gr
-    from fastapi import FastAPI, Request, Response
-    from starlette.middleware.base import RequestResponseEndpoint
+    from fastapi import FastAPI
 
     from assistant.ui_style import HEAD, build_theme
 
     app = FastAPI(openapi_url=None)
-
-    @app.middleware("http")
-    async def forbid_outside_requests(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        response = await call_next(request)
-        response.headers["Content-Security-Policy"] = CONTENT_POLICY
-        return response
-
+    app.add_middleware(ForbidOutsideRequests)
     gr.mount_gradio_app(
         app, page, path="/", theme=build_theme(), head=HEAD, footer_links=[], ssr_mode=False, show_error=False
     )
     return app
+
+
+class ForbidOutsideRequests:
+    """ASGI middleware: each response carries the content policy.
+
+    Not Starlette's `BaseHTTPMiddleware`: it stands between a response and its reader, and with it Gradio now and then
+    misses that a visitor has closed the page, so that an answer is written to its end for nobody.
+    """
+
+    def __init__(self, app: "ASGIApp") -> None:
+        self._app = app
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Hand the request on, and add the header to what comes back."""
+
+        async def send_with_policy(message: "Message") -> None:
+            if message["type"] == "http.response.start":
+                policy = (b"content-security-policy", CONTENT_POLICY.encode())
+                message = {**message, "headers": [*message.get("headers", []), policy]}
+            await send(message)
+
+        await self._app(scope, receive, send_with_policy)
 
 
 def serve_page(gateway_url: str, host: str, port: int) -> None:
