@@ -8,7 +8,8 @@ import typer
 from assistant.cli_data_options import Json
 from assistant.console import print_json, say, working
 from data.dataset import DatasetCard, load_card
-from data.exporting import SHAPES, Exported, export, guess_format
+from data.exporting import Exported, export, guess_format
+from data.exporting_shapes import SHAPES
 from data.home import Home
 from data.records import Split
 

@@ -1,7 +1,7 @@
 """Named datasets on disk: `<home>/datasets/<name>/records.jsonl` and `card.json`.
 
 A dataset is written whole or not at all, row by row, so that it may be larger than the memory. Its digest is over the
-records' ids and splits, so the same content imported twice has the same digest; adapter cards keep it.
+records' ids, splits and weights, so the same content imported twice has the same digest; adapter cards keep it.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from data.dataset_folder import CARD, RECORDS, mend, new_dataset_folder, refuse_existing
 from data.errors import DataError, one_line, unknown
@@ -57,6 +57,9 @@ class Row(Frozen):
     subject: str | None = None  # the person whose data it is
     response_ids: tuple[str, ...] | None = None  # the answers in the store that it was made from
     synthetic_of: str | None = None  # the id of the record that a model made it from; such rows stand in train only
+    # How far it is to be trusted: the mean weight of the raters who said so. A ranking's is of the whole of it: see
+    # `exporting.pairs`, which shares it out.
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False, exclude_if=lambda weight: weight == 1)
 
 
 Shares = tuple[int, int, int]
@@ -135,7 +138,8 @@ class _Written:
         file.write(row.model_dump_json(exclude_none=True) + "\n")
         self.splits[row.split] += 1
         self.ids.add(row.id)
-        self.digest.update(f"{row.id}{row.split}\n".encode())
+        weight = "" if row.weight == 1 else f" {row.weight}"  # it changes what is learnt
+        self.digest.update(f"{row.id}{row.split}{weight}\n".encode())
 
 
 def list_datasets(home: Home) -> list[DatasetCard]:

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from data.errors import BrogueError, DataError
-from data.exporting import SHAPES, whole_file
+from data.exporting import whole_file
 from data.exporting_files import FILES
+from data.exporting_shapes import SHAPES, pair_weight
 from data.feedback import Collected, Find, Skipped, messages_of, thumbs, told
 from data.judgements import AnyJudgement, Response, StoredJudgement
-from data.records import RankingRecord
 
 Format = Literal["sft", "dpo", "kto", "reward", "ranking", "jsonl"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -109,8 +109,8 @@ def _shaped(said: list[AnyJudgement], find: Find, weights: Mapping[str, float], 
         if weight == 0:
             counts["skipped: the rater weighs nothing"] += 1
             continue
-        if isinstance(record, RankingRecord) and format != "ranking":
-            weight *= 2 / len(record.replies)
+        if format != "ranking":
+            weight *= pair_weight(record)
         before = counts["lines"]
         for fields in shape(record):
             yield fields | {"weight": weight}
