@@ -30,7 +30,7 @@ def main() -> None:
     # SIGTERM ends a command as Ctrl-C does: through its clean-up.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
-        app()
+        app(prog_name="brogue")
     except BrogueError as error:
         sys.exit(f"brogue: {error}")
     except KeyboardInterrupt:

@@ -135,7 +135,7 @@ def test_chat_in_the_terminal_prints_the_answer(up_home: Home, services: dict[st
 
 
 def test_a_second_up_says_that_it_runs_already(up_home: Home, services: dict[str, Any]) -> None:
-    done = run_brogue("up", home=up_home)
+    done = run_brogue("up", home=up_home, process=True)
     assert done.returncode == 0, done.stderr
     assert "runs already" in done.stderr
     assert services["gateway_url"] in done.stdout
