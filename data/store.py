@@ -16,7 +16,6 @@ from sqlalchemy.orm import Session, joinedload, selectinload, sessionmaker
 from data.errors import BrogueError, UnknownName, one_line
 from data.home import Home
 from data.judgements import (
-    JUDGEMENT,
     MAX_COMMENT,
     MAX_CORRECTION,
     AnyJudgement,
@@ -30,6 +29,7 @@ from data.judgements import (
 from data.settings import Logging
 from data.store_open import erase_deleted, open_engine, sqlite_url
 from data.store_queries import about, concerns, judgement_query, of_person, within
+from data.store_rows import known_response, response_of, same, stored
 from data.store_schema import JudgedRow, JudgementRow, ResponseRow
 from data.store_text import Redactor, written
 
@@ -62,6 +62,11 @@ class Store:
         """The store at `url`, or in the home folder; its tables are made or brought up to date."""
         return cls(open_engine(url or sqlite_url(home.root / "store.db")), logging, redact)
 
+    @property
+    def logging(self) -> Logging:
+        """What is kept of what people write."""
+        return self._logging
+
     def close(self) -> None:
         """Let go of the connections."""
         self._engine.dispose()
@@ -74,13 +79,13 @@ class Store:
                 session.add(row)
         except IntegrityError as error:
             raise BrogueError(f"response '{response.id}' is in the store already") from error
-        return _response(row)
+        return response_of(row)
 
     def add_responses(self, responses: Sequence[Response]) -> None:
         """Append several in one transaction; those that are there already stay as they are. Raises `StoreDown`."""
         insert = (sqlite if self._engine.dialect.name == "sqlite" else postgresql).insert(ResponseRow)
         rows = [self._kept(response) for response in responses]
-        with _told(), self._write.begin() as session:
+        with told(), self._write.begin() as session:
             session.execute(insert.on_conflict_do_nothing(), rows)
 
     def _kept(self, response: Response) -> dict[str, Any]:
@@ -96,20 +101,21 @@ class Store:
 
         Raises `StoreDown`.
         """
-        with _told(), self._write.begin() as session:
+        with told(), self._write.begin() as session:
             # Locked, so that of two thumbs at once the second sees the first.
             response = session.get(ResponseRow, rating.response, with_for_update=True)
             if response is None:
                 raise UnknownName(f"no response '{rating.response}' in the store")
             wanted = Wanted(response=rating.response, kind="rating", rater=rating.rater)
             standing = list(session.scalars(judgement_query(wanted)))
-            before = _stored(standing[0]).judgement if standing else None
+            before = stored(standing[0]).judgement if standing else None
             assert before is None or isinstance(before, Rating)
-            if before is None or (before.thumb, before.reasons) != (rating.thumb, rating.reasons):
+            same = ("thumb", "reasons", "comment")
+            if before is None or any(getattr(before, name) != getattr(rating, name) for name in same):
                 for row in standing:
                     row.taken_back = now()
                 row = JudgementRow(id=rating.id, kind=rating.kind, rater=rating.rater, seconds=rating.seconds,
-                                   said=self._said(rating), created=now(), taken_back=None)  # fmt: skip
+                                   said=self.said(rating), created=now(), taken_back=None)  # fmt: skip
                 row.shown.append(JudgedRow(position=0, response=response))
                 session.add(row)
             return response.version, before
@@ -119,26 +125,43 @@ class Store:
 
         In mode `off` comments are left out, and a correction is refused, for nothing would be left of it.
         """
-        said = self._said(judgement)
+        said = self.said(judgement)
+        with self.writing() as session:
+            return self.append(session, judgement, said)
+
+    def append(self, session: Session, judgement: AnyJudgement, said: dict[str, Any]) -> StoredJudgement:
+        """`judge` as a part of a larger transaction; `said` is what `self.said` leaves of the judgement."""
+        if (known := session.get(JudgementRow, judgement.id)) is not None:
+            return same(known, judgement, said)
         row = JudgementRow(id=judgement.id, kind=judgement.kind, rater=judgement.rater, seconds=judgement.seconds,
                            said=said, created=now(), taken_back=None)  # fmt: skip
-        try:
-            with self._write.begin() as session:
-                if (known := session.get(JudgementRow, judgement.id)) is None:
-                    for position, response_id in enumerate(judgement.shown):
-                        response = _known_response(session, response_id)
-                        row.shown.append(JudgedRow(position=position, response=response))
-                    session.add(row)
-                    session.flush()
-                return _stored(row) if known is None else _same(known, judgement, said)
-        except (
-            IntegrityError
-        ) as error:  # PostgreSQL: another process has just written the same id, or deleted the response
-            raise BrogueError(
-                f"judgement '{judgement.id}' met another change to the same rows; send it again"
-            ) from error
+        for position, response_id in enumerate(judgement.shown):
+            row.shown.append(JudgedRow(position=position, response=known_response(session, response_id)))
+        session.add(row)
+        session.flush()
+        return stored(row)
 
-    def _said(self, judgement: AnyJudgement) -> dict[str, Any]:
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction that is committed at the end of the block. Raises `StoreDown`."""
+        try:
+            with told(), self._write.begin() as session:
+                yield session
+        except IntegrityError as error:  # PostgreSQL: another process wrote the same, or deleted what is named
+            raise BrogueError("this met another change to the same rows of the store; do it again") from error
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that only reads."""
+        with told(), self._read() as session:
+            yield session
+
+    def kept(self, record: dict[str, Any]) -> dict[str, Any]:
+        """`record` (JSON) with its texts as they may be written: as they are, or redacted."""
+        return written(record, self._redact)
+
+    def said(self, judgement: AnyJudgement) -> dict[str, Any]:
+        """What is kept of a judgement besides its columns; refuses texts that are too long."""
         said = judgement.model_dump(mode="json", exclude=_IN_COLUMNS)
         for name, limit in (("comment", MAX_COMMENT), ("text", MAX_CORRECTION)):
             if len(said.get(name, "")) > limit:
@@ -151,19 +174,19 @@ class Store:
 
     def take_back(self, judgement_id: str, rater: str) -> StoredJudgement:
         """Mark a judgement as taken back by the one who gave it; from then on it counts for nothing."""
-        with self._write.begin() as session:
+        with told(), self._write.begin() as session:
             row = session.get(JudgementRow, judgement_id)
             if row is None:
                 raise UnknownName(f"no judgement '{judgement_id}' in the store; list them: brogue feedback list")
             if row.rater != rater:
                 raise NotYours(f"judgement '{judgement_id}' is another rater's; only they can take it back")
             row.taken_back = row.taken_back or now()
-            return _stored(row)
+            return stored(row)
 
     def response(self, response_id: str) -> Response:
-        """One response by its id."""
-        with self._read() as session:
-            return _response(_known_response(session, response_id))
+        """One response by its id. Raises `StoreDown`."""
+        with told(), self._read() as session:
+            return response_of(known_response(session, response_id))
 
     def responses(self, wanted: Wanted | None = None) -> list[Response]:
         """The wanted responses, newest first."""
@@ -173,13 +196,13 @@ class Store:
             query = query.where(ResponseRow.subject == wanted.subject)
         query = query.order_by(ResponseRow.created.desc(), ResponseRow.id).limit(wanted.limit)
         with self._read() as session:
-            return [_response(row) for row in session.scalars(query)]
+            return [response_of(row) for row in session.scalars(query)]
 
     def responses_of(self, ids: Sequence[str]) -> dict[str, Response]:
         """Those of these responses that are there; at most some thousand ids at once."""
         with self._read() as session:
             return {
-                row.id: _response(row) for row in session.scalars(select(ResponseRow).where(ResponseRow.id.in_(ids)))
+                row.id: response_of(row) for row in session.scalars(select(ResponseRow).where(ResponseRow.id.in_(ids)))
             }
 
     def judged_texts(self) -> Iterator[tuple[str, str]]:
@@ -193,12 +216,12 @@ class Store:
                 yield row.id, row.text
 
     def judgements(self, wanted: Wanted | None = None) -> list[StoredJudgement]:
-        """The wanted judgements, newest first."""
+        """The wanted judgements, newest first. Raises `StoreDown`."""
         query = judgement_query(wanted or Wanted())
         shown = selectinload(JudgementRow.shown)
-        names = joinedload(JudgedRow.response).load_only(ResponseRow.version, ResponseRow.assistant)
-        with self._read() as session:
-            return [_stored(row) for row in session.scalars(query.options(shown.options(names)))]
+        names = joinedload(JudgedRow.response).load_only(ResponseRow.version, ResponseRow.assistant, ResponseRow.topic)
+        with told(), self._read() as session:
+            return [stored(row) for row in session.scalars(query.options(shown.options(names)))]
 
     def of_person(self, subject: str) -> Forgotten:
         """What `forget` would remove."""
@@ -217,42 +240,9 @@ class Store:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """A database that is away or full becomes one line."""
     try:
         yield
     except (OperationalError, InterfaceError) as error:
         raise StoreDown(f"the store cannot be written: {one_line(error.orig, 160)}") from error
-
-
-def _known_response(session: Session, response_id: str) -> ResponseRow:
-    row = session.get(ResponseRow, response_id)
-    if row is None:
-        raise UnknownName(f"no response '{response_id}' in the store; every answer's id is in its x-brogue-response-id")
-    return row
-
-
-def _same(row: JudgementRow, judgement: AnyJudgement, said: dict[str, Any]) -> StoredJudgement:
-    """The judgement that has this id already, if it says the same."""
-    stored = _stored(row)
-    there = (row.kind, row.rater, row.said, stored.judgement.shown)
-    if there != (judgement.kind, judgement.rater, said, judgement.shown):
-        raise BrogueError(f"judgement '{judgement.id}' is in the store already and says something else")
-    return stored
-
-
-def _response(row: ResponseRow) -> Response:
-    return Response.model_validate({name: getattr(row, name) for name in Response.model_fields})
-
-
-def _stored(row: JudgementRow) -> StoredJudgement:
-    ids = [judged.response_id for judged in row.shown]
-    shown = {"shown": ids} if row.kind in ("comparison", "ranking") else {"response": ids[0]}
-    fields = {"id": row.id, "kind": row.kind, "rater": row.rater, "seconds": row.seconds}
-    return StoredJudgement(
-        judgement=JUDGEMENT.validate_python(row.said | shown | fields),
-        versions=tuple(judged.response.version for judged in row.shown),
-        assistants=tuple(judged.response.assistant for judged in row.shown),
-        created=row.created,
-        taken_back=row.taken_back,
-    )
