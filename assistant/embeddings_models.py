@@ -103,13 +103,18 @@ class TorchEmbedder(_Local):
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        # On a processor, plain attention is faster than the fused kernel for the short heads of such models.
+        # On a processor, the fused kernel is slow for the short heads of such models.
         attention = {} if torch.cuda.is_available() else {"attn_implementation": "eager"}
         options = {"dtype": getattr(torch, self._precision), **attention}
         try:
-            return SentenceTransformer(str(self._folder), model_kwargs=options, local_files_only=True)
+            model = SentenceTransformer(str(self._folder), model_kwargs=options, local_files_only=True)
         except Exception as error:  # a folder may be wrong in any way
             raise BrogueError(f"embedding model {self._folder} cannot be loaded ({one_line(error, 160)})") from error
+        if attention:
+            from assistant.embeddings_attention import make_lean
+
+            make_lean(model)
+        return model
 
 
 class OnnxEmbedder(_Local):

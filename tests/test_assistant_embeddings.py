@@ -93,6 +93,22 @@ def test_the_starters_precisions_agree(home: Home) -> None:
 
 
 @pytest.mark.slow
+def test_an_attention_that_changes_the_vectors_is_not_used(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    from assistant import embeddings_attention
+
+    def model() -> Any:
+        return open_embedder(KnowledgeSettings(precision="float32"), home, many=True)
+
+    lean = model()
+    right = lean.encode(SENTENCES, "document")
+    assert lean._model[0].auto_model.config._attn_implementation == embeddings_attention.NAME
+    monkeypatch.setattr(embeddings_attention, "lean_attention", lambda _m, _q, _k, value, *_, **__: (value, None))
+    plain = model()
+    vectors = plain.encode(SENTENCES, "document")
+    assert plain._model[0].auto_model.config._attn_implementation == "eager"
+    assert (vectors * right).sum(axis=1).min() > 0.9999
+
+
 def test_any_sentence_transformers_folder_serves_with_its_prompts_and_pooling(home: Home, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
