@@ -17,6 +17,13 @@ from data.store_text import storable
 
 JudgementKind = Literal["rating", "comparison", "ranking", "correction"]
 
+# What a thumb can be for or against: the page's list. Other labels of the same form are kept as they come.
+REASONS: dict[Literal["up", "down"], tuple[str, ...]] = {
+    "up": ("helpful", "right tone", "complete"),
+    "down": ("wrong", "not in our voice", "too long", "too short", "unsafe", "wrong-source",
+             "right-source-wrong-answer"),
+}  # fmt: skip
+
 MAX_COMMENT = 10_000  # characters; the store refuses longer ones
 MAX_CORRECTION = 200_000
 KEY = r"^[^\x00-\x1f\x7f]{1,200}$"
@@ -55,6 +62,7 @@ class Response(Frozen):
     assistant: str | None = None
     subject: Key | None = None  # whose words the messages are; also where they were asked again for a comparison
     conversation: Key | None = None
+    topic: Key | None = None  # what it is about, as far as the client or the raters' queue said
     passages: tuple[PassageRef, ...] = ()
     prompt_tokens: int = Field(0, ge=0)
     completion_tokens: int = Field(0, ge=0)
@@ -139,6 +147,7 @@ class StoredJudgement(Frozen):
     judgement: Judgement
     versions: tuple[str, ...]  # in the order shown
     assistants: tuple[str | None, ...]
+    topics: tuple[str | None, ...] = ()
     created: AwareDatetime
     taken_back: AwareDatetime | None = None
 
@@ -174,6 +183,9 @@ class Forgotten(Frozen):
     judgements: tuple[str, ...]
     corrected: tuple[str, ...]  # responses to others, whose correction the person wrote
     by_version: dict[str, Removed]
+    turns: int = 0  # in raters' queues
+    tasks: int = 0  # of such queues, with the person's words
+    user: bool = False  # whether they could sign in
 
 
 def _check_distinct(shown: tuple[str, ...]) -> None:

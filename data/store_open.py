@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from data.errors import BrogueError, one_line
+from data.store_schema import Base
 
 BUSY_S = 30  # a writer waits so long for the others
 _MIGRATION_LOCK = 7_236_402_317  # any number of our own: PostgreSQL's advisory lock while tables change
@@ -127,7 +128,7 @@ def erase_deleted(engine: Engine) -> None:
     """
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("VACUUM (FULL, ANALYZE) responses, judgements, judged")
+            connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {', '.join(Base.metadata.tables)}")
         return
     sqlite = engine.raw_connection()  # without a transaction, for neither command works inside one
     try:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, Double, ForeignKey, MetaData
+from sqlalchemy import JSON, DateTime, Dialect, Double, ForeignKey, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
@@ -35,7 +35,9 @@ class Base(DeclarativeBase):
     """All tables."""
 
     metadata = MetaData(naming_convention=_NAMES)
-    type_annotation_map = {datetime: UtcTime, float: Double, dict[str, Any]: JSON, list[dict[str, Any]]: JSON}
+    type_annotation_map = {
+        datetime: UtcTime, float: Double, dict[str, Any]: JSON, list[dict[str, Any]]: JSON, list[int]: JSON,
+    }  # fmt: skip
 
 
 class ResponseRow(Base):
@@ -56,6 +58,7 @@ class ResponseRow(Base):
     prompt_tokens: Mapped[int]
     completion_tokens: Mapped[int]
     seconds: Mapped[float]
+    topic: Mapped[str | None]
 
 
 class JudgementRow(Base):
@@ -82,3 +85,81 @@ class JudgedRow(Base):
     position: Mapped[int] = mapped_column(primary_key=True)
     response_id: Mapped[str] = mapped_column(ForeignKey("responses.id"), index=True)
     response: Mapped[ResponseRow] = relationship()
+
+
+class UserRow(Base):
+    """Who may sign in."""
+
+    __tablename__ = "users"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    created: Mapped[datetime]
+    role: Mapped[str]
+    password: Mapped[str]  # bcrypt
+
+
+class SessionRow(Base):
+    """Who is signed in."""
+
+    __tablename__ = "sessions"
+
+    token: Mapped[str] = mapped_column(primary_key=True)  # its SHA-256
+    user: Mapped[str] = mapped_column(ForeignKey("users.name", ondelete="CASCADE"), index=True)
+    expires: Mapped[datetime]
+
+
+class QueueRow(Base):
+    """A queue for raters."""
+
+    __tablename__ = "queues"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    created: Mapped[datetime]
+    rules: Mapped[dict[str, Any]]  # arms, overlap, raters, repeat
+
+
+class TaskRow(Base):
+    """A prompt of a queue, which every arm answers once."""
+
+    __tablename__ = "tasks"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    queue: Mapped[str] = mapped_column(ForeignKey("queues.name", ondelete="CASCADE"), index=True)
+    number: Mapped[int]  # its place in the queue
+    messages: Mapped[list[dict[str, Any]]]
+    topic: Mapped[str | None]
+    subject: Mapped[str | None] = mapped_column(index=True)
+    raters: Mapped[int]  # how many are to judge it
+    again: Mapped[bool]  # whether it comes back to each of them once
+    answers: Mapped[list["AnswerRow"]] = relationship(order_by="AnswerRow.number", passive_deletes=True)
+
+
+class AnswerRow(Base):
+    """An arm's answer to a task."""
+
+    __tablename__ = "answers"
+
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)  # the arm's
+    response_id: Mapped[str] = mapped_column(ForeignKey("responses.id", ondelete="CASCADE"), index=True)
+    response: Mapped[ResponseRow] = relationship()
+
+
+class TurnRow(Base):
+    """A task as one rater has it."""
+
+    __tablename__ = "turns"
+    __table_args__ = (UniqueConstraint("task_id", "rater", "again"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
+    rater: Mapped[str] = mapped_column(index=True)
+    again: Mapped[bool]  # the second time for this rater
+    places: Mapped[list[int]]  # the arms' numbers in the order shown
+    state: Mapped[str]  # open, judged or skipped
+    touched: Mapped[datetime]  # the last sign of the rater
+    ended: Mapped[datetime | None]
+    seconds: Mapped[float | None]  # how long the rater took
+    reason: Mapped[str]  # why it was skipped
+    judgement_id: Mapped[str | None] = mapped_column(ForeignKey("judgements.id", ondelete="CASCADE"), index=True)
+    task: Mapped[TaskRow] = relationship()
