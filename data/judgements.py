@@ -189,6 +189,6 @@ class Forgotten(Frozen):
 
 
 def _check_distinct(shown: tuple[str, ...]) -> None:
-    twice = sorted({response for response in shown if shown.count(response) > 1})
-    if twice:
-        raise ValueError(f"response '{twice[0]}' is named twice")
+    if len(set(shown)) < len(shown):
+        twice = min(response for response in shown if shown.count(response) > 1)
+        raise ValueError(f"response '{twice}' is named twice")

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
-from sqlalchemy.orm import Session, joinedload, selectinload, sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 
 from data.errors import BrogueError, UnknownName, one_line
 from data.home import Home
@@ -29,11 +29,12 @@ from data.judgements import (
 from data.settings import Logging
 from data.store_open import erase_deleted, open_engine, sqlite_url
 from data.store_queries import about, concerns, judgement_query, of_person, within
-from data.store_rows import known_response, response_of, same, stored
+from data.store_rows import known_response, read_judgements, response_of, same, stored
 from data.store_schema import JudgedRow, JudgementRow, ResponseRow
 from data.store_text import Redactor, written
 
 _IN_COLUMNS = {"id", "kind", "rater", "seconds", "shown", "response"}  # of a judgement; the rest is its `said`
+_JUDGED = select(JudgedRow.response_id).join(JudgementRow).where(JudgementRow.kind.in_(("comparison", "ranking")))
 
 
 class NotYours(BrogueError):
@@ -207,21 +208,21 @@ class Store:
 
     def judged_texts(self) -> Iterator[tuple[str, str]]:
         """(id, text) of every answer that was compared or ranked."""
-        judged = (
-            select(JudgedRow.response_id).join(JudgementRow).where(JudgementRow.kind.in_(("comparison", "ranking")))
-        )
-        query = select(ResponseRow.id, ResponseRow.text).where(ResponseRow.id.in_(judged))
+        query = select(ResponseRow.id, ResponseRow.text).where(ResponseRow.id.in_(_JUDGED))
         with self._read() as session:
             for row in session.execute(query.execution_options(yield_per=2000)):
                 yield row.id, row.text
 
+    def judged_lengths(self) -> dict[str, int]:
+        """The characters of every answer that was compared or ranked."""
+        query = select(ResponseRow.id, func.length(ResponseRow.text)).where(ResponseRow.id.in_(_JUDGED))
+        with self._read() as session:
+            return {row.id: row[1] for row in session.execute(query)}
+
     def judgements(self, wanted: Wanted | None = None) -> list[StoredJudgement]:
         """The wanted judgements, newest first. Raises `StoreDown`."""
-        query = judgement_query(wanted or Wanted())
-        shown = selectinload(JudgementRow.shown)
-        names = joinedload(JudgedRow.response).load_only(ResponseRow.version, ResponseRow.assistant, ResponseRow.topic)
         with told(), self._read() as session:
-            return [stored(row) for row in session.scalars(query.options(shown.options(names)))]
+            return list(read_judgements(session, wanted or Wanted()))
 
     def of_person(self, subject: str) -> Forgotten:
         """What `forget` would remove."""
