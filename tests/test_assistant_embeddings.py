@@ -109,6 +109,7 @@ def test_an_attention_that_changes_the_vectors_is_not_used(home: Home, monkeypat
     assert (vectors * right).sum(axis=1).min() > 0.9999
 
 
+@pytest.mark.slow
 def test_any_sentence_transformers_folder_serves_with_its_prompts_and_pooling(home: Home, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer

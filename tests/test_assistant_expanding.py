@@ -257,6 +257,7 @@ def test_no_more_are_kept_than_wanted_and_several_requests_are_on_their_way(
     assert rewriter.most_at_once > 1
 
 
+@pytest.mark.slow
 def test_a_killed_expansion_goes_on_where_it_was(brogue: Run, home: Home, rewriter: Rewriter) -> None:
     texts = [f"{text} number {n}" for n, text in enumerate(TEXTS * 4)]
     store(home, [labelled(text, "a") for text in texts])
@@ -281,6 +282,7 @@ def test_a_killed_expansion_goes_on_where_it_was(brogue: Run, home: Home, rewrit
     assert not list(home.runs.glob("expand-*"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_said_with_what_is_kept(home: Home, rewriter: Rewriter) -> None:
     store(home, [labelled(f"{text} number {n}", "a") for n, text in enumerate(TEXTS * 4)])
     rewriter.free = 2
@@ -298,6 +300,7 @@ def test_ctrl_c_is_said_with_what_is_kept(home: Home, rewriter: Rewriter) -> Non
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_two_at_once_are_told_apart(brogue: Run, home: Home, rewriter: Rewriter) -> None:
     store(home, [labelled(text, "a") for text in TEXTS])
     rewriter.free = 2

@@ -97,6 +97,7 @@ def test_what_is_deleted_is_found_no_more(store: KnowledgeStore) -> None:
     assert MANY[0].text not in found(store, MANY[0].text)
 
 
+@pytest.mark.slow
 def test_another_process_sees_what_was_written_and_removed(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.upsert([passage("Something else.")])
@@ -154,6 +155,7 @@ def test_unknown_and_removed_knowledge_is_one_line(home: Home) -> None:
     assert not knowledge_folder(home, "acme").exists()
 
 
+@pytest.mark.slow
 def test_a_knowledge_removed_and_made_anew_by_others_is_followed(home: Home) -> None:
     folder = knowledge_folder(home, "acme")
     store = KnowledgeStore(folder, "acme", SETTINGS, WordEmbedder())
@@ -182,6 +184,7 @@ def test_what_a_dead_process_left_undone_is_mended_by_the_next_write(tmp_path: P
     store.close()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_what_was_stored_stays(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.upsert(MANY[:20])

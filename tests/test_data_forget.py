@@ -242,6 +242,7 @@ def _write_responses(home: Home, until: float, whose: str) -> None:
         store.rate(Rating(rater=whose, response=kept.id, thumb="up"))
 
 
+@pytest.mark.slow
 def test_others_go_on_writing_while_a_person_is_removed(full_home: Home, brogue: Run) -> None:
     fork, until = multiprocessing.get_context("fork"), time.time() + 6
     people = ["bob", "eve", "carl"]

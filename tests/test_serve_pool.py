@@ -17,7 +17,7 @@ from serve.slots import Slots
 from tests.fakes import FakeEngine, FakeGateway, add_assistant, add_version
 
 CLIENTS = 8
-FLIPS = 300
+FLIPS = 200
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ def voices(home: Home) -> Home:
     return home
 
 
+@pytest.mark.slow
 def test_hundreds_of_flips_under_load_lose_no_answer_and_mix_no_versions(voices: Home) -> None:
     gateway = FakeGateway(voices, FakeEngine(words=6, pause_s=0.001), idle_s=0)
 
