@@ -16,9 +16,9 @@ from tests.knowledge_fakes import open_store, passage
 SETTINGS = KnowledgeSettings()
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[KnowledgeStore]:
-    opened = open_store(tmp_path)
+def stocked(folder: Path) -> KnowledgeStore:
+    """A knowledge of four passages."""
+    opened = open_store(folder)
     opened.upsert(
         [
             passage("Plants may be sent back within 30 days of delivery.", "returns.md", meta={"type": "markdown"}),
@@ -27,6 +27,21 @@ def store(tmp_path: Path) -> Iterator[KnowledgeStore]:
             passage("植物は三十日以内に返品できます。", "returns-ja.md"),
         ]
     )
+    return opened
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeStore]:
+    """The knowledge for reading only."""
+    opened = stocked(tmp_path_factory.mktemp("store"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def growing(tmp_path: Path) -> Iterator[KnowledgeStore]:
+    """The knowledge for tests that add to it."""
+    opened = stocked(tmp_path)
     yield opened
     opened.close()
 
@@ -106,35 +121,35 @@ def test_ranks_are_fused_by_weight() -> None:
     assert [id for id, score in fuse(dense, lexical, 1.0) if score] == [a.id, b.id]
 
 
-def test_repeats_are_folded_into_the_best_and_make_room(store: KnowledgeStore) -> None:
+def test_repeats_are_folded_into_the_best_and_make_room(growing: KnowledgeStore) -> None:
     again = [passage("Plants may be sent back within 30 days of delivery!", f"copy-{n}.md") for n in range(3)]
-    store.upsert([*again, passage("Plants are sent in a box within 2 days of an order.", "sending.md")])
-    hits = search(store, "plants sent back within days", SETTINGS, limit=2).hits
+    growing.upsert([*again, passage("Plants are sent in a box within 2 days of an order.", "sending.md")])
+    hits = search(growing, "plants sent back within days", SETTINGS, limit=2).hits
     assert len(hits[0].same) == 3
     assert hits[1].passage.source == "sending.md"
-    assert len({h.passage.text.rstrip("!.") for h in search(store, "plants sent back", SETTINGS).hits}) > 1
-    unfolded = search(store, "plants sent back within days", KnowledgeSettings(fold=False), limit=4).hits
+    assert len({h.passage.text.rstrip("!.") for h in search(growing, "plants sent back", SETTINGS).hits}) > 1
+    unfolded = search(growing, "plants sent back within days", KnowledgeSettings(fold=False), limit=4).hits
     assert all(hit.passage.text.startswith("Plants may be sent back") for hit in unfolded)
 
 
-def test_passages_with_another_number_are_not_folded(store: KnowledgeStore) -> None:
-    store.upsert([passage("Plants may be sent back within 14 days of delivery.", "outlet.md")])
-    hits = search(store, "plants sent back within days of delivery", SETTINGS, limit=2).hits
+def test_passages_with_another_number_are_not_folded(growing: KnowledgeStore) -> None:
+    growing.upsert([passage("Plants may be sent back within 14 days of delivery.", "outlet.md")])
+    hits = search(growing, "plants sent back within days of delivery", SETTINGS, limit=2).hits
     assert {hit.passage.source for hit in hits} == {"returns.md", "outlet.md"}
 
 
-def test_short_passages_that_differ_in_one_word_are_not_folded(store: KnowledgeStore) -> None:
-    store.upsert(
+def test_short_passages_that_differ_in_one_word_are_not_folded(growing: KnowledgeStore) -> None:
+    growing.upsert(
         [passage(f"plant: {name}\nprice: 12 crowns\nsold in: pots", "prices.csv") for name in ("rose", "iris")]
     )
-    hits = search(store, "plant price crowns sold in pots", SETTINGS).hits
+    hits = search(growing, "plant price crowns sold in pots", SETTINGS).hits
     assert {"rose", "iris"} <= {word for hit in hits for word in hit.passage.text.split()}
 
 
-def test_long_passages_that_hardly_differ_are_folded_but_not_with_another_number(store: KnowledgeStore) -> None:
+def test_long_passages_that_hardly_differ_are_folded_but_not_with_another_number(growing: KnowledgeStore) -> None:
     terms = " ".join(f"clause{n}" for n in range(40))
-    store.upsert([passage(f"{terms} {last}", f"{last}.md") for last in ("signed", "stamped", "2025", "2026")])
-    hits = search(store, terms, SETTINGS).hits
+    growing.upsert([passage(f"{terms} {last}", f"{last}.md") for last in ("signed", "stamped", "2025", "2026")])
+    hits = search(growing, terms, SETTINGS).hits
     folded = {frozenset([hit.passage.source, *(p.source for p in hit.same)]) for hit in hits}
     assert {frozenset(["signed.md", "stamped.md"]), frozenset(["2025.md"]), frozenset(["2026.md"])} <= folded
 
