@@ -48,7 +48,8 @@ class Found:
     @property
     def nothing(self) -> bool:
         """Whether there is no trace of them."""
-        kept = self.store.responses or self.store.judgements
+        store = self.store
+        kept = store.responses or store.judgements or store.turns or store.tasks or store.user
         return not (kept or self.datasets or self.files or self.runs)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
@@ -30,7 +30,7 @@ from data.settings import Logging
 from data.store_open import erase_deleted, open_engine, sqlite_url
 from data.store_queries import about, concerns, judgement_query, of_person, within
 from data.store_rows import known_response, read_judgements, response_of, same, stored
-from data.store_schema import JudgedRow, JudgementRow, ResponseRow
+from data.store_schema import JudgedRow, JudgementRow, ResponseRow, TaskRow, TurnRow, UserRow
 from data.store_text import Redactor, written
 
 _IN_COLUMNS = {"id", "kind", "rater", "seconds", "shown", "response"}  # of a judgement; the rest is its `said`
@@ -182,6 +182,8 @@ class Store:
             if row.rater != rater:
                 raise NotYours(f"judgement '{judgement_id}' is another rater's; only they can take it back")
             row.taken_back = row.taken_back or now()
+            left = {"state": "skipped", "reason": "taken back", "judgement_id": None}  # others may have its turn
+            session.execute(update(TurnRow).where(TurnRow.judgement_id == judgement_id).values(left))
             return stored(row)
 
     def response(self, response_id: str) -> Response:
@@ -230,12 +232,14 @@ class Store:
             return of_person(session, subject, lock=False)
 
     def forget(self, subject: str) -> Forgotten:
-        """Delete a person's responses, their judgements, and all judgements of their responses, for good."""
+        """Delete a person's responses, their judgements, all judgements of their responses, and what raters' queues
+        hold of them, for good; they cannot sign in any more."""
         with self._write.begin() as session:
             found = of_person(session, subject, lock=True)
             unsynced = {"synchronize_session": False}  # this session holds no such objects
             session.execute(delete(JudgementRow).where(concerns(subject)), execution_options=unsynced)
-            session.execute(delete(ResponseRow).where(ResponseRow.subject == subject), execution_options=unsynced)
+            for theirs in (ResponseRow.subject, TaskRow.subject, TurnRow.rater, UserRow.name):
+                session.execute(delete(theirs.class_).where(theirs == subject), execution_options=unsynced)
         erase_deleted(self._engine)
         return found
 

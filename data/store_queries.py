@@ -3,11 +3,11 @@
 from collections import Counter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from data.judgements import Forgotten, Removed, Wanted
-from data.store_schema import JudgedRow, JudgementRow, ResponseRow
+from data.store_schema import JudgedRow, JudgementRow, ResponseRow, TaskRow, TurnRow, UserRow
 
 
 def judgement_query(wanted: Wanted) -> Select[JudgementRow]:
@@ -50,6 +50,11 @@ def concerns(subject: str) -> ColumnElement[bool]:
     return or_(JudgementRow.rater == subject, JudgementRow.id.in_(theirs))
 
 
+def had(subject: str) -> ColumnElement[bool]:
+    """Turns in raters' queues that a person had, or that are about their words (joined with their tasks)."""
+    return or_(TurnRow.rater == subject, TaskRow.subject == subject)
+
+
 def of_person(session: Session, subject: str, lock: bool) -> Forgotten:
     """What is there of a person; with `lock` nobody can judge their responses until the transaction ends.
 
@@ -64,7 +69,12 @@ def of_person(session: Session, subject: str, lock: bool) -> Forgotten:
     ).all()  # fmt: skip
     answered = Counter(r.version for r in responses)
     compared = Counter(version for _, version in {(j.id, j.version) for j in judged})
+    turns = session.scalar(select(func.count()).select_from(TurnRow).join(TurnRow.task).where(had(subject)))
+    tasks = session.scalar(select(func.count()).select_from(TaskRow).where(TaskRow.subject == subject))
     return Forgotten(
+        turns=turns or 0,
+        tasks=tasks or 0,
+        user=session.get(UserRow, subject) is not None,
         responses=tuple(r.id for r in responses),
         judgements=tuple(sorted({j.id for j in judged})),
         corrected=tuple(sorted({j.response_id for j in judged if j.kind == "correction" and j.rater == subject})),

@@ -4,12 +4,7 @@ import multiprocessing
 import os
 import random
 import re
-import shutil
-import signal
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,75 +17,12 @@ from data.errors import BrogueError, UnknownName
 from data.home import Home
 from data.judgements import Comparison, Correction, PassageRef, Ranking, Rating, Removed, Response, Wanted
 from data.store import NotYours, Store, StoreDown
-from data.store_open import migrate, open_engine, sqlite_url
+from data.store_open import migrate, open_engine
 from data.store_schema import Base
+from tests.postgres import admin
 
+pytest_plugins = ["tests.databases"]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """The socket folder of a PostgreSQL server of our own; it refuses to run as root, so then it runs as nobody."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
-    initdb = binaries[-1] if binaries else Path(shutil.which("initdb") or "/nonexistent")
-    if not initdb.exists():
-        pytest.skip("no PostgreSQL server here (wanted initdb and postgres): apt-get install postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="brogue-pg-"))  # tmp_path is root's alone, and too long for a socket's name
-    user: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL}
-    if os.geteuid() == 0:
-        shutil.chown(folder, "nobody")
-        user |= {"user": "nobody", "extra_groups": []}
-    try:
-        cluster = folder / "cluster"
-        command = [initdb, "-D", cluster, "-A", "trust", "-U", "brogue", "-E", "UTF8", "--locale=C", "--no-sync"]
-        subprocess.run(command, check=True, **user)
-        options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
-        with (folder / "log").open("w") as log:
-            server = subprocess.Popen(
-                [initdb.with_name("postgres"), "-D", cluster, *options], **user | {"stdout": log, "stderr": log}
-            )
-        try:
-            _wait_for(folder)
-            yield str(folder)
-        finally:
-            server.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
-            server.wait(30)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _admin(folder: str) -> Any:
-    url = f"postgresql+psycopg://brogue@/postgres?host={folder}"
-    return create_engine(url, isolation_level="AUTOCOMMIT").connect()
-
-
-def _wait_for(folder: Path) -> None:
-    for _ in range(200):
-        try:
-            _admin(str(folder)).close()
-            return
-        except Exception:
-            time.sleep(0.05)
-    raise AssertionError((folder / "log").read_text())
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, home: Home) -> str:
-    """An empty database's address, of either kind."""
-    if request.param == "sqlite":
-        return sqlite_url(home.root / "store.db")
-    folder = request.getfixturevalue("postgresql")
-    name = f"t{random.SystemRandom().getrandbits(64):x}"
-    with _admin(folder) as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    return f"postgresql://brogue@/{name}?host={folder}"
-
-
-@pytest.fixture
-def store(home: Home, url: str) -> Iterator[Store]:
-    opened = Store.open(home, url)
-    yield opened
-    opened.close()
 
 
 def response(id: str, version: str = "voice@1", minute: int = 0, **fields: Any) -> Response:
@@ -141,10 +73,10 @@ def test_a_database_that_is_away_is_told_in_one_line(home: Home, request: pytest
         path.unlink()
     (home.root / "store.db").mkdir()
     folder = request.getfixturevalue("postgresql")
-    with _admin(folder) as connection:
+    with admin(folder) as connection:
         connection.execute(text("CREATE DATABASE gone"))
     postgres = Store.open(home, f"postgresql://brogue@/gone?host={folder}")
-    with _admin(folder) as connection:
+    with admin(folder) as connection:
         connection.execute(text("DROP DATABASE gone WITH (FORCE)"))
     for store in (sqlite, postgres):
         with pytest.raises(StoreDown, match="the store cannot be written: ") as caught:
@@ -334,7 +266,7 @@ def test_forget_leaves_no_trace_in_the_databases_files(home: Home, url: str, req
 def _files_with(folder: Path, word: bytes, url: str) -> list[str]:
     """The files that hold `word`; PostgreSQL is asked to write all its pages first."""
     if not url.startswith("sqlite"):
-        with _admin(url.rpartition("host=")[2]) as connection:
+        with admin(url.rpartition("host=")[2]) as connection:
             connection.execute(text("CHECKPOINT"))
     return [p.name for p in sorted(folder.rglob("*")) if p.is_file() and word in p.read_bytes()]
 
@@ -349,6 +281,7 @@ def _submit(home: Home, url: str, acknowledged: Path, seed: int) -> None:
         os.write(log, f"{kept.judgement.id} {ranks}\n".encode())
 
 
+@pytest.mark.slow
 def test_nothing_acknowledged_is_lost_when_writers_are_killed(home: Home, url: str, tmp_path: Path) -> None:
     store = Store.open(home, url)
     four(store)
