@@ -34,6 +34,7 @@ from data.home import Home
 from data.secrets import ENVIRONMENT, admin_key
 from data.settings import Address, Settings
 from data.store_home import open_store
+from data.store_users import Users
 from serve.canary import Trials
 from serve.engine import Engine
 from serve.engine_api import EngineState
@@ -163,10 +164,11 @@ class Supervisor:
         catalogue = HomeCatalogue(home, base.name, base.supports_system, pool.live, answers)
         shadow = Shadow(pool, home.logs / "shadow.jsonl", self._settings.store.logging)
         store = open_store(home, self._settings.store)  # a wrong address is told now, not when somebody chats
+        self._signs_in = Users(store).any()
         recorder = Recorder(lambda: store, self._metrics)
         api = KnowledgeApi(self._knowledge)
         key = admin_key(home)
-        return build_app(pool, catalogue, Reconciler(pool), shadow, recorder, key, self._knowledge, api)
+        return build_app(pool, catalogue, Reconciler(pool), shadow, recorder, key, home, self._knowledge, api)
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C, then stop everything."""
@@ -202,7 +204,7 @@ class Supervisor:
         command = [sys.executable, "-m", "assistant.ui", self._settings.gateway.url, page.host, str(page.port)]
         with (self._home.logs / "page.log").open("wb") as log:
             return subprocess.Popen(
-                command, env=page_environment(page, self._home), stdin=subprocess.DEVNULL, stdout=log,
+                command, env=page_environment(page, self._home, self._signs_in), stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
@@ -217,10 +219,10 @@ class Supervisor:
             services.save(self._home)
 
 
-def page_environment(page: Address, home: Home) -> dict[str, str]:
-    """The page asks nobody who they are, so it gets the admin key only where no other machine reaches it."""
+def page_environment(page: Address, home: Home, signs_in: bool = False) -> dict[str, str]:
+    """The page gets the admin key where no other machine reaches it, or where it asks people who they are."""
     env = {name: value for name, value in os.environ.items() if name != ENVIRONMENT}
-    return env | {ENVIRONMENT: admin_key(home)} if page.is_local else env
+    return env | {ENVIRONMENT: admin_key(home)} if page.is_local or signs_in else env
 
 
 def _child(pid: int) -> Child:

@@ -3,10 +3,12 @@
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from adapters.registry import AdapterCard
 from data.judgements import PassageRef
+
+CHAT = "/v1/chat/completions"
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,16 @@ class Prepared:
     extension: Callable[[str], dict[str, Any]] | None = None  # of the finished text, what the answer has as `brogue`
     instead: str | None = None  # the whole answer, which no model is asked for
     retrieval_s: float | None = None  # what looking into the knowledge took
+
+
+class Catalogue(Protocol):
+    """What clients may name as `model`, and what that means."""
+
+    def models(self) -> list[dict[str, Any]]:
+        """OpenAI model objects, in the order to be listed."""
+
+    async def prepare(self, body: dict[str, Any]) -> Prepared:
+        """The request as the engine is to see it. Raises `UnknownName` for a model that is not there."""
 
 
 @dataclass

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 from fastapi import FastAPI, Request
@@ -20,41 +20,40 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from data.errors import BrogueError, UnknownName
+from data.home import Home
+from data.store import NotYours, StoreDown
 from serve import embeddings, knowledge
 from serve.admin import admin_routes
 from serve.engine_api import Refused, Unavailable
-from serve.exchange import Exchange, Prepared
+from serve.exchange import CHAT, Catalogue, Exchange
+from serve.feedback import complaint, feedback_routes
+from serve.feedback_answers import TaskAnswers
+from serve.feedback_turns import queue_routes, turn_routes
+from serve.identity import Access
 from serve.openai_errors import ApiError, engine_down
 from serve.pool import AdapterPool
-from serve.ratings import Thumb, rate
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
 from serve.relay import Relay
 from serve.shadow import Shadow
+from serve.users import user_routes
 
 _LOG = logging.getLogger("brogue.gateway")
+RETRY_S = 5  # when the store is away
 ENGINE_TIMEOUT = httpx.Timeout(600, connect=5)  # seconds; a long queue before the first token is not a failure
-CHAT = "/v1/chat/completions"
-
-
-class Catalogue(Protocol):
-    """What clients may name as `model`, and what that means."""
-
-    def models(self) -> list[dict[str, Any]]:
-        """OpenAI model objects, in the order to be listed."""
-
-    async def prepare(self, body: dict[str, Any]) -> Prepared:
-        """The request as the engine is to see it. Raises `UnknownName` for a model that is not there."""
 
 
 def build_app(
     pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, recorder: Recorder, admin_key: str,
-    embedding: embeddings.Model | None = None, documents: knowledge.Documents | None = None,
+    home: Home, embedding: embeddings.Model | None = None, documents: knowledge.Documents | None = None,
 ) -> FastAPI:  # fmt: skip
     """The gateway as an ASGI application. Reconciler and recorder run as long as the application does.
 
-    Without `embedding` and `documents` there are no routes for them.
+    `home` has the datasets that raters' queues can draw on. Without `embedding` and `documents` there are no routes
+    for them.
     """
+    relay = Relay(pool, shadow, recorder)
+    answers = TaskAnswers(catalogue, relay, recorder)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -64,6 +63,7 @@ def build_app(
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+        await answers.stop()
         await shadow.stop()
         await asyncio.to_thread(recorder.stop)
         pool.trials.flush()
@@ -72,8 +72,13 @@ def build_app(
     app = FastAPI(title="Brogue gateway", docs_url=None, redoc_url=None, lifespan=lifespan)
     _add_health(app, pool)
     _add_models(app, catalogue, embedding)
-    _add_answers(app, pool, catalogue, Relay(pool, shadow, recorder), recorder)
+    _add_answers(app, catalogue, relay)
     app.include_router(admin_routes(pool, admin_key))
+    access = Access(admin_key, recorder)
+    app.include_router(user_routes(access, recorder))
+    app.include_router(feedback_routes(access, pool.trials, recorder))
+    app.include_router(queue_routes(access, recorder, home))
+    app.include_router(turn_routes(access, recorder, answers))
     if embedding is not None:
         app.include_router(embeddings.embedding_routes(embedding))
     if documents is not None:
@@ -140,7 +145,7 @@ def _add_models(app: FastAPI, catalogue: Catalogue, embedding: embeddings.Model 
         raise ApiError(404, f"no model '{name}'; see /v1/models", code="model_not_found", param="model")
 
 
-def _add_answers(app: FastAPI, pool: AdapterPool, catalogue: Catalogue, relay: Relay, recorder: Recorder) -> None:
+def _add_answers(app: FastAPI, catalogue: Catalogue, relay: Relay) -> None:
     @app.post(CHAT)
     async def chat_completions(request: Request) -> Response:
         """OpenAI's chat completions, plain and streaming; what vLLM understands passes through."""
@@ -153,11 +158,6 @@ def _add_answers(app: FastAPI, pool: AdapterPool, catalogue: Catalogue, relay: R
             raise ApiError(404, str(error), code="model_not_found", param="model") from error
         except BrogueError as error:
             raise ApiError(503, str(error), code="adapter_unavailable", param="model") from error
-
-    @app.post("/v1/feedback/ratings")
-    async def rate_answer(thumb: Thumb) -> dict[str, Any]:
-        """A thumb up (1) or down (-1) for an answer; given again, the latest counts."""
-        return await rate(thumb, pool, recorder)
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
@@ -186,9 +186,13 @@ def _answer_errors_in_openai_shape(app: FastAPI) -> None:
 
     @app.exception_handler(BrogueError)
     async def refusal(_request: Request, error: BrogueError) -> JSONResponse:
-        """What the admin routes let through."""
+        """What the routes let through."""
         if isinstance(error, Unavailable):
             return engine_down(str(error), error.retry_after_s).response()
+        if isinstance(error, StoreDown):
+            return ApiError(503, str(error), code="store_down", retry_after_s=RETRY_S).response()
+        if isinstance(error, NotYours):
+            return ApiError(403, str(error), code="not_yours").response()
         if isinstance(error, UnknownName):
             return ApiError(404, str(error), code="not_found").response()
         return ApiError(
@@ -198,8 +202,8 @@ def _answer_errors_in_openai_shape(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
         problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"][1:])
-        return ApiError(400, f"{where or 'the body'}: {problem['msg']}", param=where or None).response()
+        where = ".".join(str(part)[:80] for part in problem["loc"][1:])
+        return ApiError(400, complaint(problem, "the body", skip=1), param=where or None).response()
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:

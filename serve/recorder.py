@@ -40,6 +40,7 @@ class Answered:
     completion_tokens: int
     seconds: float
     passages: tuple[PassageRef, ...] = ()
+    topic: Any = None
     created: Any = field(default_factory=now)
 
 
@@ -90,13 +91,18 @@ class Recorder:
 
         May wait for the database, so call it off the event loop. Raises `UnknownName` and `StoreDown`.
         """
+        return self.settled().rate(rating)
+
+    def settled(self) -> Store:
+        """The store once the answers before this call are in it, or after `SETTLE_S`: for what is said of answers."""
         with self._changed:
             target, self._hurry = self._taken, True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._done >= target, SETTLE_S)
-        return self._opened().rate(rating)
+        return self.store()
 
-    def _opened(self) -> Store:
+    def store(self) -> Store:
+        """The store, opened by the first who asks."""
         with self._opening:
             if self._store is None:
                 self._store = self._open_store()
@@ -127,7 +133,7 @@ class Recorder:
 
     def _write(self, batch: list[Answered]) -> None:
         try:
-            self._opened().add_responses([_response(answer) for answer in batch])
+            self.store().add_responses([_response(answer) for answer in batch])
         except StoreDown:
             raise
         except Exception as error:  # the thread's edge: one answer that cannot be written must not hold up the others
@@ -160,7 +166,7 @@ def _response(answer: Answered) -> Response:
     return Response(
         **values | {
             "messages": tuple(answer.messages), "subject": _key(answer.subject),
-            "conversation": _key(answer.conversation),
+            "conversation": _key(answer.conversation), "topic": _key(answer.topic),
         }
     )  # fmt: skip
 
@@ -177,5 +183,14 @@ def subject_of(body: Mapping[str, Any]) -> Any:
 
 def conversation_of(body: Mapping[str, Any], header: str | None) -> Any:
     """The conversation that a request belongs to: the header x-brogue-conversation, or `metadata.conversation`."""
+    return header or _metadata(body).get("conversation")
+
+
+def topic_of(body: Mapping[str, Any]) -> Any:
+    """What a request is about, if the client says so: `metadata.topic`."""
+    return _metadata(body).get("topic")
+
+
+def _metadata(body: Mapping[str, Any]) -> dict[str, Any]:
     metadata = body.get("metadata")
-    return header or (metadata.get("conversation") if isinstance(metadata, dict) else None)
+    return metadata if isinstance(metadata, dict) else {}

@@ -15,13 +15,14 @@ import httpx
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from data.errors import one_line
 from serve import own_answer
 from serve.canary import CONVERSATION_HEADER, picks_canary, sticky_key
 from serve.engine_api import Refused, Unavailable
 from serve.exchange import Exchange
 from serve.openai_errors import ApiError, engine_down
 from serve.pool import AdapterPool
-from serve.recorder import Answered, Recorder, conversation_of, subject_of
+from serve.recorder import Answered, Recorder, conversation_of, subject_of, topic_of
 from serve.shadow import Shadow
 from serve.stream import StreamReader, compact, renamed, wants_usage, with_usage
 
@@ -61,6 +62,18 @@ class Relay:
             content = compact(answer | {"brogue": checked})
         content = renamed(content, name, exchange.asked_name)
         return Response(content, reply.status_code, headers, reply.headers.get("content-type"))
+
+    async def blocks(self, exchange: Exchange) -> AsyncGenerator[bytes, None]:
+        """The events of an answer that the gateway itself asks for; counted and kept like those to clients."""
+        reply = await self.send(exchange)
+        if isinstance(reply, _Stream):
+            async with reply.held, aclosing(reply.events) as events:
+                async for block in events:
+                    yield block
+        elif reply.status_code == 200:
+            yield bytes(reply.body)
+        else:
+            raise ApiError(reply.status_code, f"the engine refused it: {one_line(bytes(reply.body).decode())}")
 
     def _answer_ourselves(self, exchange: Exchange, text: str) -> Response:
         """An answer that needs no engine, such as that the documents are silent."""
@@ -185,6 +198,7 @@ class Relay:
                 completion_tokens=completion_tokens,
                 seconds=time.perf_counter() - exchange.began,
                 passages=exchange.prepared.passages,
+                topic=topic_of(asked),
             )
         )
         if exchange.shadowed and exchange.card is not None:
@@ -200,11 +214,11 @@ class _Stream(StreamingResponse):
 
     def __init__(self, events: AsyncGenerator[bytes, None], headers: dict[str, str], held: AsyncExitStack) -> None:
         super().__init__(events, media_type="text/event-stream", headers=headers)
-        self._events = events
-        self._held = held
+        self.events = events
+        self.held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._held, aclosing(self._events):
+        async with self.held, aclosing(self.events):
             await super().__call__(scope, receive, send)
 
 

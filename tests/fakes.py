@@ -211,7 +211,7 @@ class FakeGateway:
         self.app = build_app(
             self.pool, catalogue, self.reconciler,
             Shadow(self.pool, home.logs / "shadow.jsonl", load_settings(home.settings_file).store.logging),
-            self.recorder, ADMIN_KEY, knowledge, KnowledgeApi(knowledge) if knowledge else None,
+            self.recorder, ADMIN_KEY, home, knowledge, KnowledgeApi(knowledge) if knowledge else None,
         )  # fmt: skip
 
     def _check(self, card: AdapterCard) -> None:

@@ -99,10 +99,11 @@ def test_stopping_does_not_wait_for_the_next_attempt(monkeypatch: pytest.MonkeyP
     ("host", "trusted"),
     [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("10.0.0.5", False)],
 )
-def test_the_page_may_promote_only_where_no_other_machine_reaches_it(
+def test_the_page_has_the_admin_key_only_where_no_other_machine_reaches_it_or_people_sign_in(
     home: Home, monkeypatch: pytest.MonkeyPatch, host: str, trusted: bool
 ) -> None:
     home.create()
     monkeypatch.setenv("BROGUE_ADMIN_KEY", "secret")
-    env = page_environment(Address(host=host, port=7860), home)
-    assert env.get("BROGUE_ADMIN_KEY") == ("secret" if trusted else None)
+    address = Address(host=host, port=7860)
+    assert page_environment(address, home).get("BROGUE_ADMIN_KEY") == ("secret" if trusted else None)
+    assert page_environment(address, home, signs_in=True)["BROGUE_ADMIN_KEY"] == "secret"

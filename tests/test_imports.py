@@ -21,7 +21,8 @@ ALLOWED: dict[str, set[str]] = {
 # Heavy libraries and the modules that may import them.
 HEAVY: dict[str, tuple[str, ...]] = {
     "torch": (
-        "adapters/trainer.py",
+        "adapters/trainer*.py",
+        "adapters/reward_model.py",
         "adapters/base_model.py",
         "adapters/merging.py",
         "serve/cpu_lora.py",
@@ -31,7 +32,8 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "assistant/name_model.py",
     ),
     "transformers": (
-        "adapters/trainer.py",
+        "adapters/trainer*.py",
+        "adapters/reward_model.py",
         "adapters/base_model.py",
         "adapters/merging.py",
         "assistant/embeddings_attention.py",
@@ -46,10 +48,19 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("assistant/embeddings_models.py",),
     "chromadb": ("assistant/vectors.py",),
     "tantivy": ("assistant/lexical.py",),
-    "peft": ("adapters/trainer.py", "adapters/merging.py"),
-    "trl": ("adapters/trainer.py",),
+    "peft": ("adapters/trainer*.py", "adapters/reward_model.py", "adapters/merging.py"),
+    "trl": ("adapters/trainer*.py",),
     "vllm": ("serve/cpu_lora.py", "serve/cpu_lora_kernel.py", "serve/model_check.py"),
-    "fastapi": ("serve/gateway.py", "serve/admin.py", "serve/embeddings.py", "serve/knowledge.py", "assistant/ui*.py"),
+    "fastapi": (
+        "serve/gateway.py",
+        "serve/admin.py",
+        "serve/embeddings.py",
+        "serve/knowledge.py",
+        "serve/feedback.py",
+        "serve/feedback_turns.py",
+        "serve/users.py",
+        "assistant/ui*.py",
+    ),
     "gradio": ("assistant/ui*.py",),
     "prometheus_client": ("serve/metrics.py",),
     "sqlalchemy": ("data/store*.py",),
