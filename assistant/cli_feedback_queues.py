@@ -37,9 +37,11 @@ def queue(
     named = [option for option, value in given.items() if value]
     if len(named) != 1:
         raise BrogueError(f"wanted one of {', '.join(given)}; found {' and '.join(named) or 'none'}")
-    _belongs(
-        named[0], {"--split": (split, "--dataset"), "--since": (since, "--traffic"), "--topic": (topic, "--prompt")}
-    )
+    for option, value, wanted in (
+        ("--split", split, "--dataset"), ("--since", since, "--traffic"), ("--topic", topic, "--prompt"),
+    ):  # fmt: skip
+        if value is not None and named[0] != wanted:
+            raise BrogueError(f"{option} goes with {wanted}; found {named[0]}")
     if prompt and limit is not None:
         raise BrogueError("--limit goes with --dataset or --traffic; typed questions are all taken")
     body: dict[str, Any] = {"overlap": overlap, "raters": raters, "repeat": repeat}
