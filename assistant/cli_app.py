@@ -12,8 +12,10 @@ from assistant import (
     cli_data_people,
     cli_data_show,
     cli_feedback,
+    cli_feedback_queues,
     cli_knowledge,
     cli_services,
+    cli_users,
 )
 
 app = typer.Typer(
@@ -41,5 +43,8 @@ cli_data.app.command("collect")(cli_data_people.collect)
 cli_data.app.command("forget")(cli_data_people.forget)
 cli_data.app.command("trace")(cli_data_people.trace)
 app.add_typer(cli_feedback.app, name="feedback")
+cli_feedback.app.command("queue")(cli_feedback_queues.queue)
+cli_feedback.app.command("queues")(cli_feedback_queues.queues)
 app.add_typer(cli_knowledge.app, name="knowledge")
 app.add_typer(cli_adapters.app, name="adapters")
+app.add_typer(cli_users.app, name="users")
