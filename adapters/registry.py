@@ -209,7 +209,7 @@ class Registry:
         with self._locked(adapter, STATE):
             state = self.state(adapter)
             if version is not None:
-                self.card(adapter, version)
+                refuse_scorer(self.card(adapter, version))
                 if alias != "stable" and version == state.aliases.get("stable"):
                     raise BrogueError(f"{adapter}@{version} is stable already; {alias} wants another version")
             plan = (canary or state.canary or CanaryPlan()) if alias == "canary" and version is not None else None
@@ -247,15 +247,18 @@ class Registry:
         return purged
 
     @contextmanager
-    def new_version(self, adapter: str) -> Iterator[tuple[int, Path]]:
-        """(number, empty folder) of the next version; it exists for others only if the block succeeds."""
+    def new_version(self, adapter: str, chat: bool = True) -> Iterator[tuple[int, Path]]:
+        """(number, empty folder) of the next version; it exists for others only if the block succeeds.
+
+        An adapter's first version becomes stable, unless it cannot chat (a reward model).
+        """
         check_name("an adapter", adapter)
         with self._locked(adapter, "versions"):
             # A number is never used twice, also when its version was retired and its folder is gone.
             version = max([*self._on_disk(adapter), *self._retired(adapter)], default=0) + 1
             with new_folder(self.folder(adapter, version)) as folder:
                 yield version, folder
-            if "stable" not in self.aliases(adapter):
+            if chat and "stable" not in self.aliases(adapter):
                 self.move(adapter, "stable", version, who="brogue", why="the first version")
 
     def _on_disk(self, adapter: str) -> list[int]:
@@ -283,6 +286,15 @@ class Registry:
     def _require(self, adapter: str) -> None:
         if not self.versions(adapter):
             raise unknown("adapter", adapter, self.adapters(), f"Train one: brogue train {adapter} --data NAME")
+
+
+def refuse_scorer(card: AdapterCard) -> None:
+    """A reward model gives numbers, no answers."""
+    if card.recipe == "reward":
+        raise BrogueError(
+            f"{card.name} is a reward model: it scores answers and cannot chat. Promote a version of another recipe: "
+            "brogue adapters list"
+        )
 
 
 def _moved(state: AdapterState, alias: str, version: int | None, who: str, why: str,

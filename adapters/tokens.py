@@ -17,6 +17,28 @@ class Example(TypedDict):
     labels: list[int]
 
 
+class Pair(TypedDict):
+    """Two answers to one prompt, as token ids; the better one first."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    weight: float
+    length: int  # tokens of the longer sequence: batches are made of pairs about equally long
+    group: int  # pairs of the same record have the same number
+
+
+class Thumb(TypedDict):
+    """An answer that was found good or bad, as token ids."""
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    label: bool
+    weight: float
+    length: int
+    group: int
+
+
 def prompt_ids(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[int]:
     """The ids that the engine gives these messages when it is asked to answer them."""
     return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False))
@@ -31,10 +53,23 @@ def encode(tokenizer: Any, messages: Sequence[Message], system: str | None, supp
     examples = []
     for position, message in enumerate(turns):
         if message["role"] == "assistant":
-            prompt = prompt_ids(tokenizer, turns[:position])
-            answer = tokenizer(_answer_text(tokenizer, turns[: position + 1]), add_special_tokens=False)["input_ids"]
+            prompt, answer = prompt_ids(tokenizer, turns[:position]), _answer_ids(tokenizer, turns[: position + 1])
             examples.append(Example(input_ids=prompt + answer, labels=[IGNORED] * len(prompt) + answer))
     return examples
+
+
+def encode_answer(tokenizer: Any, messages: Sequence[dict[str, Any]], answer: str) -> list[int]:
+    """The ids of an answer to these messages, with what ends it; they follow `prompt_ids` of the same messages."""
+    return _answer_ids(tokenizer, [*messages, {"role": "assistant", "content": answer}])
+
+
+def ends_in_token(tokenizer: Any, answer_ids: Sequence[int]) -> bool:
+    """Does the answer close with a token at which the engine stops? Otherwise it never learns to end."""
+    return bool(answer_ids) and answer_ids[-1] in {tokenizer.eos_token_id, *tokenizer.all_special_ids}
+
+
+def _answer_ids(tokenizer: Any, turns: Sequence[dict[str, Any]]) -> list[int]:
+    return list(tokenizer(_answer_text(tokenizer, turns), add_special_tokens=False)["input_ids"])
 
 
 def _answer_text(tokenizer: Any, turns: Sequence[dict[str, Any]]) -> str:

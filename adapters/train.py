@@ -1,186 +1,203 @@
-"""Train a version of an adapter: supervised fine-tuning (recipe `sft`) of LoRA weights with TRL and PEFT.
+"""Train a version of an adapter by one of the recipes (adapters/recipes.py), with TRL and PEFT.
 
 In: a dataset's rows, the base model, a `TrainConfig`. Out: a version in the registry, in PEFT's own format, with a
 card. The run's folder under `<home>/runs/` keeps config, metrics and checkpoints; the same command after Ctrl-C or a
 kill takes the last complete checkpoint up again.
 """
 
-import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from adapters import lineage
+from adapters import lineage, runs
 from adapters.base_model import BaseModel, load_tokenizer
+from adapters.examples import Encoder
+from adapters.progress import Diverged, Interrupted, TrainProgress
+from adapters.recipes import RecipeName, find, labelling_prompt
+from adapters.recipes import check_trainable as check_trainable
 from adapters.registry import CARD, AdapterCard, Registry, file_hashes
-from adapters.tokens import Example, encode
 from data.dataset import DatasetCard, Row
 from data.errors import BrogueError, DataError
 from data.home import Home, write_json
-from data.records import SPLITS, Kind, conversation
+from data.records import SPLITS, Split
 from data.settings import Frozen
 
-TRAINABLE: tuple[Kind, ...] = ("chat", "instruction")
-MAX_EVALUATED_ROWS = 200  # of validation and of test: bounds the time of an evaluation
+HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
 
 class TrainConfig(Frozen):
     """How to train. The defaults were chosen on the example workspace and on support answers (docs/training.md)."""
 
-    recipe: Literal["sft"] = "sft"
+    recipe: RecipeName = "sft"
     method: Literal["lora"] = "lora"
     system_prompt: str | None = None  # as the assistant is served; see data/messages.py
+    start: str | None = None  # `name@n`: the version that training goes on from, and that dpo and kto stay near
     rank: int = Field(8, ge=1)  # LoRA r; alpha is 2r, so that the learning rate need not follow the rank
-    epochs: int | None = Field(None, ge=1)  # none: from the number of rows, see `passes`
+    epochs: int | None = Field(None, ge=1)  # none: from the number of rows, see `Recipe.passes`
     batch_size: int = Field(8, ge=1)  # rows in one optimiser step
-    learning_rate: float | None = Field(None, gt=0)  # peak; warm-up over the first 5% of steps, then linear decay
+    learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False)  # peak; a short warm-up, then linear decay
+    beta: float = Field(0.1, gt=0, le=10)  # dpo and kto: how near to the reference; larger is nearer
     max_tokens: int = Field(1024, ge=16)  # longer rows are left out and counted
     seed: int = 0
 
 
-class TrainProgress(Frozen):
-    """What a progress bar needs, once a step."""
+class Job(NamedTuple):
+    """One training: what is learnt, from what, into which run."""
 
-    step: int
-    steps: int
-    loss: float | None
-    tokens_per_s: float
-    seconds_left: float
-
-
-class Interrupted(BrogueError):
-    """Ctrl-C or SIGTERM: a checkpoint was written, the same command goes on from it."""
-
-
-def passes(rows: int) -> int:
-    """Passes over the training rows: about 300 rows are to be seen, in at least 1 and at most 8 passes."""
-    return min(8, max(1, round(300 / rows)))
-
-
-def check_trainable(dataset: DatasetCard) -> None:
-    """Refuse a dataset of a kind that no recipe takes."""
-    if dataset.kind not in TRAINABLE:
-        raise DataError(
-            f"dataset '{dataset.name}' holds {dataset.kind} records; the recipe 'sft' takes {' or '.join(TRAINABLE)}. "
-            "Import such records: brogue data import FILE --as instruction --into NAME"
-        )
+    run: Path
+    config: TrainConfig  # complete
+    base: BaseModel
+    tokenizer: Any
+    examples: dict[Split, list[Any]]
+    start: Path | None  # the folder of the version to go on from
+    on_progress: Callable[[TrainProgress], None]
+    say: Callable[[str], None]
 
 
 def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, config: TrainConfig, home: Home,
           on_progress: Callable[[TrainProgress], None], say: Callable[[str], None]) -> AdapterCard:  # fmt: skip
     """Train the next version of `adapter` and put it into the registry; returns its card."""
-    check_trainable(dataset)
-    started = time.monotonic()
+    check_trainable(dataset, config.recipe)
+    started, registry, recipe = time.monotonic(), Registry(home), find(config.recipe)
+    start, config = _start(registry, base, config)
     tokenizer = load_tokenizer(base.path)
-    encoded = {split: _encode_split(split, rows, tokenizer, base, config, say) for split in SPLITS}
-    examples = {split: [example for _, example in encoded[split]] for split in SPLITS}
-    if not examples["train"]:
-        raise DataError(f"dataset '{dataset.name}' leaves nothing to train on in its train split; import more rows")
+    prompt = labelling_prompt(config.system_prompt, rows) if recipe.name == "labelled" else config.system_prompt
+    encoder = Encoder(recipe, tokenizer, base, prompt, config.max_tokens, say)
+    made = {split: encoder.split(split, rows) for split in SPLITS}
+    examples = {split: [example for _, example in made[split]] for split in SPLITS}
+    _check_size(dataset, config, examples, recipe.unit, recipe.few, say)
     config = config.model_copy(
         update={
-            "epochs": config.epochs or passes(len(examples["train"])),
-            "learning_rate": config.learning_rate or peak_learning_rate(base.weight_bytes),
+            "epochs": config.epochs or recipe.passes(len(examples["train"])),
+            "learning_rate": config.learning_rate or recipe.peak_learning_rate(base.weight_bytes),
         }
     )
-    run = _run_folder(home, adapter, dataset, base, config)
-    write_json(run / "config.json", config.model_dump())
-    records = tuple(sorted({record for record, _ in encoded["train"]}))
-    lineage.begin(run, lineage.Lineage(dataset=dataset.name, digest=dataset.digest, records=records))
-
-    from adapters.trainer import build_trainer, evaluate, fit, held_out_data  # torch loads only now
-
-    say("loading the base model")
-    held_out = held_out_data(examples)
-    trainer = build_trainer(
-        base.path, tokenizer, examples["train"], held_out.get("validation"), config, run, on_progress
-    )
-    say("measuring the base model on held-out answers")
-    scores = _scores_once(run / "base_scores.json", lambda: evaluate(trainer, held_out, "base"))
-    if not fit(trainer, last_checkpoint(run)):
-        raise Interrupted("training stopped; a checkpoint is kept. Go on from it with the same command")
-    say("measuring the adapter on held-out answers")
-    scores |= evaluate(trainer, held_out, "adapter")
-
-    registry = Registry(home)
-    parent = max(registry.versions(adapter), default=None)
-    with registry.new_version(adapter) as (version, folder):
-        trainer.model.save_pretrained(folder)
-        card = AdapterCard(
-            adapter=adapter,
-            version=version,
-            base_model=base.name,
-            base_sha256=base.sha256,
-            dataset=dataset.name,
-            dataset_digest=dataset.digest,
-            recipe=config.recipe,
-            method=config.method,
-            rank=config.rank,
-            config=config.model_dump(),
-            system_prompt=config.system_prompt,
-            parent=parent,
-            scores=scores,
-            minutes=round((time.monotonic() - started) / 60, 2),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            files=file_hashes(folder),
-        )
-        write_json(folder / CARD, card.model_dump(mode="json"))
-        lineage.finish(run, registry, adapter, version)
-    for checkpoint in run.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint, ignore_errors=True)  # the run is complete; its metrics stay
-    (run / "done").touch()
+    asked = runs.asked_now(adapter, dataset.name, dataset.digest, base.name, base.sha256, config.model_dump())
+    run = runs.folder_of(home, asked)
+    with runs.running(run, asked):
+        write_json(run / "config.json", config.model_dump())
+        records = tuple(sorted({record for record, _ in made["train"]}))
+        lineage.begin(run, lineage.Lineage(dataset=dataset.name, digest=dataset.digest, records=records))
+        trainer, scores = _trained(Job(run, config, base, tokenizer, examples, start, on_progress, say))
+        with registry.new_version(adapter, chat=recipe.name != "reward") as (version, folder):
+            trainer.model.save_pretrained(folder, selected_adapters=["default"])
+            card = AdapterCard(
+                adapter=adapter,
+                version=version,
+                base_model=base.name,
+                base_sha256=base.sha256,
+                dataset=dataset.name,
+                dataset_digest=dataset.digest,
+                recipe=config.recipe,
+                method=config.method,
+                rank=config.rank,
+                config=config.model_dump(),
+                system_prompt=prompt,
+                parent=max(registry.versions(adapter), default=None),
+                scores=scores,
+                minutes=round((time.monotonic() - started) / 60, 2),
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                files=file_hashes(folder),
+            )
+            write_json(folder / CARD, card.model_dump(mode="json"))
+            lineage.finish(run, registry, adapter, version)
+        runs.finish(run, card.name)
     return card
 
 
-def peak_learning_rate(weight_bytes: int) -> float:
-    """LoRA's learning rate by the base model's size (bfloat16): small models bear and need more."""
-    if weight_bytes < 1e9:
-        return 1e-3
-    return 5e-4 if weight_bytes < 4e9 else 2e-4
+def _trained(job: Job) -> tuple[Any, dict[str, float]]:
+    """The trainer after training, and what was measured; raises `Interrupted` or `Diverged` if it ended early."""
+    from datasets import Dataset
+
+    from adapters.trainer import build_sft, evaluate, fit, load_model  # torch loads only now
+
+    held_out: dict[str, Any] = {
+        split: Dataset.from_list(job.examples[split]) for split in HELD_OUT if job.examples[split]
+    }
+    train_rows, validation = job.examples["train"], held_out.get("validation")
+    job.say("loading the base model")
+    measure: Callable[[Any, dict[str, Any], str], dict[str, float]] = evaluate
+    if job.config.recipe in ("dpo", "kto", "reward"):
+        from adapters.trainer_pairs import build_pairs, evaluate_pairs, load_scorer
+
+        measure, build = evaluate_pairs, build_pairs
+        if job.config.recipe == "reward":
+            model, lora = load_scorer(job.base.path, job.config, job.tokenizer)
+        else:
+            model, lora = load_model(job.base.path, job.config, job.start)
+    else:
+        build, (model, lora) = build_sft, load_model(job.base.path, job.config, job.start)
+    trainer = build(model, lora, job.tokenizer, train_rows, validation, job.config, job.run)
+    job.say("measuring the base model on held-out answers")
+    # Pairs are measured against the reference, which is what training starts from.
+    bare = trainer.model.disable_adapter if job.start and measure is evaluate else nullcontext
+    with bare():
+        scores = _scores_once(job.run / "base_scores.json", lambda: measure(trainer, held_out, "base"))
+    _fit(job, trainer, fit)
+    job.say("measuring the adapter on held-out answers")
+    return trainer, scores | measure(trainer, held_out, "adapter")
 
 
-def _encode_split(split: str, rows: list[Row], tokenizer: Any, base: BaseModel, config: TrainConfig,
-                  say: Callable[[str], None]) -> list[tuple[str, Example]]:  # fmt: skip
-    """The split's examples, each with the id of its record, without those that are too long."""
-    chosen = [row for row in rows if row.split == split]
-    if split != "train":
-        chosen = chosen[:MAX_EVALUATED_ROWS]
-    examples = [
-        (row.id, example)
-        for row in chosen
-        for example in encode(tokenizer, conversation(row.record), config.system_prompt, base.supports_system)
-    ]
-    short = [(record, e) for record, e in examples if len(e["input_ids"]) <= config.max_tokens]
-    if len(short) < len(examples):
-        say(f"{split}: {len(examples) - len(short)} answers longer than {config.max_tokens} tokens are left out")
-    return short
+def _fit(job: Job, trainer: Any, fit: Callable[..., bool]) -> None:
+    checkpoint = runs.last_checkpoint(job.run)
+    try:
+        if not fit(trainer, checkpoint, job.run, job.on_progress):
+            raise Interrupted("training stopped; a checkpoint is kept. Go on from it with the same command")
+    except Diverged as error:
+        kept = runs.last_checkpoint(job.run)
+        runs.fail(job.run, str(error))
+        raise Diverged(
+            f"{error}; {f'{kept.name} is kept' if kept else 'nothing was saved yet'} in {job.run}. Try a lower "
+            f"--learning-rate (it was {job.config.learning_rate:g})"
+        ) from error
+    except OSError as error:
+        raise BrogueError(
+            f"cannot write to the run's folder {job.run} ({error.strerror or error}); the last whole checkpoint is "
+            "kept. Make room, then give the same command again"
+        ) from error
+    best, last = getattr(trainer.state, "best_global_step", None), trainer.state.global_step
+    if best and best < last:
+        job.say(f"validation loss was lowest at step {best} of {last}; that state is kept")
 
 
-def _run_folder(home: Home, adapter: str, dataset: DatasetCard, base: BaseModel, config: TrainConfig) -> Path:
-    """The folder of this very training: an unfinished one of equal settings is taken up again."""
-    what = json.dumps([adapter, dataset.digest, base.sha256, config.model_dump()], sort_keys=True)
-    stem = f"{adapter}-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
-    number = 1
-    while (home.runs / f"{stem}-{number}" / "done").exists():
-        number += 1
-    return home.runs / f"{stem}-{number}"
+def _start(registry: Registry, base: BaseModel, config: TrainConfig) -> tuple[Path | None, TrainConfig]:
+    """The folder of the version to go on from, and the config with its whole name and its rank."""
+    if config.start is None:
+        return None, config
+    card = registry.resolve(config.start)
+    if config.recipe == "reward" or card.recipe == "reward":
+        raise BrogueError("a reward model starts from the base model, and nothing starts from one; leave --from away")
+    if card.base_sha256 != base.sha256:
+        raise BrogueError(
+            f"{card.name} was trained on base model {card.base_model}, not on {base.name}; start from a version for it"
+        )
+    if (config.system_prompt or None) != (card.system_prompt or None) and config.recipe != "labelled":
+        raise BrogueError(
+            f"{card.name} was trained with another system prompt than this training would use; name the assistant that "
+            "has it: --assistant NAME"
+        )
+    folder = registry.folder(card.adapter, card.version)
+    return folder, config.model_copy(update={"start": card.name, "rank": card.rank})
 
 
-def last_checkpoint(run: Path) -> Path | None:
-    """The newest complete checkpoint; the trainer's state is the last file written, so a killed save lacks it."""
-    complete = []
-    for folder in run.glob("checkpoint-*"):
-        try:
-            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-            complete.append(folder)
-        except (OSError, ValueError):
-            shutil.rmtree(folder, ignore_errors=True)
-    return max(complete, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)
+def _check_size(dataset: DatasetCard, config: TrainConfig, examples: dict[Split, list[Any]], unit: str, few: int,
+                say: Callable[[str], None]) -> None:  # fmt: skip
+    rows = len(examples["train"])
+    if not rows:
+        raise DataError(f"dataset '{dataset.name}' leaves nothing to train on in its train split; import more rows")
+    if rows == 1 or (config.recipe == "kto" and config.batch_size == 1):
+        found = f"{rows} {unit}" if rows == 1 else "--batch-size 1"
+        raise DataError(f"recipe '{config.recipe}' wants at least 2 {unit} to train on; {dataset.name}: {found}")
+    if rows < few:
+        say(f"warning: only {rows} {unit} to train on; expect little from fewer than {few}")
+    if not examples["validation"]:
+        say("warning: no validation rows, so nobody sees when it learns by heart; see: brogue data split")
 
 
 def _scores_once(path: Path, measure: Callable[[], dict[str, float]]) -> dict[str, float]:

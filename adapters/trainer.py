@@ -1,107 +1,102 @@
-"""TRL's SFT trainer with LoRA, set up for the machine it runs on. Imports torch: import it when training begins."""
+"""TRL's SFT trainer with LoRA, set up for the machine it runs on; what all recipes' trainers share.
+
+Imports torch: import it when training begins.
+"""
 
 import math
-import signal
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig
-from transformers import (
-    AutoModelForCausalLM,
-    PrinterCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from peft import LoraConfig, PeftModel
+from transformers import AutoModelForCausalLM, PrinterCallback, Trainer
 from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
 
-from adapters.tokens import IGNORED, Example
-from adapters.train import TrainConfig, TrainProgress
-from data.records import Split
+from adapters.progress import Diverged, TrainProgress
+from adapters.tokens import IGNORED
+from adapters.train import TrainConfig
+from adapters.trainer_watch import Guard, Metrics, Order, Reporter, StopOnSignal
 
-HELD_OUT: tuple[Split, ...] = ("validation", "test")
-
-
-def held_out_data(examples: dict[Split, list[Example]]) -> dict[str, Dataset]:
-    """The validation and test examples, where there are any."""
-    return {split: Dataset.from_list(examples[split]) for split in HELD_OUT if examples[split]}
+SAVES = 200  # at least one checkpoint in so many steps
 
 
-def build_trainer(
-    model_path: str,
-    tokenizer: Any,
-    train: list[Example],
-    validation: Dataset | None,
-    config: TrainConfig,
-    run: Path,
-    on_progress: Callable[[TrainProgress], None],
-) -> SFTTrainer:
-    """A trainer over already tokenised examples.
-
-    The frozen base stays in bfloat16, as it is served; PEFT keeps the adapter's own weights in float32.
-    """
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.bfloat16)
-    steps_per_epoch = math.ceil(len(train) / config.batch_size)
-    save_steps = min(200, max(1, math.ceil(steps_per_epoch / 2)))
-    has_validation = validation is not None
-    epochs = config.epochs or 1  # train() has filled it in
-    arguments = SFTConfig(
-        output_dir=str(run),
-        num_train_epochs=epochs,
-        per_device_train_batch_size=config.batch_size,
-        per_device_eval_batch_size=config.batch_size,
-        learning_rate=config.learning_rate or 0.0,  # train() has filled it in
-        lr_scheduler_type="linear",
-        warmup_steps=max(1, round(0.05 * steps_per_epoch * epochs)),
-        seed=config.seed,
-        bf16=True,
-        use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=False,
-        max_length=None,  # rows over the limit were left out before
-        packing=False,
-        save_strategy="steps",
-        save_steps=save_steps,
-        save_total_limit=2,
-        eval_strategy="steps" if has_validation else "no",
-        eval_steps=save_steps,
-        load_best_model_at_end=has_validation,
-        metric_for_best_model="eval_loss" if has_validation else None,
-        greater_is_better=False if has_validation else None,
-        logging_steps=1,
-        train_sampling_strategy="group_by_length",
-        report_to=[],
-        disable_tqdm=True,
-        log_level="error",
-        include_num_input_tokens_seen="non_padding",
-        dataloader_pin_memory=torch.cuda.is_available(),
-    )
-    lora = LoraConfig(
-        r=config.rank, lora_alpha=2 * config.rank, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
-    )
+def build_sft(model: Any, lora: LoraConfig | None, tokenizer: Any, train: Sequence[Any], validation: Dataset | None,
+              config: TrainConfig, run: Path) -> SFTTrainer:  # fmt: skip
+    """A trainer over already tokenised answers (`Example`)."""
     trainer_class = SFTTrainer if torch.cuda.is_available() else CpuSFTTrainer
-    trainer = trainer_class(
-        model=model,
-        args=arguments,
-        train_dataset=Dataset.from_list(train),
-        eval_dataset=validation,
-        processing_class=tokenizer,
-        peft_config=lora,
-        callbacks=[_Reporter(on_progress)],
-    )
+    arguments = SFTConfig(**arguments_for(len(train), validation, config, run), max_length=None, packing=False)
+    trainer = trainer_class(model=model, args=arguments, train_dataset=Dataset.from_list(list(train)),
+                            eval_dataset=validation, processing_class=tokenizer, peft_config=lora)  # fmt: skip
     trainer.remove_callback(PrinterCallback)  # it prints every log line to stdout
     return trainer
 
 
-def evaluate(trainer: SFTTrainer, held_out: dict[str, Dataset], who: str) -> dict[str, float]:
+def load_model(model_path: str, config: TrainConfig, start: Path | None) -> tuple[Any, LoraConfig | None]:
+    """The base model, and the LoRA to put on it; or, with the folder of a version to start from, both in one.
+
+    The frozen base stays in bfloat16, as it is served; PEFT keeps the adapter's own weights in float32.
+    """
+    quiet()
+    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.bfloat16)
+    if start is not None:
+        return PeftModel.from_pretrained(model, str(start), is_trainable=True), None
+    return model, lora_for(config, "CAUSAL_LM")
+
+
+def quiet() -> None:
+    """transformers says nothing below errors, and draws no bars."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def lora_for(config: TrainConfig, task: str) -> LoraConfig:
+    """LoRA on all linear layers."""
+    return LoraConfig(
+        r=config.rank, lora_alpha=2 * config.rank, target_modules="all-linear", lora_dropout=0.0, task_type=task
+    )
+
+
+def arguments_for(examples: int, validation: Dataset | None, config: TrainConfig, run: Path) -> dict[str, Any]:
+    """What every trainer is told; `config` is complete (epochs and learning rate filled in)."""
+    steps_per_epoch = math.ceil(examples / config.batch_size)
+    save_steps = min(SAVES, max(1, math.ceil(steps_per_epoch / 2)))
+    has_validation = validation is not None
+    epochs = config.epochs or 1
+    return {
+        "output_dir": str(run),
+        "num_train_epochs": epochs,
+        "per_device_train_batch_size": config.batch_size,
+        "per_device_eval_batch_size": config.batch_size,
+        "learning_rate": config.learning_rate or 0.0,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": max(1, round(0.05 * steps_per_epoch * epochs)),
+        "seed": config.seed,
+        "bf16": True,
+        "use_cpu": not torch.cuda.is_available(),
+        "gradient_checkpointing": False,
+        "save_strategy": "steps",
+        "save_steps": save_steps,
+        "save_total_limit": 2,
+        "eval_strategy": "steps" if has_validation else "no",
+        "eval_steps": save_steps,
+        "load_best_model_at_end": has_validation,
+        "metric_for_best_model": "eval_loss" if has_validation else None,
+        "greater_is_better": False if has_validation else None,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # a loss that is no number is to be seen
+        "train_sampling_strategy": "group_by_length",
+        "report_to": [],
+        "disable_tqdm": True,
+        "log_level": "error",
+        "include_num_input_tokens_seen": "non_padding",
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+
+
+def evaluate(trainer: Trainer, held_out: dict[str, Dataset], who: str) -> dict[str, float]:
     """The trainer's mean loss of the answers (nats per token) on each held-out split, keyed `<who>_<split>_loss`."""
     scores = {}
     for split, data in held_out.items():
@@ -110,12 +105,18 @@ def evaluate(trainer: SFTTrainer, held_out: dict[str, Dataset], who: str) -> dic
     return scores
 
 
-def fit(trainer: SFTTrainer, checkpoint: Path | None) -> bool:
-    """Train, from `checkpoint` if there is one; false if a signal stopped it (a checkpoint is written then)."""
-    stopper = _StopOnSignal()
-    trainer.add_callback(stopper)
+def fit(trainer: Trainer, checkpoint: Path | None, run: Path, on_progress: Callable[[TrainProgress], None]) -> bool:
+    """Train, from `checkpoint` if there is one; false if a signal stopped it (a checkpoint is written then).
+
+    Raises `Diverged` if the loss went wrong; what was saved before stays.
+    """
+    stopper, guard = StopOnSignal(), Guard()
+    for callback in (Reporter(on_progress), Metrics(run), Order(run), stopper, guard):
+        trainer.add_callback(callback)
     with stopper:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if guard.reason:
+        raise Diverged(guard.reason)
     return not stopper.asked
 
 
@@ -138,56 +139,3 @@ class CpuSFTTrainer(SFTTrainer):
         )
         loss = loss / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
-
-
-class _StopOnSignal(TrainerCallback):
-    """The first Ctrl-C or SIGTERM lets the running step end and saves; a second one acts at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> None:
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, _frame: FrameType | None) -> None:
-        self.asked = True
-        signal.signal(number, self._before[signal.Signals(number)])
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self.asked:
-            control.should_save = control.should_training_stop = True
-            control.should_evaluate = False
-
-
-class _Reporter(TrainerCallback):
-    """Turns the trainer's log lines into `TrainProgress`."""
-
-    def __init__(self, on_progress: Callable[[TrainProgress], None]) -> None:
-        self._on_progress = on_progress
-        self._begun = (0.0, 0, 0)  # time, step and tokens when this process began to train
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._begun = (time.monotonic(), state.global_step, state.num_input_tokens_seen)
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
-        logs: dict[str, float] | None = None, **_: Any,
-    ) -> None:  # fmt: skip
-        if not logs or "loss" not in logs:
-            return
-        time_0, step_0, tokens_0 = self._begun
-        elapsed = time.monotonic() - time_0
-        self._on_progress(
-            TrainProgress(
-                step=state.global_step,
-                steps=state.max_steps,
-                loss=logs["loss"],
-                tokens_per_s=(state.num_input_tokens_seen - tokens_0) / elapsed,
-                seconds_left=elapsed / max(1, state.global_step - step_0) * (state.max_steps - state.global_step),
-            )
-        )

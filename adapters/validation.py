@@ -12,7 +12,7 @@ from typing import Any
 
 from adapters.base_model import BaseModel
 from adapters.lora_config import CONFIG, PREFIX, bad_numbers, expected_tensors, unserved
-from adapters.registry import CARD, AdapterCard, Registry, file_hashes
+from adapters.registry import CARD, AdapterCard, Registry, file_hashes, refuse_scorer
 from adapters.tensors import Tensor, numbers_are_finite, read_header, same_numbers
 from data.errors import BrogueError, one_line
 
@@ -43,6 +43,7 @@ class VersionChecker:
 
 def check_version(card: AdapterCard, folder: Path, base: BaseModel, max_rank: int | None, home_root: Path) -> None:
     """Raises `BrogueError` with the first reason why this version cannot be served."""
+    refuse_scorer(card)
     if home_root not in folder.parents or folder.resolve() != home_root.resolve() / folder.relative_to(home_root):
         found = [f"its folder leads out of the home folder {home_root}: {folder.resolve()}"]
     else:
@@ -67,7 +68,7 @@ def problems(
     """
     if found := file_problems(folder):
         return found
-    if card is not None and (found := [*_changed_files(folder, card), *_foreign_base(card, base)]):
+    if card is not None and (found := [*changed_files(folder, card), *_foreign_base(card, base)]):
         return found
     try:
         config, header = read_config(folder), read_header(folder / WEIGHTS)
@@ -112,7 +113,7 @@ def missing_problem(name: str) -> str:
     return f"no {name} in it; wanted a folder that PEFT saved"
 
 
-def _changed_files(folder: Path, card: AdapterCard) -> list[str]:
+def changed_files(folder: Path, card: AdapterCard) -> list[str]:
     now = file_hashes(folder)
     way_out = "import or train the version again"
     return [

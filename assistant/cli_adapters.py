@@ -1,66 +1,20 @@
-"""`brogue train` and `brogue adapters` (moves of aliases are in cli_versions)."""
+"""`brogue adapters` (moves of aliases are in cli_versions)."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from adapters.registry import AdapterCard, Mark, Registry
-from adapters.train import TrainConfig, check_trainable
-from adapters.train import train as train_version
 from assistant import cli_versions
-from assistant.cli_data_check import check_before_training
 from assistant.cli_data_options import Json
-from assistant.console import print_json, print_table, say, training_bar, working
+from assistant.cli_train import print_scores
+from assistant.console import print_json, print_table, say, working
 from assistant.definitions import training_prompt
-from data.dataset import load_card, load_rows
-from data.errors import BrogueError
 from data.home import Home, check_name
-from data.settings import first_problem, load_settings
+from data.settings import load_settings
 
 app = typer.Typer(help="Adapters: trained voices and their versions.", no_args_is_help=True)
-
-
-def train(
-    adapter: Annotated[str, typer.Argument(help="The adapter's name; a new version of it is made.")],
-    data: Annotated[str, typer.Option(help="Name of the dataset.")],
-    assistant: Annotated[str | None, typer.Option(help="Train with this assistant's system prompt.")] = None,
-    recipe: Annotated[str, typer.Option(help="How weights are updated: sft.")] = "sft",
-    method: Annotated[str, typer.Option(help="Which weights: lora.")] = "lora",
-    rank: Annotated[int, typer.Option(min=1, help="LoRA rank.")] = 8,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data [default: from its size].")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows in one step.")] = 8,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak [default: from the model's size].")] = None,
-    max_tokens: Annotated[int, typer.Option(min=16, help="Longer rows are left out and counted.")] = 1024,
-    seed: Annotated[int, typer.Option(help="Seed of order and initial weights.")] = 0,
-    json: Json = False,
-) -> None:
-    """Train a version of ADAPTER on a dataset. Ctrl-C keeps a checkpoint; the same command goes on from it."""
-    home = Home.from_environment()
-    home.create()
-    check_name("an adapter", adapter)
-    dataset = load_card(home, data)
-    check_trainable(dataset)
-    prompt = training_prompt(home, adapter, assistant)
-    config = _config(
-        recipe=recipe, method=method, rank=rank, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-        max_tokens=max_tokens, seed=seed, system_prompt=prompt,
-    )  # fmt: skip
-    from adapters.base_model import prepare
-    from adapters.counting import token_counter
-
-    with working("base model") as tell:
-        base = prepare(load_settings(home.settings_file).base_model, home, tell)
-    check_before_training(home, dataset, token_counter(base.path), min(config.max_tokens, base.context_length))
-    say(f"training {adapter} on {data} ({dataset.records['train']} rows) with base model {base.name}")
-    say(f"system prompt: {prompt or 'none (the chat template decides)'}")
-    with training_bar(adapter) as on_progress:
-        card = train_version(adapter, load_rows(home, data), dataset, base, config, home, on_progress, say)
-    if json:
-        print_json(card.model_dump(mode="json"))
-    else:
-        _print_scores(card)
 
 
 @app.command("list")
@@ -102,7 +56,7 @@ def show(
         }
         print_json(card.model_dump(mode="json") | facts | more)
         return
-    _print_scores(card)
+    print_scores(card)
     _say_marks(card, facts)
     typer.echo(f"alias: {_alias_words(facts)}, engine: {facts['status'] or 'not running'}")
     for name in ("base_model", "dataset", "recipe", "method", "rank", "system_prompt", "parent", "created"):
@@ -175,13 +129,6 @@ app.command()(cli_versions.rollback)
 app.command()(cli_versions.retire)
 
 
-def _config(**values: object) -> TrainConfig:
-    try:
-        return TrainConfig.model_validate(values)
-    except ValidationError as error:
-        raise BrogueError(f"cannot train with {first_problem(error, TrainConfig)}") from error
-
-
 def _version(
     registry: Registry, adapter: str, version: int, live: dict[str, dict[str, Any]]
 ) -> tuple[AdapterCard, dict[str, Any]]:
@@ -230,11 +177,3 @@ def _held_out(card: AdapterCard) -> str:
     if f"adapter_{split}_loss" not in card.scores:
         return "-"
     return f"{card.scores[f'adapter_{split}_loss']:.3f} (base {card.scores[f'base_{split}_loss']:.3f})"
-
-
-def _print_scores(card: AdapterCard) -> None:
-    typer.echo(f"{card.name}: {card.minutes:.1f} minutes")
-    for split in ("validation", "test"):
-        if f"adapter_{split}_loss" in card.scores:
-            base, ours = card.scores[f"base_{split}_loss"], card.scores[f"adapter_{split}_loss"]
-            typer.echo(f"{split} loss {ours:.3f}, base model {base:.3f} ({(ours - base) / base:+.0%})")

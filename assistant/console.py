@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from adapters.train import TrainProgress
+    from adapters.progress import TrainProgress
 
 
 def print_json(value: Any) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from adapters.base_model import prepare
+from adapters.recipes import RECIPES, find
 from adapters.registry import Registry
+from adapters.runs import last_checkpoint
 from adapters.tokens import IGNORED, encode
-from adapters.train import last_checkpoint, passes, peak_learning_rate
 from data.errors import BrogueError, UnknownName
 from data.home import Home
 from data.records import Message
@@ -70,8 +71,14 @@ def test_a_version_that_fails_half_way_is_not_there(home: Home) -> None:
 
 
 def test_small_datasets_are_passed_over_more_often() -> None:
-    assert [passes(n) for n in (10, 73, 300, 1450, 10**6)] == [8, 4, 1, 1, 1]
-    assert peak_learning_rate(270_000_000) > peak_learning_rate(15_000_000_000)
+    assert [find("sft").passes(n) for n in (10, 73, 300, 1450, 10**6)] == [8, 4, 1, 1, 1]
+    assert find("dpo").passes(10) == 3, "people's preferences are learnt by heart sooner"
+
+
+def test_small_models_and_recipes_that_learn_answers_get_higher_learning_rates() -> None:
+    for recipe in RECIPES.values():
+        assert recipe.peak_learning_rate(270_000_000) > recipe.peak_learning_rate(15_000_000_000)
+    assert find("dpo").peak_learning_rate(0) < find("sft").peak_learning_rate(0)
 
 
 def test_a_checkpoint_that_a_kill_cut_off_is_passed_over(tmp_path: Path) -> None:

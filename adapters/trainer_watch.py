@@ -1,0 +1,131 @@
+"""What watches a training run: Ctrl-C, progress, metrics on disk, and a loss that is no number or explodes."""
+# ruff: noqa: ARG002 (transformers' signature of a callback)
+
+import json
+import math
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from adapters.progress import METRICS, TrainProgress
+
+EXPLODED = 3.0  # a loss above the first ones' mean by this factor, and by this many nats
+_SEEN = 5  # losses that a mean is taken of
+
+
+class StopOnSignal(TrainerCallback):  # type: ignore[misc]
+    """The first Ctrl-C or SIGTERM lets the running step end and saves; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> None:
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(number, self._before[signal.Signals(number)])
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.asked:
+            control.should_save = control.should_training_stop = True
+
+
+class Guard(TrainerCallback):  # type: ignore[misc]
+    """Stops when the loss is no number or explodes, before that state is saved; `reason` says so in words."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self._losses: list[float] = []
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+        logs: dict[str, float] | None = None, **_: Any,
+    ) -> None:  # fmt: skip
+        loss = (logs or {}).get("loss")
+        if loss is None:
+            return
+        self._losses.append(loss)
+        first, last = self._losses[:_SEEN], self._losses[-_SEEN:]
+        before, now = sum(first) / len(first), sum(last) / len(last)
+        if not math.isfinite(loss):
+            self.reason = f"the loss of step {state.global_step} is no number"
+        elif len(self._losses) > _SEEN and now > EXPLODED * before and now > before + EXPLODED:
+            self.reason = f"the loss exploded: {before:.3g} in the first steps, {now:.3g} at step {state.global_step}"
+        if self.reason:
+            control.should_training_stop = True
+            control.should_save = control.should_evaluate = False
+
+
+class Order(TrainerCallback):  # type: ignore[misc]
+    """A pass that is taken up again goes over its rows in the order in which it began.
+
+    The sampler draws the order from torch's random numbers, which the trainer sets back for the steps only.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        file = self._run / f"order-{round(state.epoch or 0)}.bin"
+        if file.exists():
+            torch.set_rng_state(torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8))
+        else:
+            temporary = file.with_suffix(".new")
+            temporary.write_bytes(torch.get_rng_state().numpy().tobytes())
+            temporary.replace(file)
+
+
+class Metrics(TrainerCallback):  # type: ignore[misc]
+    """Writes every log line of the trainer to the run's folder; a step that is done again stands there twice."""
+
+    def __init__(self, run: Path) -> None:
+        self._path = run / METRICS
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+        logs: dict[str, float] | None = None, **_: Any,
+    ) -> None:  # fmt: skip
+        line = {"step": state.global_step, "steps": state.max_steps, "time": round(time.time(), 1), **(logs or {})}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class Reporter(TrainerCallback):  # type: ignore[misc]
+    """Turns the trainer's log lines into `TrainProgress`."""
+
+    def __init__(self, on_progress: Callable[[TrainProgress], None]) -> None:
+        self._on_progress = on_progress
+        self._begun = (0.0, 0, 0)  # time, step and tokens when this process began to train
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._begun = (time.monotonic(), state.global_step, state.num_input_tokens_seen)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+        logs: dict[str, float] | None = None, **_: Any,
+    ) -> None:  # fmt: skip
+        if not logs or "loss" not in logs:
+            return
+        time_0, step_0, tokens_0 = self._begun
+        elapsed = time.monotonic() - time_0
+        self._on_progress(
+            TrainProgress(
+                step=state.global_step,
+                steps=state.max_steps,
+                loss=logs["loss"],
+                tokens_per_s=(state.num_input_tokens_seen - tokens_0) / elapsed,
+                seconds_left=elapsed / max(1, state.global_step - step_0) * (state.max_steps - state.global_step),
+            )
+        )

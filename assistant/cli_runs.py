@@ -1,0 +1,93 @@
+"""`brogue runs`: what was trained, what is being trained, and what can be taken up again."""
+
+from typing import Annotated
+
+import typer
+
+from adapters import runs
+from adapters.train import TrainConfig
+from assistant.cli_data_options import Json
+from assistant.cli_train import print_scores, train_here
+from assistant.console import print_json, print_table, say
+from data.dataset import load_card
+from data.errors import BrogueError
+from data.home import Home
+
+app = typer.Typer(help="Runs of training: list, show, take up again, stop.", no_args_is_help=True)
+Id = Annotated[str, typer.Argument(help="The run's id; see: brogue runs list.")]
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """List the runs, the newest first, with how far they came."""
+    found = runs.all_runs(Home.from_environment())
+    if json:
+        print_json([run.model_dump(mode="json") for run in found])
+        return
+    columns = ("run", "state", "step", "loss", "recipe", "dataset", "version", "created")
+    rows = [
+        (r.id, r.state, f"{r.step}/{r.steps or '?'}", "-" if r.loss is None else f"{r.loss:.3f}", r.recipe,
+         r.asked.dataset, r.version or "-", r.asked.created)
+        for r in found
+    ]  # fmt: skip
+    print_table(columns, rows, "no runs yet; train: brogue train NAME --data DATASET")
+
+
+@app.command()
+def show(id: Id, json: Json = False) -> None:
+    """Show a run: what was asked, its losses, and the picture of its loss curve."""
+    home = Home.from_environment()
+    run, lines = runs.get(home, id), runs.metrics(home, id)
+    curve = home.runs / id / runs.CURVE
+    if any("loss" in line for line in lines):
+        from assistant.run_plot import draw
+
+        draw(run, lines, curve)
+    picture = str(curve) if curve.exists() else None
+    if json:
+        print_json(run.model_dump(mode="json") | {"metrics": lines, "curve": picture})
+        return
+    made = f", {run.version}" if run.version else ""
+    typer.echo(f"{run.id}: {run.state}, step {run.step} of {run.steps or '?'}{made}")
+    if run.reason:
+        typer.echo(f"why: {run.reason}")
+    for name, value in {"dataset": run.asked.dataset, "base model": run.asked.base_model, **run.asked.config}.items():
+        typer.echo(f"{name}: {value}")
+    for line in lines:
+        if "eval_loss" in line:
+            typer.echo(f"step {line['step']}: validation loss {line['eval_loss']:.4f}")
+    if picture:
+        typer.echo(f"loss curve: {picture}")
+    if run.state in ("stopped", "failed"):
+        say(f"next: brogue runs resume {run.id}, or brogue runs cancel {run.id}")
+
+
+@app.command()
+def resume(id: Id, json: Json = False) -> None:
+    """Take an unfinished run up from its last checkpoint."""
+    home = Home.from_environment()
+    run = runs.get(home, id)
+    if run.state in ("done", "running"):
+        raise BrogueError(f"run {id} is {run.state}; only one that was stopped or failed can be taken up again")
+    dataset = load_card(home, run.asked.dataset)
+    if dataset.digest != run.asked.dataset_digest:
+        raise BrogueError(
+            f"dataset '{dataset.name}' has changed since run {id} began; train anew: brogue train {run.asked.adapter} "
+            f"--data {dataset.name} --recipe {run.recipe}"
+        )
+    card = train_here(home, run.asked.adapter, dataset, TrainConfig.model_validate(run.asked.config))
+    if json:
+        print_json(card.model_dump(mode="json"))
+    else:
+        print_scores(card)
+
+
+@app.command()
+def cancel(id: Id, json: Json = False) -> None:
+    """Stop a running one (its checkpoint is kept), or remove an unfinished one with its checkpoints."""
+    run = runs.cancel(Home.from_environment(), id)
+    done = "stopping" if run.pid else "removed"
+    if json:
+        print_json({"id": id, "was": run.state, "now": done})
+    else:
+        typer.echo(f"{id}: {'stopping after its present step; a checkpoint is kept' if run.pid else 'removed'}")

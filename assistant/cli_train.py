@@ -1,0 +1,102 @@
+"""`brogue train`: a version of an adapter, or a reward model, by one of the recipes."""
+
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from adapters.recipes import RECIPES
+from adapters.registry import AdapterCard, Registry
+from adapters.train import TrainConfig, check_trainable
+from adapters.train import train as train_version
+from assistant.cli_data_check import check_before_training
+from assistant.cli_data_options import Json
+from assistant.console import print_json, say, training_bar, working
+from assistant.definitions import training_prompt
+from data.dataset import DatasetCard, load_card, load_rows
+from data.errors import BrogueError
+from data.home import Home, check_name
+from data.settings import first_problem, load_settings
+
+
+def train(
+    adapter: Annotated[str, typer.Argument(help="The adapter's name; a new version of it is made.")],
+    data: Annotated[str, typer.Option(help="Name of the dataset.")],
+    assistant: Annotated[str | None, typer.Option(help="Train with this assistant's system prompt.")] = None,
+    recipe: Annotated[str, typer.Option(help=f"How weights are updated: {', '.join(RECIPES)}.")] = "sft",
+    method: Annotated[str, typer.Option(help="Which weights: lora.")] = "lora",
+    start: Annotated[
+        str | None, typer.Option("--from", help="Go on from this version, NAME or NAME@N; dpo and kto stay near it.")
+    ] = None,
+    rank: Annotated[int, typer.Option(min=1, help="LoRA rank; with --from it is that version's.")] = 8,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data [default: from its size].")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows in one step.")] = 8,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak [default: from the recipe and the model's size].")
+    ] = None,
+    beta: Annotated[float, typer.Option(help="dpo and kto: larger stays nearer to what training starts from.")] = 0.1,
+    max_tokens: Annotated[int, typer.Option(min=16, help="Longer rows are left out and counted.")] = 1024,
+    seed: Annotated[int, typer.Option(help="Seed of order and initial weights.")] = 0,
+    json: Json = False,
+) -> None:
+    """Train a version of ADAPTER on a dataset. Ctrl-C keeps a checkpoint; the same command goes on from it."""
+    home = Home.from_environment()
+    home.create()
+    check_name("an adapter", adapter)
+    dataset = load_card(home, data)
+    check_trainable(dataset, recipe)
+    prompt = training_prompt(home, adapter, assistant)
+    if start is not None:
+        start = Registry(home).resolve(start).name
+    config = _config(
+        recipe=recipe, method=method, start=start, rank=rank, epochs=epochs, batch_size=batch_size, beta=beta,
+        learning_rate=learning_rate, max_tokens=max_tokens, seed=seed, system_prompt=prompt,
+    )  # fmt: skip
+    card = train_here(home, adapter, dataset, config)
+    if json:
+        print_json(card.model_dump(mode="json"))
+    else:
+        print_scores(card)
+
+
+def train_here(home: Home, adapter: str, dataset: DatasetCard, config: TrainConfig) -> AdapterCard:
+    """Train on this machine, telling how it goes."""
+    from adapters.base_model import prepare
+    from adapters.counting import token_counter
+
+    with working("base model") as tell:
+        base = prepare(load_settings(home.settings_file).base_model, home, tell)
+    check_before_training(home, dataset, token_counter(base.path), min(config.max_tokens, base.context_length))
+    rows = load_rows(home, dataset.name)
+    say(f"training {adapter} on {dataset.name} ({dataset.records['train']} rows) with base model {base.name}")
+    say(f"recipe: {config.recipe}{f', from {config.start}' if config.start else ''}")
+    say(f"system prompt: {config.system_prompt or 'none (the chat template decides)'}")
+    with training_bar(adapter) as on_progress:
+        return train_version(adapter, rows, dataset, base, config, home, on_progress, say)
+
+
+def print_scores(card: AdapterCard) -> None:
+    """What was measured on held-out rows, for a person."""
+    typer.echo(f"{card.name}: {card.minutes:.1f} minutes")
+    for split in ("validation", "test"):
+        scores = card.scores
+        if f"adapter_{split}_loss" in scores and scores[f"base_{split}_loss"]:
+            base, ours = scores[f"base_{split}_loss"], scores[f"adapter_{split}_loss"]
+            typer.echo(f"{split} loss {ours:.3f}, base model {base:.3f} ({(ours - base) / base:+.0%})")
+        if (rate := scores.get(f"adapter_{split}_accuracy")) is not None:
+            low, high = scores[f"adapter_{split}_accuracy_low"], scores[f"adapter_{split}_accuracy_high"]
+            longer = scores[f"longer_{split}_accuracy"]
+            typer.echo(
+                f"{split}: the better answer is told in {rate:.1%} of {scores[f'{split}_records']:.0f} records (95%: "
+                f"{low:.1%} to {high:.1%}); chance 50%, always the longer one {longer:.1%}; "
+                f"calibration error {scores[f'adapter_{split}_calibration_error']:.3f}"
+            )
+    if card.recipe == "reward":
+        typer.echo(f"{card.name} scores answers; it cannot chat")
+
+
+def _config(**values: object) -> TrainConfig:
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        raise BrogueError(f"cannot train with {first_problem(error, TrainConfig)}") from error
