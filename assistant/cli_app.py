@@ -14,7 +14,9 @@ from assistant import (
     cli_feedback,
     cli_feedback_queues,
     cli_knowledge,
+    cli_runs,
     cli_services,
+    cli_train,
     cli_users,
 )
 
@@ -30,7 +32,7 @@ app.command()(cli_services.down)
 app.command()(cli_services.status)
 app.command()(cli_services.doctor)
 app.command()(cli_assistants.chat)
-app.command()(cli_adapters.train)
+app.command()(cli_train.train)
 app.add_typer(cli_assistants.app, name="assistants")
 app.add_typer(cli_data.app, name="data")
 cli_data.app.command("dedupe")(cli_data_clean.dedupe)
@@ -47,4 +49,5 @@ cli_feedback.app.command("queue")(cli_feedback_queues.queue)
 cli_feedback.app.command("queues")(cli_feedback_queues.queues)
 app.add_typer(cli_knowledge.app, name="knowledge")
 app.add_typer(cli_adapters.app, name="adapters")
+app.add_typer(cli_runs.app, name="runs")
 app.add_typer(cli_users.app, name="users")
