@@ -11,9 +11,10 @@ setup:
 test: setup browser check
 	.venv/bin/python -m pytest
 
-# Unit tests: no model, under a minute.
+# Unit tests: no model, under a minute. (To import what the page and the system are tested with takes ten seconds alone.)
 quick: setup
-	.venv/bin/python -m pytest -m "not slow and not engine and not browser"
+	.venv/bin/python -m pytest -p no:langsmith_plugin -m "not slow and not engine and not browser" \
+	  --ignore-glob="*/test_*_ui*.py" --ignore-glob="*/test_system*.py"
 
 check: setup
 	.venv/bin/ruff format --check .
@@ -24,10 +25,20 @@ fix: setup
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-# The page's tests drive the system's Chromium.
-browser:
+AXE := 4.14.1
+AXE_SHA512 := 1477dafa598d8d065f273d6af302aa203c02e83131707b7fa648cd41bd3d6b734f8c22a0dab86ee6a6f64b8afbe804b214d36db85a2826965edfb3a0b9d546b5
+
+# The page's tests drive the system's Chromium, and look for barriers with axe-core (from npm; without it they skip that).
+browser: .venv/axe-core-$(AXE)
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || \
 	  { echo "wanted the command 'chromium' for the page's tests; install it with your package manager" >&2; exit 1; }
+
+.venv/axe-core-$(AXE):
+	@cd .venv && npm pack --silent axe-core@$(AXE) >/dev/null 2>&1 && \
+	  echo "$(AXE_SHA512)  axe-core-$(AXE).tgz" | sha512sum --check --status && \
+	  mkdir -p axe-core-$(AXE).part && tar -xzf axe-core-$(AXE).tgz -C axe-core-$(AXE).part --strip-components 1 && \
+	  mv axe-core-$(AXE).part axe-core-$(AXE) && rm axe-core-$(AXE).tgz || \
+	  echo "axe-core $(AXE) could not be had from npm: the tests for accessibility will be skipped" >&2
 
 # The locks, from pyproject.toml. (No folder of local wheels may be set for the GPU's.)
 lock: setup

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from assistant.client import Admin, Client, GatewayError
+from assistant.client import GatewayError
 from assistant.ui_brand import Voice, empty_state
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from assistant.ui_people import People
+
+# Whose tabs a role sees besides the ones for everybody.
+MAY = {"user": (), "rater": ("rater",), "admin": ("rater", "admin")}
 VISITORS = 32  # answers that can be written at the same time; Gradio's own default is one
 # A model can write a picture's address into its answer; the browser must not go and fetch it.
 CONTENT_POLICY = (
@@ -26,72 +30,92 @@ CONTENT_POLICY = (
 )
 
 
-def build_page(client: Client, admin: Admin | None = None) -> "gr.Blocks":
-    """The page with its tabs, each with an address: `/`, `/?tab=compare`; for admins `adapters`, `knowledge`, too."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+def build_page(people: "People") -> "gr.Blocks":
+    """The page with its tabs, each with an address: `/`, `/?tab=compare`, …; shown by role."""
     import gradio as gr
 
     from assistant.ui_adapters import AdaptersTab
     from assistant.ui_chat import ChatTab
     from assistant.ui_compare import CompareTab
     from assistant.ui_knowledge import KnowledgeTab
+    from assistant.ui_people import name_of
+    from assistant.ui_rank import RankTab
+    from assistant.ui_sign_in import signed_in_html
 
     with gr.Blocks(title="Brogue", analytics_enabled=False) as page:
         team: gr.State = gr.State({})
+        who = gr.HTML(visible=False)
         nobody = gr.HTML(visible=False)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Chat", id="chat", elem_id="tab-chat"):
-                chat = ChatTab(client, team)
+                chat = ChatTab(people, team)
             with gr.Tab("Compare voices", id="compare", elem_id="tab-compare"):
-                compare = CompareTab(client, team)
-            if admin is not None:
-                with gr.Tab("Adapters", id="adapters", elem_id="tab-adapters") as tab:
-                    adapters = AdaptersTab(admin)
-                tab.select(adapters.show, None, adapters.output, show_progress="hidden", api_visibility="private")
-                with gr.Tab("Knowledge", id="knowledge", elem_id="tab-knowledge") as tab:
-                    knowledge = KnowledgeTab(admin)
-                tab.select(
-                    knowledge.show, knowledge.inputs, knowledge.outputs, show_progress="hidden",
-                    api_visibility="private",
-                )  # fmt: skip
+                compare = CompareTab(people, team)
+            with gr.Tab("Rank", id="rank", elem_id="tab-rank", visible=False) as rank_tab:
+                rank = RankTab(people)
+            with gr.Tab("Adapters", id="adapters", elem_id="tab-adapters", visible=False) as adapters_tab:
+                adapters = AdaptersTab(people)
+            with gr.Tab("Knowledge", id="knowledge", elem_id="tab-knowledge", visible=False) as knowledge_tab:
+                knowledge = KnowledgeTab(people)
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        rank_tab.select(rank.show, None, rank.outputs, **quiet)
+        adapters_tab.select(adapters.show, None, adapters.output, **quiet)
+        knowledge_tab.select(knowledge.show, knowledge.inputs, knowledge.outputs, **quiet)
+        shown_to = {
+            "rank": (rank_tab, "rater"),
+            "adapters": (adapters_tab, "admin"),
+            "knowledge": (knowledge_tab, "admin"),
+        }
 
         def load(request: gr.Request) -> list[Any]:
-            voices, problem = load_team(client)
+            voices, me, problem = look(people, request)
+            may = MAY[people.role(request)]
+            visible = {id: role in may for id, (_, role) in shown_to.items()}
             asked = request.query_params.get("tab")
-            selected = asked if asked in {tab.id for tab in tabs.children} else "chat"
+            known = {tab.id for tab in tabs.children}
+            selected = asked if asked in known and visible.get(str(asked), True) else "chat"
+            line = signed_in_html(name_of(request))
             return [
                 voices,
+                gr.HTML(value=line, visible=bool(line)),
                 gr.HTML(value="" if voices else empty_state(problem), visible=not voices),
                 gr.Tabs(selected=selected, visible=bool(voices)),
-                *chat.show(voices),
+                *(gr.Tab(visible=is_shown) for is_shown in visible.values()),
+                *chat.show(voices, me.get("logging", "")),
                 *compare.show(voices),
             ]
 
-        outputs = [team, nobody, tabs, *chat.outputs, *compare.outputs]
-        page.load(load, None, outputs, show_progress="hidden", api_visibility="private")
+        role_tabs = [tab for tab, _ in shown_to.values()]
+        outputs = [team, who, nobody, tabs, *role_tabs, *chat.outputs, *compare.outputs]
+        page.load(load, None, outputs, **quiet)
     return page.queue(default_concurrency_limit=VISITORS)
 
 
-def load_team(client: Client) -> tuple[dict[str, Voice], str | None]:
-    """The assistants by id, or why they cannot be had."""
+def look(people: "People", request: "gr.Request") -> tuple[dict[str, Voice], dict[str, Any], str | None]:
+    """The assistants by id, what the gateway says of the visitor, or why neither can be had."""
     try:
-        return {entry["id"]: Voice.of(entry) for entry in client.assistants()}, None
+        me = people.me(request)
+        return {entry["id"]: Voice.of(entry) for entry in people.client(request).assistants()}, me, None
     except GatewayError as error:
-        return {}, str(error)
+        return {}, {}, str(error)
 
 
-def build_app(page: "gr.Blocks") -> "FastAPI":
-    """The web application around the page: its look, and the rule that a browser fetches nothing from elsewhere."""
+def build_app(people: "People") -> "FastAPI":
+    """The page as a web application: its look, who may see it, and that a browser fetches nothing from elsewhere."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
     import gradio as gr
     from fastapi import FastAPI
 
+    from assistant.ui_sign_in import add_sign_in
     from assistant.ui_style import HEAD, build_theme
 
     app = FastAPI(openapi_url=None)
     app.add_middleware(ForbidOutsideRequests)
     gr.mount_gradio_app(
-        app, page, path="/", theme=build_theme(), head=HEAD, footer_links=[], ssr_mode=False, show_error=False
-    )
+        app, build_page(people), path="/", theme=build_theme(), head=HEAD, footer_links=[], ssr_mode=False,
+        show_error=False, auth_dependency=add_sign_in(app, people),
+        run_history=False,  # else Gradio keeps what is asked and answered in the browser, for whoever sits there next
+    )  # fmt: skip
     return app
 
 
@@ -121,8 +145,9 @@ def serve_page(gateway_url: str, host: str, port: int) -> None:
     """Serve the page until the process is told to stop; with an admin key in the environment, the admin's tabs too."""
     import uvicorn
 
-    url, key = gateway_url.rstrip("/"), os.environ.get("BROGUE_ADMIN_KEY")
-    app = build_app(build_page(Client(url), Admin(url, key) if key else None))
+    from assistant.ui_people import People
+
+    app = build_app(People(gateway_url, os.environ.get("BROGUE_ADMIN_KEY")))
     # Open pages hold a connection for ever; without a limit they would hold up the exit as well.
     uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
 

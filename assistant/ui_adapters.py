@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from assistant.client import Admin, GatewayError
+from assistant.client import GatewayError
+from assistant.ui_people import People
 from assistant.ui_versions import Adapter, Plan, adapters_html, done, problem
 
 WHO = "page"  # in the history of moves
@@ -25,8 +26,8 @@ watch("value", () => element.querySelector("[data-focus]")?.focus());
 class AdaptersTab:
     """The components of the tab and what they do; build it inside `gr.Tab`."""
 
-    def __init__(self, admin: Admin) -> None:
-        self._admin = admin
+    def __init__(self, people: People) -> None:
+        self._people = people
         with gr.Row(elem_classes="topline"):
             gr.HTML(
                 "<h1>Adapters</h1><p>Which version of each trained voice answers. "
@@ -45,34 +46,35 @@ class AdaptersTab:
         """What `show` fills."""
         return self._list
 
-    def show(self) -> str:
+    def show(self, request: gr.Request) -> str:
         """All adapters as they are now."""
-        return self._page()
+        return self._page(request)
 
-    def _clicked(self, event: gr.EventData) -> Iterator[str]:
+    def _clicked(self, event: gr.EventData, request: gr.Request) -> Iterator[str]:
         data = dict(event._data)
         if data["act"] == "cancel":
-            yield self._page()
+            yield self._page(request)
             return
         plan = Plan.of(data)
         if data["act"] == "ask":
-            yield self._page(asked=plan)
+            yield self._page(request, asked=plan)
             return
-        yield self._page(asked=plan, running=True)
-        yield self._page(self._move(plan))
+        yield self._page(request, asked=plan, running=True)
+        yield self._page(request, self._move(plan, request))
 
-    def _move(self, plan: Plan) -> str:
+    def _move(self, plan: Plan, request: gr.Request) -> str:
         """Do what was confirmed; gives what to say of it."""
         try:
-            adapter = self._admin.adapter(plan.adapter)
+            admin, who = self._people.admin(request), self._people.named(request).get("user", WHO)
+            adapter = admin.adapter(plan.adapter)
             if adapter["aliases"].get("stable") == plan.after:  # a double click
                 return done(plan)
             if not plan.still_holds(adapter):
                 return problem(f"{plan.adapter} was changed by somebody else meanwhile. Look again and decide anew.")
             if plan.act == "rollback":
-                self._admin.rollback(plan.adapter, WHO, "rolled back")
+                admin.rollback(plan.adapter, who, "rolled back")
             else:
-                self._admin.set_alias(plan.adapter, "stable", plan.after, WHO, "promoted")
+                admin.set_alias(plan.adapter, "stable", plan.after, who, "promoted")
         except GatewayError as error:
             kept = f" Version {plan.before} goes on answering." if plan.before else ""
             return problem(
@@ -80,9 +82,9 @@ class AdaptersTab:
             )
         return done(plan)
 
-    def _page(self, said: str = "", asked: Plan | None = None, running: bool = False) -> str:
+    def _page(self, request: gr.Request, said: str = "", asked: Plan | None = None, running: bool = False) -> str:
         try:
-            adapters: list[Adapter] = self._admin.adapters()
+            adapters: list[Adapter] = self._people.admin(request).adapters()
         except GatewayError as error:
             return said + problem(f"The adapters cannot be shown right now: {error}")
         return adapters_html(adapters, said, asked, running)

@@ -34,12 +34,12 @@ class Answer:
     checked: dict[str, Any] | None = None
 
 
-def growing_answer(client: Client, assistant: str, messages: list[dict[str, str]]) -> Generator[Answer]:
+def growing_answer(client: Client, assistant: str, messages: list[dict[str, str]], **options: Any) -> Generator[Answer]:
     """One answer as it grows; the last one is complete or carries the problem. Never raises."""
     text, sources = "", [Source()]
     checked: list[dict[str, Any]] = []
     try:
-        for piece in client.stream_chat(assistant, messages, sources.append, checked.append):
+        for piece in client.stream_chat(assistant, messages, sources.append, checked.append, **options):
             text += piece
             yield Answer(text, None, sources[-1])
         problem = None if text.strip() else "The assistant sent an empty answer. Please ask again."

@@ -4,12 +4,13 @@ The Chatbot component holds the conversation. Whatever starts an answer (a quest
 question) is one generator event that ends in `_answer`; Stop, Clear and another assistant cancel whichever is running.
 """
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
 
-from assistant.client import Client, Source
+from assistant.client import Source
 from assistant.ui_answers import (
     NOTICE,
     Answer,
@@ -22,14 +23,19 @@ from assistant.ui_answers import (
     side_by_side,
 )
 from assistant.ui_brand import Voice, page_header, welcome
-from assistant.ui_credit import Credit, credited
+from assistant.ui_correct import QUIET
+from assistant.ui_credit import Credit, Given, credited
+from assistant.ui_people import People
 from assistant.ui_sources import sources_html
 
 MAX_SEGMENTS = 4  # more assistants than this become a menu
 WAITING, WARNING = "…", "⚠"
 HINT = "Answers can be wrong. Check what matters."
-
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}  # no spinners, no entry in an API list
+KEPT = {  # the gateway's `logging`, for visitors
+    "full": "Conversations are kept, so that the answers can get better.",
+    "redacted": "Conversations are kept without e-mail addresses, telephone and card numbers.",
+    "off": "Conversations are not kept.",
+}
 
 Update = Any  # a component's new value or properties, as Gradio takes it
 
@@ -37,12 +43,13 @@ Update = Any  # a component's new value or properties, as Gradio takes it
 class ChatTab:
     """The components of the tab and what they do; build it inside `gr.Tab`."""
 
-    def __init__(self, client: Client, team: gr.State) -> None:
-        self._client = client
+    def __init__(self, people: People, team: gr.State) -> None:
+        self._people = people
         self._team = team
         self._chosen = gr.State(None)  # the assistant's id
         self._busy = gr.State(False)  # Enter must not start a second answer while one is being written
         self._kept: gr.State = gr.State({})  # conversations with the assistants that are not shown now
+        self._thread: gr.State = gr.State("")  # the id of the one that is shown
         with gr.Row(elem_classes="topline"):
             self._header = gr.HTML(elem_classes="header")
             self._segments = gr.Radio(show_label=False, label="Assistant", visible=False, elem_classes="segments")
@@ -61,7 +68,7 @@ class ChatTab:
             buttons=["copy"],
             feedback_options=None,
         )
-        self._credit = Credit(client, self._chat)
+        self._credit = Credit(people, self._chat)
         self._box = gr.Textbox(
             label="Your message",
             show_label=False,
@@ -74,21 +81,24 @@ class ChatTab:
             elem_id="message",
         )
         with gr.Row(elem_classes="underline"):
-            gr.HTML(f"<p>{HINT}</p>", elem_classes="hint")
+            self._hint = gr.HTML(hint(), elem_classes="hint")
             self._clear = gr.Button("Clear chat", size="sm", variant="secondary", min_width=90, elem_id="clear")
         self._wire()
 
     @property
     def outputs(self) -> list[gr.Component]:
         """What `show` fills."""
-        return [self._chosen, self._segments, self._menu, self._header, self._chat, *self._credit.outputs]
+        first = [self._hint, self._thread, self._chosen, self._segments, self._menu]
+        return [*first, self._header, self._chat, *self._credit.outputs]
 
-    def show(self, team: dict[str, Voice]) -> list[Update]:
-        """Values for `outputs` when the page has loaded the list of assistants."""
+    def show(self, team: dict[str, Voice], logging: str = "") -> list[Update]:
+        """Values for `outputs` when the page has loaded the list of assistants and what the gateway keeps."""
         chosen = next(iter(team), None)
         choices = [(voice.title, voice.id) for voice in team.values()]
         few = len(choices) <= MAX_SEGMENTS
         return [
+            hint(logging),
+            new_conversation(),
             chosen,
             gr.Radio(choices=choices, value=chosen, visible=few and len(choices) > 1),
             gr.Dropdown(choices=choices, value=chosen, visible=not few),
@@ -97,7 +107,7 @@ class ChatTab:
         ]
 
     def _wire(self) -> None:
-        state = [self._chat, self._chosen, self._busy]
+        state = [self._chat, self._chosen, self._busy, self._thread]
         after = [self._box, self._busy, *self._credit.outputs]
         answering = {"outputs": [self._chat, *after], **QUIET}
         running = [
@@ -108,42 +118,53 @@ class ChatTab:
         ]
         # First cancel, then tidy up: a last piece of the answer may still be on its way.
         cancel_each(self._box.stop, running).then(self._stop, self._chat, [self._chat, *after], **QUIET)
-        cancel_each(self._clear.click, running).then(lambda: ([], *self._idle([])), None, [self._chat, *after], **QUIET)
+        cancel_each(self._clear.click, running).then(
+            lambda: (new_conversation(), [], *self._idle([])), None, [self._thread, self._chat, *after], **QUIET
+        )  # fmt: skip
         for picker in (self._segments, self._menu):
             cancel_each(picker.input, running).then(
                 self._choose,
-                [picker, self._chosen, self._chat, self._kept, self._team],
-                [self._chosen, self._kept, self._header, self._chat, *after],
+                [picker, self._chosen, self._chat, self._thread, self._kept, self._team, self._credit.given],
+                [self._chosen, self._thread, self._kept, self._header, self._chat, *after],
                 **QUIET,
             )
 
-    def _ask(self, text: str, history: list[Message], chosen: str, busy: bool) -> Iterator[tuple[Update, ...]]:
+    def _ask(
+        self, text: str, history: list[Message], chosen: str, busy: bool, thread: str, request: gr.Request
+    ) -> Iterator[tuple[Update, ...]]:
         if busy or not chosen or not text.strip():
             return
         yield gr.skip(), gr.Textbox(value=""), gr.skip(), *self._credit.unchanged()
-        yield from self._answer([*history, {"role": "user", "content": text.strip()}], chosen)
+        yield from self._answer([*history, {"role": "user", "content": text.strip()}], chosen, thread, request)
 
     def _ask_example(
-        self, history: list[Message], chosen: str, busy: bool, example: gr.SelectData
+        self, history: list[Message], chosen: str, busy: bool, thread: str, example: gr.SelectData, request: gr.Request
     ) -> Iterator[tuple[Update, ...]]:
         if not busy:
-            yield from self._answer([*history, {"role": "user", "content": example.value["text"]}], chosen)
+            asked = {"role": "user", "content": example.value["text"]}
+            yield from self._answer([*history, asked], chosen, thread, request)
 
     def _retry(
-        self, history: list[Message], chosen: str, busy: bool, which: gr.RetryData
+        self, history: list[Message], chosen: str, busy: bool, thread: str, which: gr.RetryData, request: gr.Request
     ) -> Iterator[tuple[Update, ...]]:
         if not busy:
-            yield from self._answer(history[: which.index + 1], chosen)
+            yield from self._answer(history[: which.index + 1], chosen, thread, request)
 
-    def _edit(self, history: list[Message], chosen: str, busy: bool, edit: gr.EditData) -> Iterator[tuple[Update, ...]]:
+    def _edit(
+        self, history: list[Message], chosen: str, busy: bool, thread: str, edit: gr.EditData, request: gr.Request
+    ) -> Iterator[tuple[Update, ...]]:
         if not busy:
             edited = {"role": "user", "content": plain_text(edit.value)}
-            yield from self._answer([*history[: edit.index], edited], chosen)
+            yield from self._answer([*history[: edit.index], edited], chosen, thread, request)
 
-    def _answer(self, history: list[Message], chosen: str) -> Iterator[tuple[Update, ...]]:
+    def _answer(
+        self, history: list[Message], chosen: str, thread: str, request: gr.Request
+    ) -> Iterator[tuple[Update, ...]]:
         shown, source = [*history, *_as_messages(Answer())], Source()
         yield shown, gr.Textbox(submit_btn=False, stop_btn="Stop"), True, *self._credit.show(shown)
-        for (answer,) in side_by_side([growing_answer(self._client, chosen, conversation(history))]):
+        options = {"metadata": {"conversation": thread}} | self._people.named(request)
+        growing = growing_answer(self._people.client(request), chosen, conversation(history), **options)
+        for (answer,) in side_by_side([growing]):
             shown = [*history, *_as_messages(answer)]
             is_new, source = answer.source != source, answer.source
             credit = self._credit.show_writer(source) if is_new else self._credit.unchanged()
@@ -157,17 +178,18 @@ class ChatTab:
         return history, *self._idle(history)
 
     def _choose(
-        self, new: str, old: str, history: list[Message], kept: dict[str, list[Message]], team: dict[str, Voice]
-    ) -> tuple[Update, ...]:
+        self, new: str, old: str, history: list[Message], thread: str, kept: dict[str, tuple[str, list[Message]]],
+        team: dict[str, Voice], given: Given,
+    ) -> tuple[Update, ...]:  # fmt: skip
         if new == old:  # Gradio reports a choice from the menu twice
-            return (gr.skip(),) * (6 + len(self._credit.outputs))
-        kept = kept | {old: history}
-        shown = kept.get(new, [])
-        return new, kept, *_dressed(team.get(new), shown), *self._idle(shown)
+            return (gr.skip(),) * (7 + len(self._credit.outputs))
+        kept = kept | {old: (thread, history)}
+        thread, shown = kept.get(new) or (new_conversation(), [])
+        return new, thread, kept, *_dressed(team.get(new), shown), *self._idle(shown, given)
 
-    def _idle(self, history: list[Message]) -> tuple[Update, ...]:
+    def _idle(self, history: list[Message], given: Given | None = None) -> tuple[Update, ...]:
         """Box, busy and the line under the chat when no answer is being written."""
-        return gr.Textbox(submit_btn="Send", stop_btn=False), False, *self._credit.show(history)
+        return gr.Textbox(submit_btn="Send", stop_btn=False), False, *self._credit.show(history, given)
 
 
 def cancel_each(trigger: Callable[..., Any], running: Sequence[Any]) -> Any:
@@ -177,6 +199,16 @@ def cancel_each(trigger: Callable[..., Any], running: Sequence[Any]) -> Any:
     that would take along an answer that was begun meanwhile, such as Retry's right after Stop.
     """
     return [trigger(None, cancels=[event]) for event in running][-1]
+
+
+def new_conversation() -> str:
+    """An id by which the gateway knows the answers of one conversation."""
+    return f"chat-{uuid.uuid4().hex}"
+
+
+def hint(logging: str = "") -> str:
+    """Under the chat: what a visitor should know."""
+    return f"<p>{HINT} {KEPT.get(logging, '')}</p>"
 
 
 def _dressed(voice: Voice | None, history: list[Message]) -> tuple[Update, Update]:

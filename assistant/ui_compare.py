@@ -6,10 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from assistant.client import Client
 from assistant.ui_answers import Answer, growing_answer, side_by_side
 from assistant.ui_brand import Voice, asked, card_mark, notice, waiting
-from assistant.ui_chat import QUIET, cancel_each
+from assistant.ui_chat import cancel_each
+from assistant.ui_correct import QUIET
+from assistant.ui_people import People
 from assistant.ui_sources import sources_html
 
 EXAMPLES = 4
@@ -20,8 +21,8 @@ Update = Any  # a component's new value or properties, as Gradio takes it
 class CompareTab:
     """The components of the tab and what they do; build it inside `gr.Tab`."""
 
-    def __init__(self, client: Client, team: gr.State) -> None:
-        self._client = client
+    def __init__(self, people: People, team: gr.State) -> None:
+        self._people = people
         self._team = team
         self._busy = gr.State(False)
         gr.HTML(
@@ -85,14 +86,16 @@ class CompareTab:
                 **QUIET,
             )
 
-    def _ask(self, text: str, left: str, right: str, busy: bool) -> Iterator[tuple[Update, ...]]:
+    def _ask(self, text: str, left: str, right: str, busy: bool, request: gr.Request) -> Iterator[tuple[Update, ...]]:
         question = text.strip()
         if busy or not question or not (left and right):
             yield (gr.skip(),) * 7
             return
         yield (gr.Textbox(value="", submit_btn=False, stop_btn="Stop"), asked(question), "", "", *[waiting()] * 2, True)
         messages = [{"role": "user", "content": question}]
-        for answers in side_by_side([growing_answer(self._client, voice, messages) for voice in (left, right)]):
+        client, named = self._people.client(request), self._people.named(request)
+        growing = [growing_answer(client, voice, messages, **named) for voice in (left, right)]
+        for answers in side_by_side(growing):
             yield (gr.skip(), gr.skip(), *(a.text for a in answers), *map(_note, answers), gr.skip())
         yield (_idle(), *[gr.skip()] * 5, False)
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import gradio as gr
 
-from assistant.client import Admin, GatewayError
+from assistant.client import GatewayError
 from assistant.ui_brand import notice
 from assistant.ui_passages import passage_html, place, taken_from
+from assistant.ui_people import People
 
 LIMIT = 5  # passages that a search shows
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
@@ -52,8 +53,8 @@ CSS = """
 class KnowledgeTab:
     """The components of the tab and what they do; build it inside `gr.Tab`."""
 
-    def __init__(self, admin: Admin) -> None:
-        self._admin = admin
+    def __init__(self, people: People) -> None:
+        self._people = people
         with gr.Row(elem_classes="topline"):
             gr.HTML(
                 "<h1>Knowledge</h1><p>The documents that an assistant answers from. Try a question to see what it "
@@ -83,10 +84,10 @@ class KnowledgeTab:
         """What `show` fills."""
         return [self._name, self._box, self._documents]
 
-    def show(self, chosen: str | None) -> list[Any]:
+    def show(self, chosen: str | None, request: gr.Request) -> list[Any]:
         """The assistants that have documents, and the documents of the chosen one, or of the first."""
         try:
-            names = [one["name"] for one in self._admin.knowledges()]
+            names = [one["name"] for one in self._people.admin(request).knowledges()]
         except GatewayError as error:
             said = notice(f"The documents cannot be shown right now: {error}")
             return [gr.Dropdown(visible=False), gr.Textbox(visible=False), said]
@@ -94,23 +95,23 @@ class KnowledgeTab:
         return [
             gr.Dropdown(choices=names, value=name, visible=len(names) > 1),
             gr.Textbox(visible=bool(names)),
-            self._list(name) if name else nothing(),
+            self._list(name, request) if name else nothing(),
         ]
 
-    def _choose(self, name: str) -> list[str]:
-        return [self._list(name), ""]
+    def _choose(self, name: str, request: gr.Request) -> list[str]:
+        return [self._list(name, request), ""]
 
-    def _list(self, name: str) -> str:
+    def _list(self, name: str, request: gr.Request) -> str:
         try:
-            return documents_html(self._admin.knowledge(name))
+            return documents_html(self._people.admin(request).knowledge(name))
         except GatewayError as error:
             return notice(f"The documents of {name} cannot be shown right now: {error}")
 
-    def _search(self, name: str, question: str) -> str:
+    def _search(self, name: str, question: str, request: gr.Request) -> str:
         if not question.strip():
             return ""
         try:
-            return found_html(self._admin.search_knowledge(name, question.strip(), LIMIT))
+            return found_html(self._people.admin(request).search_knowledge(name, question.strip(), LIMIT))
         except GatewayError as error:
             return notice(f"The search did not work: {error}")
 

@@ -6,6 +6,8 @@ are there to weigh more than Gradio's own.
 
 import gradio as gr
 
+from assistant.ui_correct import CSS as CORRECT_CSS
+from assistant.ui_correct import SCRIPT as CORRECT_SCRIPT
 from assistant.ui_knowledge import CSS as KNOWLEDGE_CSS
 from assistant.ui_marks import SCRIPT as MARKS_SCRIPT
 from assistant.ui_sources import CSS as SOURCES_CSS
@@ -14,10 +16,11 @@ from assistant.ui_versions import CSS as ADAPTERS_CSS
 CSS = """
 :root:root { --brand: #3f5e8c; --on-brand: #fff; --accent-light: #3f5e8c; --accent-dark: #8fa9d1;
   --accent: var(--accent-light); --page: #fbfbfa; --card: #fff; --line: #e4e4e0; --ink: #1f2023; --soft: #5d5f66;
-  --bot: #f1f1ee; --warn-ink: #7a4300; --warn: #fff5e0; --warn-line: #ecc98a;
+  --bot: #f1f1ee; --warn-ink: #7a4300; --warn: #fff5e0; --warn-line: #ecc98a; --field: #8a8c93;
   --font: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
 .dark.dark { --accent: var(--accent-dark); --page: #17181a; --card: #1f2023; --line: #35373c; --ink: #ececea;
-  --soft: #a6a8ae; --bot: #282a2e; --warn-ink: #f3c987; --warn: #33280f; --warn-line: #6b5320; }
+  --soft: #a6a8ae; --bot: #282a2e; --warn-ink: #f3c987; --warn: #33280f; --warn-line: #6b5320;
+  --field: #7d8088; }
 
 /* frame */
 body, gradio-app { background: var(--page) !important; color: var(--ink); }
@@ -147,7 +150,46 @@ label:has(input[type=radio]:focus-visible) { outline: 2px solid var(--accent); o
 stroke-linejoin='round'%3E%3Cpath d='M7 11v9H4v-9zM7 11l4-8c1.7 0 2.6 1.2 2.3 2.9L12.6 9H19a2 2 0 0 1 2 2.4l-1.4 7\
 A2 2 0 0 1 17.6 20H7'/%3E%3C/svg%3E"); }
 .thumb.down::before { transform: rotate(180deg); }
-.thumb.blame::before { display: none; }
+.thumb.correct::before { --thumb: url("data:image/svg+xml,\
+%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='black' stroke-width='2' \
+stroke-linejoin='round'%3E%3Cpath d='M4 20l1-5L16 4l4 4L9 19zM14 6l4 4'/%3E%3C/svg%3E"); }
+
+/* why: reasons to choose from and room for words, under a thumb */
+.why.why { flex: none !important; gap: 8px; padding: 10px 14px; border: 1px solid var(--line); border-radius: 16px;
+  background: var(--card); }
+.why .row { align-items: center; gap: 8px; flex-wrap: nowrap; }
+.why .thanks p { margin: 0 !important; font-size: 13.5px; color: var(--ink) !important; }
+.why.why .back.sm { flex: none; width: auto; padding: 3px 10px; border: 1px solid var(--line); border-radius: 9px;
+  background: none; color: var(--ink); font-size: 13px; font-weight: 500; }
+.why.why .back.sm:hover { background: var(--bot); }
+.why :is(.form, .chips) { border: 0 !important; padding: 0 !important; background: none !important; box-shadow: none;
+  overflow: visible !important; }
+.chips .wrap { display: flex; flex-wrap: wrap; gap: 6px; }
+.chips.chips .wrap label { position: relative; padding: 4px 12px; border: 1px solid var(--line); border-radius: 999px;
+  background: var(--card); box-shadow: none; font-size: 13.5px; font-weight: 400; color: var(--ink); cursor: pointer; }
+.chips.chips .wrap label:hover { background: var(--bot); }
+.chips.chips .wrap label.selected { border-color: var(--accent); color: var(--accent);
+  box-shadow: inset 0 0 0 1px var(--accent); }
+.chips label input { position: absolute; opacity: 0; }
+.chips label span { margin: 0; color: inherit; }
+label:has(input[type=checkbox]:focus-visible) { outline: 2px solid var(--accent); outline-offset: 2px; }
+#comment { border: 0 !important; overflow: visible !important; }
+#comment textarea { font-size: 14px; padding: 6px 10px; min-height: 34px; border: 1px solid var(--field);
+  border-radius: 10px; background: var(--page); color: var(--ink); }
+#comment :is(.input-container, .container) { border: 0; box-shadow: none; background: none; align-items: center;
+  gap: 8px; }
+#comment .submit-button { height: 34px; padding: 0 12px; margin: 0; border-radius: 10px; font-size: 13.5px;
+  border: 1px solid var(--line); background: none; color: var(--ink); }
+
+/* who is signed in */
+.signed-in { display: flex; justify-content: flex-end; align-items: center; gap: 10px; padding: 2px 0 0;
+  font-size: 13px; color: var(--soft); }
+.signed-in span { overflow-wrap: anywhere; }
+.signed-in form { margin: 0; }
+.signed-in button { padding: 2px 9px; border: 1px solid var(--line); border-radius: 8px; background: none;
+  color: var(--ink); font: 500 13px/1.6 var(--font); cursor: pointer; white-space: nowrap; }
+.signed-in button:hover { background: var(--bot); }
+.gradio-container:has(.signed-in) #tab-chat > .column { height: calc(100dvh - 96px); }
 
 /* compare */
 #tab-compare > .column { gap: 14px; padding-bottom: 24px; }
@@ -197,7 +239,6 @@ ul.options { border: 1px solid var(--line); background: var(--card) !important; 
   #chat .message-row { max-width: 94%; }
   .hint p { font-size: 12px; }
   .credit .thumb.thumb { min-width: 40px; min-height: 34px; font-size: 0; gap: 0; }
-  .credit .thumb.blame { font-size: 12.5px; border-color: var(--line); }
   .thumb.thumb::before { width: 18px; height: 18px; }
   .by p { font-size: 12.5px; }
 }
@@ -209,8 +250,14 @@ document.addEventListener("click", (event) => {
   const tab = event.target.closest?.("[role=tab][data-tab-id]")?.dataset.tabId;
   if (tab) history.replaceState(null, "", tab === "chat" ? location.pathname : "?tab=" + tab);
 });
+// Gradio calls the example questions a list, but buttons are no list's items.
+new MutationObserver(() => document.querySelectorAll("#chat .examples[role=list]").forEach((examples) => {
+  examples.setAttribute("role", "group");
+  examples.setAttribute("aria-label", "Example questions");
+})).observe(document, { childList: true, subtree: true });
 """
-HEAD = f"<style>{CSS}{ADAPTERS_CSS}{SOURCES_CSS}{KNOWLEDGE_CSS}</style><script>{SCRIPT}{MARKS_SCRIPT}</script>"
+HEAD = f"<style>{CSS}{ADAPTERS_CSS}{SOURCES_CSS}{KNOWLEDGE_CSS}{CORRECT_CSS}</style>"
+HEAD += f"<script>{SCRIPT}{MARKS_SCRIPT}{CORRECT_SCRIPT}</script>"
 
 
 def build_theme() -> gr.themes.Base:

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from tests.conftest import free_port
 
 ADMIN_KEY = "scripted"
+REASONS = {"up": ["helpful", "right tone"], "down": ["wrong", "wrong-source", "right-source-wrong-answer"]}
 SUMMARY = {"name": "reed", "documents": 2, "passages": 2, "model": "all-minilm-l6-v2", "language": "english"}
 PASSAGES: list[dict[str, Any]] = [
     {"number": 1, "id": "a1", "source": "shop/returns.md", "title": "Returns", "section": "Plants", "page": None,
@@ -76,6 +77,10 @@ class ScriptedGateway:
         default_factory=list
     )  # method, path, body of what changes things
     ratings: list[dict[str, Any]] = field(default_factory=list)
+    judgements: list[dict[str, Any]] = field(default_factory=list)
+    taken_back: list[str] = field(default_factory=list)  # ids of judgements
+    logging: str = "full"
+    users: dict[str, str] = field(default_factory=dict)  # name → role; the password is the name, the token too
     forgotten: bool = False  # answers are not remembered, so they cannot be rated
     version: str = "reed-voice@2"  # the version that answers
     text: str | None = None  # the answer, whatever is asked
@@ -85,7 +90,10 @@ class ScriptedGateway:
     def reset(self) -> None:
         self.adapters = {"reed-voice": adapter()}
         self.admin_requests.clear()
-        self.ratings.clear()
+        for said in (self.ratings, self.judgements, self.taken_back):
+            said.clear()
+        self.logging = "full"
+        self.users.clear()
         self.forgotten = False
         self.version = "reed-voice@2"
         self.text = self.checked = None
@@ -117,7 +125,40 @@ class ScriptedGateway:
             if self.forgotten:
                 return JSONResponse({"error": {"message": "no such answer"}}, 404)
             self.ratings.append(await request.json())
-            return JSONResponse({"version": self.version})
+            judgement = f"judgement-{len(self.ratings)}"
+            return JSONResponse({"version": self.version, "stored": True, "judgement": judgement})
+
+        @app.post("/v1/feedback/judgements")
+        async def judge(request: Request) -> Response:
+            if self.forgotten:
+                return JSONResponse({"error": {"message": "no such answer"}}, 404)
+            self.judgements.append(await request.json())
+            return JSONResponse(self.judgements[-1] | {"id": f"correction-{len(self.judgements)}"})
+
+        @app.delete("/v1/feedback/judgements/{name}")
+        def take_back(name: str) -> dict[str, Any]:
+            self.taken_back.append(name)
+            return {"id": name}
+
+        @app.get("/v1/me")
+        def me(request: Request) -> Response:
+            token = request.headers.get("authorization", "").removeprefix("Bearer ")
+            if token and self.users and token not in self.users:
+                return JSONResponse({"error": {"message": "neither the admin key nor a session's token"}}, 401)
+            role = self.users.get(token) if self.users else "rater"
+            return JSONResponse({"name": token or None, "role": role, "sign_in": bool(self.users),
+                                 "logging": self.logging, "reasons": REASONS})  # fmt: skip
+
+        @app.post("/v1/sign-in")
+        async def sign_in(request: Request) -> Response:
+            body = await request.json()
+            if body["name"] not in self.users or body["password"] != body["name"]:
+                return JSONResponse({"error": {"message": "wrong name or password"}}, 401)
+            return JSONResponse({"token": body["name"], "name": body["name"], "role": self.users[body["name"]]})
+
+        @app.post("/v1/sign-out")
+        def sign_out() -> dict[str, Any]:
+            return {}
 
         app.add_api_route("/v1/adapters{rest:path}", self._admin, methods=["GET", "PUT", "POST", "DELETE"])
         app.add_api_route("/v1/knowledge{rest:path}", self._documents, methods=["GET", "POST"])
@@ -125,7 +166,8 @@ class ScriptedGateway:
 
     async def _admin(self, request: Request, rest: str) -> Response:
         """Moves of stable; version 4 is refused, and other changes are only written down."""
-        if request.headers.get("authorization") != f"Bearer {ADMIN_KEY}":
+        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if bearer != ADMIN_KEY and self.users.get(bearer) != "admin":
             return JSONResponse({"error": {"message": "wanted the admin key"}}, 401)
         name, _, what = rest.removeprefix("/").partition("/")
         if name and name not in self.adapters:

@@ -25,35 +25,36 @@ def patience() -> None:
 
 
 @pytest.fixture(scope="module")
-def gateway_and_page() -> Iterator[tuple[ScriptedGateway, Client, str]]:
-    from assistant.ui import build_app, build_page
+def gateway_and_page() -> Iterator[tuple[ScriptedGateway, Any, str]]:
+    from assistant.ui import build_app
+    from assistant.ui_people import People
 
     gateway = ScriptedGateway()
     with served(gateway.build_app()) as gateway_url:
-        client = Client(gateway_url)
-        with served(build_app(build_page(client))) as url:
-            yield gateway, client, url
+        people = People(gateway_url)
+        with served(build_app(people)) as url:
+            yield gateway, people, url
 
 
 @pytest.fixture
-def gateway(gateway_and_page: tuple[ScriptedGateway, Client, str]) -> ScriptedGateway:
+def gateway(gateway_and_page: tuple[ScriptedGateway, Any, str]) -> ScriptedGateway:
     gateway_and_page[0].reset()
     return gateway_and_page[0]
 
 
 @pytest.fixture
-def scripted_url(gateway: ScriptedGateway, gateway_and_page: tuple[ScriptedGateway, Client, str]) -> str:
+def scripted_url(gateway: ScriptedGateway, gateway_and_page: tuple[ScriptedGateway, Any, str]) -> str:
     assert gateway.assistants, "it was reset"
     return gateway_and_page[2]
 
 
 @pytest.fixture
-def unreachable(gateway_and_page: tuple[ScriptedGateway, Client, str]) -> Iterator[Callable[[], None]]:
+def unreachable(gateway_and_page: tuple[ScriptedGateway, Any, str]) -> Iterator[Callable[[], None]]:
     """Call it, and from then on nobody answers where the page looks for its gateway."""
-    client = gateway_and_page[1]
-    url = client.url
-    yield lambda: setattr(client, "url", f"http://127.0.0.1:{free_port()}")
-    client.url = url
+    people = gateway_and_page[1]
+    url = people.url
+    yield lambda: setattr(people, "url", f"http://127.0.0.1:{free_port()}")
+    people.url = url
 
 
 def ask(page: Page, question: str) -> None:
@@ -183,7 +184,7 @@ def test_without_assistants_the_page_says_what_to_do_and_a_reload_shows_new_ones
 
 
 @pytest.mark.browser
-def test_only_role_and_text_of_the_conversation_are_sent(
+def test_only_role_and_text_of_the_conversation_are_sent_and_its_id(
     page: Page, gateway: ScriptedGateway, scripted_url: str
 ) -> None:
     open_page(page, scripted_url)
@@ -196,8 +197,10 @@ def test_only_role_and_text_of_the_conversation_are_sent(
     expect_idle(page)
     ask(page, "three")
     wait_until(lambda: len(gateway.bodies) == 3, "the third question")
+    conversation = gateway.bodies[0]["metadata"]["conversation"]
     assert gateway.bodies[2] == {
         "model": "reed",
+        "metadata": {"conversation": conversation},
         "stream": True,
         "messages": [
             {"role": "user", "content": "one"},
@@ -279,7 +282,9 @@ def test_editing_a_question_answers_it_anew_and_drops_what_came_after(
 
 
 @pytest.mark.browser
-def test_an_example_is_asked_by_a_click_and_clear_brings_the_greeting_back(page: Page, scripted_url: str) -> None:
+def test_an_example_is_asked_by_a_click_and_clear_brings_the_greeting_back(
+    page: Page, gateway: ScriptedGateway, scripted_url: str
+) -> None:
     open_page(page, scripted_url)
     page.locator("#chat .example").first.click()
     expect(bot(page, f"reed says: {EXAMPLE}")).to_be_visible()
@@ -287,6 +292,8 @@ def test_an_example_is_asked_by_a_click_and_clear_brings_the_greeting_back(page:
     expect(page.get_by_text("reed greets")).to_be_visible()
     ask(page, "again")
     expect(bot(page, "reed says: again")).to_be_visible()
+    first, second = (body["metadata"]["conversation"] for body in gateway.bodies)
+    assert first != second, "a cleared chat is another conversation"
 
 
 @pytest.mark.browser

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from assistant.client import Admin, Client, Source
+from assistant.client import Source
 from assistant.ui_versions import Plan, adapters_html
 from tests.scripted_gateway import ADMIN_KEY, ScriptedGateway, adapter, served
 
@@ -16,13 +16,14 @@ PHONE = {"width": 390, "height": 844}
 
 @pytest.fixture(scope="module")
 def gateway_and_page() -> Iterator[tuple[ScriptedGateway, str]]:
-    from assistant.ui import build_app, build_page
+    from assistant.ui import build_app
+    from assistant.ui_people import People
 
     expect.set_options(timeout=30_000)  # on machines whose cores are busy with something else
     gateway = ScriptedGateway()
     with (
         served(gateway.build_app()) as gateway_url,
-        served(build_app(build_page(Client(gateway_url), Admin(gateway_url, ADMIN_KEY)))) as url,
+        served(build_app(People(gateway_url, ADMIN_KEY))) as url,
     ):
         yield gateway, url
 
@@ -138,9 +139,10 @@ def test_refresh_shows_what_has_changed(page: Page, gateway: ScriptedGateway, ur
 
 @pytest.mark.browser
 def test_without_an_admin_key_there_is_no_such_tab(page: Page, gateway: ScriptedGateway) -> None:
-    from assistant.ui import build_app, build_page
+    from assistant.ui import build_app
+    from assistant.ui_people import People
 
-    with served(gateway.build_app()) as gateway_url, served(build_app(build_page(Client(gateway_url)))) as url:
+    with served(gateway.build_app()) as gateway_url, served(build_app(People(gateway_url))) as url:
         page.goto(f"{url}/?tab=adapters")
         expect(page.get_by_text("reed greets")).to_be_visible()
         expect(page.get_by_role("tab", name="Adapters")).to_have_count(0)
@@ -172,14 +174,14 @@ def test_the_chat_says_which_version_answers_and_takes_a_rating(page: Page, gate
     ask(page, "hello")
     expect(page.get_by_text("Answered by reed-voice, version 2.")).to_be_visible()
     page.get_by_role("button", name="Not helpful").click()
-    expect(page.get_by_text("Answered by reed-voice, version 2. Thank you.")).to_be_visible()
-    assert gateway.ratings == [{"response_id": "resp-1", "rating": -1}]
+    expect(page.get_by_text("Thank you. What was wrong?")).to_be_visible()
+    assert gateway.ratings == [{"response_id": "resp-1", "rating": -1, "reasons": [], "comment": ""}]
     gateway.version = "reed-voice@3"
     ask(page, "and now")
     expect(page.get_by_text("Answered by reed-voice, version 3.")).to_be_visible()
     page.get_by_role("button", name="Helpful", exact=True).click()
-    expect(page.get_by_text("Thank you.")).to_be_visible()
-    assert gateway.ratings[1] == {"response_id": "resp-2", "rating": 1}
+    expect(page.get_by_text("Thank you. What was good?")).to_be_visible()
+    assert gateway.ratings[1] == {"response_id": "resp-2", "rating": 1, "reasons": [], "comment": ""}
 
 
 @pytest.mark.browser
@@ -290,4 +292,4 @@ def test_the_source_of_the_last_answer_is_found_behind_the_pages_own_notices() -
     notice = {"role": "assistant", "content": "it stopped", "metadata": {"id": "notice"}}
     assert source_of([question, answer, notice]) == source
     assert source_of([question, answer, question, notice]) == Source()
-    assert written_by(Source("base", "resp-1")) == "<p>Answered by the base model. </p>"
+    assert written_by(Source("base", "resp-1")) == "<p>Answered by the base model.</p>"

@@ -2,17 +2,17 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from assistant.client import Admin, Client
 from assistant.ui_answers import conversation
 from assistant.ui_knowledge import found_html, nothing
 from assistant.ui_passages import passage_html, place, taken_from
 from assistant.ui_sources import sources_html, verdict
-from tests.scripted_gateway import ADMIN_KEY, ScriptedGateway, served
+from tests.scripted_gateway import ADMIN_KEY, ScriptedGateway, served, wait_until
 
 PHONE = {"width": 390, "height": 844}
 RETURNS = (
@@ -59,13 +59,14 @@ DECLINED = {"passages": [], "declined": True, "confidence": 0.1, "groundedness":
 
 @pytest.fixture(scope="module")
 def gateway_and_page() -> Iterator[tuple[ScriptedGateway, str]]:
-    from assistant.ui import build_app, build_page
+    from assistant.ui import build_app
+    from assistant.ui_people import People
 
     expect.set_options(timeout=30_000)  # on machines whose cores are busy with something else
     gateway = ScriptedGateway()
     with (
         served(gateway.build_app()) as gateway_url,
-        served(build_app(build_page(Client(gateway_url), Admin(gateway_url, ADMIN_KEY)))) as url,
+        served(build_app(People(gateway_url, ADMIN_KEY))) as url,
     ):
         yield gateway, url
 
@@ -89,6 +90,10 @@ def ask(page: Page, url: str, question: str = "Who pays?") -> Any:
     page.goto(url)
     page.locator("#chat .example").first.wait_for()
     return ask_again(page, question)
+
+
+def was_rated(gateway: ScriptedGateway, times: int) -> bool:
+    return len(gateway.ratings) == times
 
 
 def ask_again(page: Page, question: str) -> Any:
@@ -163,12 +168,18 @@ def test_a_conversation_that_is_come_back_to_has_its_sources_and_its_blame(
     page.get_by_role("button", name="Send", exact=True).wait_for()
     page.get_by_role("radio", name="Shop · Fern").check(force=True)
     expect(page.get_by_text("fern greets")).to_be_visible()
-    expect(page.get_by_role("button", name="Wrong source", exact=True)).to_be_hidden()
+    expect(page.get_by_role("button", name="Not helpful")).to_be_hidden()
     page.get_by_role("radio", name="Shop · Reed").check(force=True)
     expect(page.locator("#chat .sources .verdict")).to_contain_text("Partly from the documents")
     expect(page.locator("#chat .unsupported")).to_have_count(4)
-    page.get_by_role("button", name="Wrong source", exact=True).click()
+    page.get_by_role("button", name="Not helpful").click()
+    page.get_by_role("checkbox", name="Wrong source").check(force=True)
     expect(page.get_by_text("Thank you.")).to_be_visible()
+    wait_until(lambda: len(gateway.ratings) == 2, "the reason")
+    page.get_by_role("radio", name="Shop · Fern").check(force=True)
+    expect(page.get_by_text("Thank you.")).to_be_hidden()
+    page.get_by_role("radio", name="Shop · Reed").check(force=True)
+    expect(page.get_by_role("checkbox", name="Wrong source")).to_be_checked()
     page.get_by_role("button", name="Retry").click()
     expect(page.get_by_text("Thank you.")).to_be_hidden()
     expect(page.locator("#chat .unsupported")).to_have_count(4)
@@ -180,18 +191,16 @@ def test_the_wrong_source_or_the_right_one_with_a_wrong_answer_is_said_and_taken
     page: Page, gateway: ScriptedGateway, url: str
 ) -> None:
     ask(page, url)
-    wrong = page.get_by_role("button", name="Wrong source", exact=True)
-    wrong.click()
-    expect(wrong).to_have_class(re.compile("chosen"))
-    expect(page.get_by_role("button", name="Not helpful")).to_have_class(re.compile("chosen"))
-    other = page.get_by_role("button", name="Right source, wrong answer")
-    other.click()
-    expect(other).to_have_class(re.compile("chosen"))
-    expect(wrong).not_to_have_class(re.compile("chosen"))
-    other.click()
-    expect(other).not_to_have_class(re.compile("chosen"))
-    said = [(r["rating"], r.get("reasons")) for r in gateway.ratings]
-    assert said == [(-1, ["wrong-source"]), (-1, ["right-source-wrong-answer"]), (-1, None)]
+    page.get_by_role("button", name="Not helpful").click()
+    wrong = page.get_by_role("checkbox", name="Wrong source")
+    other = page.get_by_role("checkbox", name="Right source, wrong answer")
+    for number, box in enumerate((wrong, other, wrong), 2):
+        box.click(force=True)
+        wait_until(partial(was_rated, gateway, number), "the reasons")
+    expect(wrong).not_to_be_checked()
+    said = [(r["rating"], r["reasons"]) for r in gateway.ratings]
+    one, both = ["wrong-source"], ["wrong-source", "right-source-wrong-answer"]
+    assert said == [(-1, []), (-1, one), (-1, both), (-1, both[1:])]
 
 
 @pytest.mark.browser
@@ -202,8 +211,9 @@ def test_where_the_documents_are_silent_the_page_says_so_and_no_model_is_named(
     sources = ask(page, url)
     expect(sources).to_contain_text("Not found in the documents. So no answer was made up.")
     expect(page.get_by_text("No model was asked.")).to_be_visible()
-    expect(page.get_by_role("button", name="Not helpful")).to_be_visible()
-    expect(page.get_by_role("button", name="Wrong source", exact=True)).to_be_hidden()
+    page.get_by_role("button", name="Not helpful").click()
+    expect(page.get_by_role("checkbox", name="Wrong", exact=True)).to_be_visible()
+    expect(page.get_by_role("checkbox", name="Wrong source")).to_have_count(0)
 
 
 @pytest.mark.browser
@@ -212,9 +222,10 @@ def test_an_answer_without_documents_has_no_sources_and_nothing_to_blame(
 ) -> None:
     gateway.text = gateway.checked = None
     ask(page, url, "hello")
-    expect(page.get_by_role("button", name="Not helpful")).to_be_visible()
+    page.get_by_role("button", name="Not helpful").click()
+    expect(page.get_by_role("checkbox", name="Wrong", exact=True)).to_be_visible()
+    expect(page.get_by_role("checkbox", name="Wrong source")).to_have_count(0)
     expect(page.locator(".sources")).to_have_count(0)
-    expect(page.get_by_role("button", name="Wrong source", exact=True)).to_be_hidden()
 
 
 @pytest.mark.browser
