@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
+from safetensors import SafetensorError
 
 from adapters import lineage, runs
 from adapters.base_model import BaseModel, load_tokenizer
@@ -23,11 +24,12 @@ from adapters.recipes import RecipeName, find, labelling_prompt
 from adapters.recipes import check_trainable as check_trainable
 from adapters.registry import CARD, AdapterCard, Registry, file_hashes
 from data.dataset import DatasetCard, Row
-from data.errors import BrogueError, DataError
+from data.errors import BrogueError, DataError, one_line
 from data.home import Home, write_json
 from data.records import SPLITS, Split
 from data.settings import Frozen
 
+_UNWRITTEN = ("No space left", "PytorchStreamWriter", "inline_container")  # how the libraries say that a disk is full
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
 
@@ -156,10 +158,12 @@ def _fit(job: Job, trainer: Any, fit: Callable[..., bool]) -> None:
             f"{error}; {f'{kept.name} is kept' if kept else 'nothing was saved yet'} in {job.run}. Try a lower "
             f"--learning-rate (it was {job.config.learning_rate:g})"
         ) from error
-    except OSError as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not isinstance(error, OSError) and not any(words in str(error) for words in _UNWRITTEN):
+            raise
         raise BrogueError(
-            f"cannot write to the run's folder {job.run} ({error.strerror or error}); the last whole checkpoint is "
-            "kept. Make room, then give the same command again"
+            f"cannot write to the run's folder {job.run} ({one_line(error, 80)}); the last whole checkpoint is kept. "
+            "Make room, then give the same command again"
         ) from error
     best, last = getattr(trainer.state, "best_global_step", None), trainer.state.global_step
     if best and best < last:

@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from adapters.progress import METRICS, TrainProgress
 
-EXPLODED = 3.0  # a loss above the first ones' mean by this factor, and by this many nats
+EXPLODED = 3.0  # nats above the first losses' mean, and twice as large: lower than that it may still recover
 _SEEN = 5  # losses that a mean is taken of
 
 
@@ -61,7 +61,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         before, now = sum(first) / len(first), sum(last) / len(last)
         if not math.isfinite(loss):
             self.reason = f"the loss of step {state.global_step} is no number"
-        elif len(self._losses) > _SEEN and now > EXPLODED * before and now > before + EXPLODED:
+        elif len(self._losses) > _SEEN and now > max(2 * before, before + EXPLODED):
             self.reason = f"the loss exploded: {before:.3g} in the first steps, {now:.3g} at step {state.global_step}"
         if self.reason:
             control.should_training_stop = True

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from adapters import runs
 from adapters.registry import Registry, file_hashes
+from data.errors import BrogueError
 from data.home import Home, write_text
 from tests.conftest import Run
 from tests.tiny_models import make_model
@@ -155,3 +157,129 @@ def test_an_interrupted_training_ends_with_the_weights_of_one_that_was_not(
     assert card["version"] == 2
     assert card["files"]["adapter_model.safetensors"] == whole["files"]["adapter_model.safetensors"]
     assert card["scores"] == whole["scores"]
+
+
+def test_a_loss_that_is_no_number_stops_in_one_line_and_keeps_what_was_saved(
+    brogue: Run, ready: Callable[..., None], home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready("instruction")
+    from adapters import trainer
+
+    right = trainer.CpuSFTTrainer.compute_loss
+
+    def wrong(self: Any, model: Any, inputs: Any, *more: Any, **options: Any) -> Any:
+        loss = right(self, model, inputs, *more, **options)
+        return loss * float("nan") if model.training and self.state.global_step == 5 else loss
+
+    monkeypatch.setattr(trainer.CpuSFTTrainer, "compute_loss", wrong)
+    done = brogue("train", "a", "--data", "instruction", "--epochs", "4")
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("brogue: the loss of step 6 is no number; checkpoint-") and " is kept in " in line
+    assert "Try a lower --learning-rate (it was 0.001)" in line and "Traceback" not in done.stderr
+    assert Registry(home).versions("a") == []
+    [failed] = runs.all_runs(home)
+    assert (failed.state, failed.step) == ("failed", 6)
+    shown = brogue("runs", "show", failed.id)
+    assert "why: the loss of step 6 is no number" in shown.stdout
+    assert "loss curve: " in shown.stdout and (home.runs / failed.id / "loss.png").stat().st_size > 5000
+    assert brogue("runs", "cancel", failed.id).stdout == f"{failed.id}: removed\n"
+    again = brogue("runs", "show", failed.id)
+    assert again.returncode == 1 and f"no run '{failed.id}'; have: " in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("losses", "stops"),
+    [([2.0] * 5 + [9.0] * 5, True), ([2.0] * 5 + [9.0] + [2.0] * 5, False), ([0.1] * 5 + [1.5] * 9, False),
+     ([2.0, float("inf")], True)],
+)  # fmt: skip
+def test_a_loss_that_explodes_stops_before_that_state_is_saved_and_one_bad_batch_does_not(
+    losses: list[float], stops: bool
+) -> None:
+    from transformers import TrainerControl, TrainerState
+
+    from adapters.trainer_watch import Guard
+
+    guard, control, arguments = Guard(), TrainerControl(should_save=True), None
+    for step, loss in enumerate(losses, 1):
+        guard.on_log(arguments, TrainerState(global_step=step), control, {"loss": loss})
+    assert bool(guard.reason) == control.should_training_stop == stops
+    assert control.should_save != stops
+
+
+def test_a_full_disk_is_one_line_and_the_last_whole_checkpoint_goes_on(
+    brogue: Run, ready: Callable[..., None], home: Home
+) -> None:
+    where, settings = str(home.root), home.settings_file.read_text()
+    small = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=550k", "tmpfs", where], capture_output=True, text=True)
+    if small.returncode:
+        pytest.skip(f"a small disk cannot be made here: {small.stderr.strip()}")
+    try:
+        write_text(home.settings_file, settings)
+        ready("instruction")
+        done = brogue("train", "a", "--data", "instruction", "--epochs", "4")
+        assert done.returncode == 1
+        [line] = [line for line in done.stderr.splitlines() if line.startswith("brogue: ")]
+        assert "cannot write to the run's folder" in line and "Make room" in line
+        assert "Traceback" not in done.stderr
+        [run] = runs.all_runs(home)
+        assert runs.last_checkpoint(home.runs / run.id) is not None
+        subprocess.run(["mount", "-o", "remount,size=20m", where], check=True)
+        done = brogue("train", "a", "--data", "instruction", "--epochs", "4")
+        assert done.returncode == 0, done.stderr
+        assert "step 1/" not in done.stderr, "it did not begin again"
+    finally:
+        subprocess.run(["umount", where], check=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "more", "wanted"),
+    [
+        ("labelled", 40, ("--recipe", "dpo"), "the recipe 'dpo' takes preference or ranking"),
+        ("preference", 40, (), "For preference records: --recipe dpo or kto or reward"),
+        ("instruction", 40, ("--recipe", "magic"), "no recipe 'magic'; have: dpo, instruct, kto, labelled"),
+        ("instruction", 1, (), "wants at least 2 answers to train on"),
+        ("instruction", 40, ("--max-tokens", "16"), "leaves nothing to train on"),
+        ("preference", 40, ("--recipe", "reward", "--max-tokens", "16"), "leaves nothing to train on"),
+        ("preference", 40, ("--recipe", "kto", "--batch-size", "1"), "--batch-size 1"),
+        ("preference", 40, ("--recipe", "dpo", "--beta", "0"), "beta"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line_and_leaves_nothing(
+    brogue: Run, ready: Callable[..., None], home: Home, kind: str, rows: int, more: tuple[str, ...], wanted: str
+) -> None:
+    ready(kind, rows)
+    done = brogue("train", "a", "--data", kind, *more)
+    assert done.returncode == 1, done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("brogue: ") and wanted in line, done.stderr
+    assert "Traceback" not in done.stderr and not list(home.runs.glob("*"))
+
+
+def test_answers_that_are_too_long_are_counted_and_a_small_set_is_told(
+    brogue: Run, ready: Callable[..., None], home: Home, tmp_path: Path
+) -> None:
+    ready("preference")
+    rows = [pair(n) for n in range(30)]
+    rows += [pair(n) | {"chosen": "Item 1 is in aisle 3. " * 40} for n in range(30, 40)]
+    (tmp_path / "some.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert (
+        brogue("data", "import", str(tmp_path / "some.jsonl"), "--as", "preference", "--into", "some").returncode == 0
+    )
+    done = brogue("train", "a", "--data", "some", "--recipe", "dpo", "--epochs", "1", "--max-tokens", "200")
+    assert done.returncode == 0, done.stderr
+    assert "pairs longer than 200 tokens are left out (of " in done.stderr
+    assert "expect little from fewer than 100" in done.stderr
+    listed = json.loads(brogue("runs", "list", "--json").stdout)
+    assert [(run["state"], run["version"]) for run in listed] == [("done", "a@1")]
+    [id] = [run["id"] for run in listed]
+    for command, wanted in (("resume", "is done"), ("cancel", "is complete (a@1)")):
+        done = brogue("runs", command, id)
+        assert done.returncode == 1 and wanted in done.stderr
+    run = runs.get(home, id)
+    with (
+        runs.running(home.runs / id, run.asked),
+        pytest.raises(BrogueError, match="running already"),
+        runs.running(home.runs / id, run.asked),
+    ):
+        pass
