@@ -1,11 +1,15 @@
 """What a visitor says of an answer, and who is signed in: in a browser, against a scripted gateway."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from assistant.client import GatewayError
 from assistant.ui_correct import diff_html
 from assistant.ui_sign_in import form_html, signed_in_html
 from tests.scripted_gateway import ADMIN_KEY, ScriptedGateway, served, wait_until
@@ -42,7 +46,7 @@ def url(gateway: ScriptedGateway, gateway_and_page: tuple[ScriptedGateway, Any, 
 
 def ask(page: Page, url: str, question: str = "hello") -> None:
     page.goto(url)
-    page.get_by_text("reed greets").wait_for()
+    page.get_by_text(re.compile("(reed|fern) greets")).wait_for()
     page.get_by_label("Your message").fill(question)
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Not helpful").wait_for()
@@ -54,6 +58,11 @@ def correct(page: Page) -> Any:
     box = page.get_by_label("The answer as it should be")
     expect(box).to_be_focused()
     return box
+
+
+def visitor(token: str) -> Any:
+    """A request of who holds this token, as far as the page looks at it."""
+    return SimpleNamespace(cookies={"brogue-session": token}, username=None)
 
 
 # --- a thumb, its reasons and words ---
@@ -225,8 +234,6 @@ def test_nothing_of_the_page_answers_who_has_not_signed_in(
 ) -> None:
     import httpx
 
-    from assistant.client import GatewayError
-
     gateway.users = {"ann": "user"}
     join = {"data": [], "fn_index": 0, "session_hash": "x"}
     for method, path in (("GET", "/config"), ("POST", "/gradio_api/queue/join"), ("GET", "/gradio_api/info")):
@@ -253,3 +260,44 @@ def test_a_diff_marks_words_and_very_long_texts_are_compared_by_lines() -> None:
     assert "<del>b</del><ins>c</ins> d" in diff_html("a b d", "a c d")
     long = "\n".join(f"line {n} of a long text" for n in range(2000))
     assert diff_html(long, f"{long}\nmore").count("<ins>") == 1
+
+
+# --- against the real gateway and store ---
+
+
+@pytest.mark.browser
+def test_what_a_person_says_on_the_page_is_in_the_store_under_their_name(page: Page, tmp_path: Path) -> None:
+    from assistant.client_feedback import FeedbackClient
+    from assistant.ui import build_app
+    from assistant.ui_people import People
+    from tests.feedback_gateway import feedback_gateway
+
+    with feedback_gateway(tmp_path) as (gateway_url, _, key):
+        admin = FeedbackClient.with_key(gateway_url, key)
+        admin.add_user("ann", "a long password", "user")
+        people = People(gateway_url, key)
+        with served(build_app(people)) as url:
+            sign_in(page, url, "ann", "a long password")
+            expect(page.get_by_text("Signed in as ann")).to_be_visible()
+            ask(page, url)
+            page.get_by_role("button", name="Not helpful").click()
+            page.get_by_role("checkbox", name="Too long").check(force=True)
+            page.get_by_label("Anything else about this answer?").fill(SCRIPT)
+            page.keyboard.press("Enter")
+            expect(page.get_by_text("Your words are kept.")).to_be_visible()
+            correct(page).fill("As it should be")
+            page.get_by_role("button", name="Save").click()
+            expect(page.get_by_text("Your correction is kept.")).to_be_visible()
+            said = {one["kind"]: one for one in admin.judgements()}
+            token = people.with_token("").sign_in("ann", "a long password")["token"]
+            with pytest.raises(GatewayError, match="wanted the admin key"):
+                people.admin(visitor(token)).adapters()
+            admin.change_user("ann", role="admin")
+            people.refresh()
+            assert people.admin(visitor(token)).adapters(), "the page acts for an admin"
+        rating, correction = said["rating"], said["correction"]
+        assert (rating["rater"], rating["thumb"], rating["reasons"]) == ("ann", "down", ["too long"])
+        assert rating["comment"] == SCRIPT
+        assert (correction["rater"], correction["text"]) == ("ann", "As it should be")
+        response = admin.response(correction["response"])
+        assert response["subject"] == "ann" and response["conversation"].startswith("chat-")
