@@ -37,6 +37,12 @@ def accuracy(margins: Sequence[float], groups: Sequence[int]) -> tuple[float, fl
     return total / len(right), *wilson(total, len(right))
 
 
+def rate_scores(key: str, successes: float, n: int) -> dict[str, float]:
+    """A rate and its 95% interval, keyed `<key>`, `<key>_low`, `<key>_high`."""
+    low, high = wilson(successes, n)
+    return {key: round(successes / n, 4), f"{key}_low": round(low, 4), f"{key}_high": round(high, 4)}
+
+
 def pair_scores(split: str, who: str, margins: Sequence[float], pairs: Sequence[Any]) -> dict[str, float]:
     """What a card says of a split's pairs, keyed `<who>_<split>_…`: loss, accuracy with interval, calibration error.
 

@@ -13,6 +13,7 @@ from data.errors import DataError, unknown
 from data.records import Kind, LabelledRecord
 
 RecipeName = Literal["sft", "instruct", "labelled", "dpo", "kto", "reward"]
+PAIRED: tuple[RecipeName, ...] = ("dpo", "kto", "reward")  # they learn which answers are better
 LISTED = 40  # labels that a prompt names; more would cost more tokens than they tell
 
 

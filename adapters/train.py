@@ -20,7 +20,7 @@ from adapters import lineage, runs
 from adapters.base_model import BaseModel, load_tokenizer
 from adapters.examples import Encoder
 from adapters.progress import Diverged, Interrupted, TrainProgress
-from adapters.recipes import RecipeName, find, labelling_prompt
+from adapters.recipes import PAIRED, RecipeName, find, labelling_prompt
 from adapters.recipes import check_trainable as check_trainable
 from adapters.registry import CARD, AdapterCard, Registry, file_hashes
 from data.dataset import DatasetCard, Row
@@ -125,7 +125,7 @@ def _trained(job: Job) -> tuple[Any, dict[str, float]]:
     train_rows, validation = job.examples["train"], held_out.get("validation")
     job.say("loading the base model")
     measure: Callable[[Any, dict[str, Any], str], dict[str, float]] = evaluate
-    if job.config.recipe in ("dpo", "kto", "reward"):
+    if job.config.recipe in PAIRED:
         from adapters.trainer_pairs import build_pairs, evaluate_pairs, load_scorer
 
         measure, build = evaluate_pairs, build_pairs
@@ -135,10 +135,14 @@ def _trained(job: Job) -> tuple[Any, dict[str, float]]:
             model, lora = load_model(job.base.path, job.config, job.start)
     else:
         build, (model, lora) = build_sft, load_model(job.base.path, job.config, job.start)
+        if job.config.recipe == "labelled":
+            from adapters.trainer_labels import label_evaluator
+
+            measure = label_evaluator(train_rows, job.tokenizer)
     trainer = build(model, lora, job.tokenizer, train_rows, validation, job.config, job.run)
     job.say("measuring the base model on held-out answers")
     # Pairs are measured against the reference, which is what training starts from.
-    bare = trainer.model.disable_adapter if job.start and measure is evaluate else nullcontext
+    bare = nullcontext if job.config.recipe in PAIRED or not job.start else trainer.model.disable_adapter
     with bare():
         scores = _scores_once(job.run / "base_scores.json", lambda: measure(trainer, held_out, "base"))
     _fit(job, trainer, fit)

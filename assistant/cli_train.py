@@ -83,16 +83,25 @@ def print_scores(card: AdapterCard) -> None:
         if f"adapter_{split}_loss" in scores and scores[f"base_{split}_loss"]:
             base, ours = scores[f"base_{split}_loss"], scores[f"adapter_{split}_loss"]
             typer.echo(f"{split} loss {ours:.3f}, base model {base:.3f} ({(ours - base) / base:+.0%})")
-        if (rate := scores.get(f"adapter_{split}_accuracy")) is not None:
-            low, high = scores[f"adapter_{split}_accuracy_low"], scores[f"adapter_{split}_accuracy_high"]
-            longer = scores[f"longer_{split}_accuracy"]
-            typer.echo(
-                f"{split}: the better answer is told in {rate:.1%} of {scores[f'{split}_records']:.0f} records (95%: "
-                f"{low:.1%} to {high:.1%}); chance 50%, always the longer one {longer:.1%}; "
-                f"calibration error {scores[f'adapter_{split}_calibration_error']:.3f}"
-            )
+        if f"adapter_{split}_accuracy" in scores:
+            typer.echo(_accuracy(scores, split))
     if card.recipe == "reward":
         typer.echo(f"{card.name} scores answers; it cannot chat")
+
+
+def _accuracy(scores: dict[str, float], split: str) -> str:
+    rate, low, high = (scores[f"adapter_{split}_accuracy{end}"] for end in ("", "_low", "_high"))
+    records = f"{rate:.1%} of {scores[f'{split}_records']:.0f} records (95%: {low:.1%} to {high:.1%})"
+    if f"usual_{split}_accuracy" in scores:
+        base, usual = scores[f"base_{split}_accuracy"], scores[f"usual_{split}_accuracy"]
+        return (
+            f"{split}: the right label in {records}; base model {base:.1%}, always the most frequent label {usual:.1%}"
+        )
+    longer, wrong = scores[f"longer_{split}_accuracy"], scores[f"adapter_{split}_calibration_error"]
+    return (
+        f"{split}: the better answer is told in {records}; chance 50%, always the longer one {longer:.1%}; "
+        f"calibration error {wrong:.3f}"
+    )
 
 
 def _config(**values: object) -> TrainConfig:

@@ -91,6 +91,24 @@ def test_a_recipe_lowers_the_held_out_loss_and_says_what_it_was(
         assert card["scores"]["base_validation_loss"] == 0.6931, "the base is its own reference: ln 2"
     if recipe == "labelled":
         assert card["system_prompt"] == "Answer with the label of the text only. Labels: aisle, item."
+        scores = card["scores"]
+        assert 0 <= scores["adapter_validation_accuracy_low"] <= scores["adapter_validation_accuracy"] <= 1
+        assert {"base_validation_accuracy", "usual_validation_accuracy"} <= set(scores)
+
+
+def test_a_labelling_version_learns_the_labels_and_gives_nothing_else(
+    brogue: Run, ready: Callable[..., None], tmp_path: Path
+) -> None:
+    ready("labelled")
+    rows = [{"text": ("aisle " if n % 3 else "What ") * (1 + n % 5), "label": "item 3" if n % 3 else "item"}
+            for n in range(120)]  # fmt: skip
+    (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    options = ("--as", "labelled", "--into", "words")
+    assert brogue("data", "import", str(tmp_path / "l.jsonl"), *options).returncode == 0
+    done = brogue("train", "a", "--data", "words", "--recipe", "labelled", "--epochs", "6", "--learning-rate", "0.01")
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if "the right label in 100.0% of" in line]
+    assert told and "always the most frequent label" in told[0], done.stdout
 
 
 def test_dpo_starts_from_a_version_and_stays_near_that_one(brogue: Run, ready: Callable[..., None]) -> None:
