@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
 # Heavy libraries and the modules that may import them.
 HEAVY: dict[str, tuple[str, ...]] = {
     "torch": (
+        "adapters/ppo_*.py",
         "adapters/trainer*.py",
         "adapters/reward_model.py",
         "adapters/base_model.py",
@@ -32,6 +33,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "assistant/name_model.py",
     ),
     "transformers": (
+        "adapters/ppo_policy.py",
         "adapters/trainer*.py",
         "adapters/reward_model.py",
         "adapters/base_model.py",
@@ -48,7 +50,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("assistant/embeddings_models.py",),
     "chromadb": ("assistant/vectors.py",),
     "tantivy": ("assistant/lexical.py",),
-    "peft": ("adapters/trainer*.py", "adapters/reward_model.py", "adapters/merging.py"),
+    "peft": ("adapters/ppo_policy.py", "adapters/trainer*.py", "adapters/reward_model.py", "adapters/merging.py"),
     "trl": ("adapters/trainer*.py",),
     "vllm": ("serve/cpu_lora.py", "serve/cpu_lora_kernel.py", "serve/model_check.py"),
     "fastapi": (
