@@ -84,8 +84,9 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
     run = runs.folder_of(home, asked)
     with runs.running(run, asked):
         write_json(run / "config.json", config.model_dump())
-        records = tuple(sorted({record for record, _ in made["train"]}))
-        lineage.begin(run, lineage.Lineage(dataset=dataset.name, digest=dataset.digest, records=records))
+        records = {record for record, _ in made["train"]} | _learnt_before(registry, config.start)
+        learnt = lineage.Lineage(dataset=dataset.name, digest=dataset.digest, records=tuple(sorted(records)))
+        lineage.begin(run, learnt)
         trainer, scores = _trained(Job(run, config, base, tokenizer, examples, start, on_progress, say))
         with registry.new_version(adapter, chat=recipe.name != "reward") as (version, folder):
             trainer.model.save_pretrained(folder, selected_adapters=["default"])
@@ -192,6 +193,15 @@ def _start(registry: Registry, base: BaseModel, config: TrainConfig) -> tuple[Pa
         )
     folder = registry.folder(card.adapter, card.version)
     return folder, config.model_copy(update={"start": card.name, "rank": card.rank})
+
+
+def _learnt_before(registry: Registry, start: str | None) -> set[str]:
+    """The records that the version to go on from learnt from: what comes of it knows them too."""
+    if start is None:
+        return set()
+    card = registry.resolve(start)
+    listed = lineage.lineage(registry, card.adapter, card.version)
+    return set(listed.records) if listed else set()
 
 
 def _check_size(dataset: DatasetCard, config: TrainConfig, examples: dict[Split, list[Any]], unit: str, few: int,

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from adapters import runs
+from adapters.lineage import lineage
 from adapters.registry import Registry, file_hashes
 from data.errors import BrogueError
 from data.home import Home, write_text
@@ -111,7 +113,7 @@ def test_a_labelling_version_learns_the_labels_and_gives_nothing_else(
     assert told and "always the most frequent label" in told[0], done.stdout
 
 
-def test_dpo_starts_from_a_version_and_stays_near_that_one(brogue: Run, ready: Callable[..., None]) -> None:
+def test_dpo_starts_from_a_version_and_stays_near_that_one(brogue: Run, ready: Callable[..., None], home: Home) -> None:
     ready("instruction")
     ready("preference")
     ready("ranking")
@@ -121,6 +123,9 @@ def test_dpo_starts_from_a_version_and_stays_near_that_one(brogue: Run, ready: C
     assert card["scores"]["base_validation_loss"] == 0.6931, "the reference is the version that it starts from"
     card = trained(brogue, "dpo", "--from", "a-sft@1", "--epochs", "1", data="ranking")
     assert card["version"] == 2
+    registry = Registry(home)
+    first, second = (lineage(registry, adapter, 1) for adapter in ("a-sft", "a-dpo"))
+    assert first and second and set(first.records) < set(second.records), "forgetting finds what it learnt before"
     done = brogue("train", "b", "--data", "instruction", "--from", "nobody")
     assert done.returncode == 1 and "no adapter 'nobody'" in done.stderr
 
@@ -301,3 +306,20 @@ def test_answers_that_are_too_long_are_counted_and_a_small_set_is_told(
         runs.running(home.runs / id, run.asked),
     ):
         pass
+
+
+def test_a_run_that_another_process_holds_is_running_and_can_be_stopped(brogue: Run, home: Home) -> None:
+    asked = runs.asked_now("a", "d", "0", "b", "0", {"recipe": "dpo"})
+    folder = runs.folder_of(home, asked)
+    script = "import sys, time; from pathlib import Path; from adapters import runs; "
+    script += "asked = runs.asked_now('a', 'd', '0', 'b', '0', {'recipe': 'dpo'})\n"
+    script += "with runs.running(Path(sys.argv[1]), asked): print('in', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "in\n"
+        [run] = json.loads(brogue("runs", "list", "--json").stdout)
+        assert (run["state"], run["pid"]) == ("running", process.pid)
+        done = brogue("runs", "resume", run["id"])
+        assert done.returncode == 1 and "is running; only one that was stopped" in done.stderr
+        assert "a checkpoint is kept" in brogue("runs", "cancel", run["id"]).stdout
+        assert process.wait(20) == -signal.SIGTERM
+    assert runs.get(home, folder.name).state == "stopped"
