@@ -9,12 +9,14 @@ from fastapi import APIRouter, Body, Depends
 from pydantic import AwareDatetime, Field, ValidationError
 from starlette.responses import StreamingResponse
 
+from data.errors import one_line, unknown
 from data.home import Home
-from data.judgements import MAX_COMMENT, Key, Words
+from data.judgements import MAX_COMMENT, Key, Ranking, Words
 from data.queue_prompts import gather
 from data.queues import Arm, NewQueue, Progress, Queue, Said, Turn
 from data.settings import Frozen
 from data.store_queues import Queues
+from serve.exchange import Catalogue
 from serve.feedback import invalid
 from serve.feedback_answers import TaskAnswers
 from serve.identity import Access, Caller
@@ -97,8 +99,8 @@ async def in_store(recorder: Recorder, what: Callable[[Queues], T]) -> T:
     return await asyncio.to_thread(lambda: what(Queues(recorder.store())))
 
 
-def queue_routes(access: Access, recorder: Recorder, home: Home) -> APIRouter:
-    """The routes for queues; admins make and remove them, raters take turns."""
+def queue_routes(access: Access, recorder: Recorder, home: Home, catalogue: Catalogue) -> APIRouter:
+    """The routes for queues; admins make and remove them, raters take turns. `home` has the datasets."""
     routes = APIRouter(prefix="/v1/feedback/queues", tags=["queues"])
     rater = Annotated[Caller, Depends(access.at_least("rater"))]
     admin = Annotated[Caller, Depends(access.at_least("admin"))]
@@ -108,6 +110,7 @@ def queue_routes(access: Access, recorder: Recorder, home: Home) -> APIRouter:
         """Make a queue of prompts (typed, of a dataset or of live traffic) that all arms answer for raters."""
 
         def make() -> QueueFacts:
+            _check_arms(new, catalogue)
             store = recorder.settled()
             queues = Queues(store)
             return _facts(queues, queues.create(new, gather(home, store, new)), caller)
@@ -164,7 +167,7 @@ def turn_routes(access: Access, recorder: Recorder, answers: TaskAnswers) -> API
 
         def keep(queues: Queues) -> Judged:
             turn = queues.turn(turn_id, who)
-            stored = queues.judge(turn_id, who, _checked(said, turn))
+            stored = queues.judge(turn_id, who, _checked(said, turn, who))
             return Judged(judgement=stored.judgement.id, progress=queues.progress(turn.queue, who))
 
         try:
@@ -197,6 +200,14 @@ def turn_routes(access: Access, recorder: Recorder, answers: TaskAnswers) -> API
     return routes
 
 
+def _check_arms(new: NewQueue, catalogue: Catalogue) -> None:
+    """Refuse a model that cannot answer now: raters would find it out one by one."""
+    known = [entry["id"] for entry in catalogue.models()]
+    for arm in new.arms:
+        if arm.model not in known and not any(name.startswith(f"{arm.model}@") for name in known):
+            raise unknown("model", one_line(arm.model, 60), known, "They are in /v1/models.")
+
+
 def _facts(queues: Queues, queue: Queue, caller: Caller) -> QueueFacts:
     me = caller.rater()
     facts: dict[str, Any] = queue.model_dump() | {"progress": queues.progress(queue.name, me)}
@@ -206,13 +217,13 @@ def _facts(queues: Queues, queue: Queue, caller: Caller) -> QueueFacts:
     return QueueFacts.model_validate(facts)
 
 
-def _checked(said: TurnJudgement, turn: Turn) -> Said:
-    """What the store is told. Raises 400 for what does not fit the turn."""
+def _checked(said: TurnJudgement, turn: Turn, rater: str) -> Said:
+    """What the store is told. Raises 400, or pydantic's complaint, for what does not fit the turn."""
     count = len(turn.answers)
-    if said.ranks is not None and len(said.ranks) != count:
-        raise ApiError(400, f"ranks: the turn has {count} answers, found {len(said.ranks)} ranks", param="ranks")
     if said.verdict is not None and count != 2:
         raise ApiError(400, f"verdict: the turn has {count} answers; wanted ranks", param="verdict")
+    if said.ranks is not None:  # the rules of a ranking hold for two answers as well
+        Ranking(rater=rater, shown=tuple(str(number) for number in range(count)), ranks=said.ranks)
     return Said.model_validate(said.model_dump(exclude={"rater"}))
 
 

@@ -77,7 +77,7 @@ def build_app(
     access = Access(admin_key, recorder)
     app.include_router(user_routes(access, recorder))
     app.include_router(feedback_routes(access, pool.trials, recorder))
-    app.include_router(queue_routes(access, recorder, home))
+    app.include_router(queue_routes(access, recorder, home, catalogue))
     app.include_router(turn_routes(access, recorder, answers))
     if embedding is not None:
         app.include_router(embeddings.embedding_routes(embedding))

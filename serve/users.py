@@ -9,9 +9,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from pydantic import AwareDatetime, Field
 
-from data.errors import unknown
+from data.errors import BrogueError, UnknownName, unknown
 from data.judgements import REASONS, as_key
 from data.settings import Frozen, Logging
+from data.store import StoreDown
+from data.store_users import Users
 from data.users import Role, SignInRefused, User
 from serve.identity import Access, Caller
 from serve.openai_errors import ApiError
@@ -119,7 +121,7 @@ def _add_sessions(routes: APIRouter, access: Access, recorder: Recorder) -> None
     @routes.post("/v1/sign-in")
     async def sign_in(credentials: Credentials) -> SignedIn:
         """A session's token for a name and a password. 401 if one is wrong; 429 after 10 failures in 5 minutes."""
-        name = as_key(credentials.name)
+        name = as_key(credentials.name.strip().lower())  # as the store looks for it
         attempts.begin(name)
         try:
             user, token, expires = await asyncio.to_thread(access.users.sign_in, credentials.name, credentials.password)
@@ -147,12 +149,12 @@ def _add_users(routes: APIRouter, access: Access) -> None:
     @routes.post("/v1/users", dependencies=admin)
     async def create(new: NewUser) -> User:
         """Let a person sign in. With the first one, everybody has to."""
-        return await asyncio.to_thread(access.users.create, new.name, new.role, new.password)
+        return await asyncio.to_thread(_create, access.users, new)
 
     @routes.patch("/v1/users/{name}", dependencies=admin)
     async def change(name: str, wanted: UserChange) -> User:
         """Give a person another role or a new password."""
-        return await asyncio.to_thread(_change, access, name, wanted)
+        return await asyncio.to_thread(_change, access.users, name, wanted)
 
     @routes.delete("/v1/users/{name}", dependencies=admin)
     async def remove(name: str) -> Done:
@@ -161,13 +163,25 @@ def _add_users(routes: APIRouter, access: Access) -> None:
         return Done()
 
 
-def _change(access: Access, name: str, wanted: UserChange) -> User:
-    users = access.users
-    if wanted.password is not None:
-        users.set_password(name, wanted.password)
-    if wanted.role is not None:
-        users.set_role(name, wanted.role)
+def _create(users: Users, new: NewUser) -> User:
+    try:
+        return users.create(new.name, new.role, new.password)
+    except StoreDown:
+        raise
+    except BrogueError as error:
+        taken = users.get(new.name) is not None
+        raise ApiError(409 if taken else 400, str(error), code="conflict" if taken else "invalid_user") from error
+
+
+def _change(users: Users, name: str, wanted: UserChange) -> User:
     user = users.get(name)
     if user is None:
         raise unknown("user", name, [known.name for known in users.all()], "List them: brogue users list")
-    return user
+    if wanted.password is not None:
+        try:
+            users.set_password(name, wanted.password)
+        except (StoreDown, UnknownName):
+            raise
+        except BrogueError as error:
+            raise ApiError(400, str(error), code="invalid_user", param="password") from error
+    return user if wanted.role is None else users.set_role(name, wanted.role)
