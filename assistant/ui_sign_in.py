@@ -38,6 +38,23 @@ button { width: 100%; padding: 11px; border: 0; border-radius: 11px; background:
 .problem { margin: 0 0 16px; padding: 10px 12px; border-radius: 11px; background: var(--warn); color: var(--warn-ink);
   font-size: 14px; }
 """
+CSS = """
+/* who is signed in: beside the tabs, above them where there is no room */
+.main:has(.signed-in) { position: relative; }
+.block:has(> .html-container .signed-in) { position: absolute !important; top: 2px; right: 0; z-index: 4;
+  width: auto; }
+.signed-in.signed-in { display: flex; justify-content: flex-end; align-items: center; gap: 10px; font-size: 13px;
+  color: var(--soft); }
+.signed-in span { max-width: 30ch; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.signed-in form { margin: 0; }
+.signed-in.signed-in button { width: auto; margin: 0; padding: 2px 9px; border: 1px solid var(--line);
+  border-radius: 8px; background: none; color: var(--ink); font: 500 13px/1.6 var(--font); cursor: pointer; }
+.signed-in.signed-in button:hover { background: var(--bot); }
+@media (max-width: 860px) {
+  .block:has(> .html-container .signed-in) { position: static !important; width: 100%; margin-bottom: -12px; }
+  .gradio-container:has(.signed-in) #tab-chat > .column { height: calc(100dvh - 96px); }
+}
+"""
 
 
 def add_sign_in(app: FastAPI, people: People) -> Callable[[Request], Awaitable[str]]:

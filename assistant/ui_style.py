@@ -8,8 +8,10 @@ import gradio as gr
 
 from assistant.ui_correct import CSS as CORRECT_CSS
 from assistant.ui_correct import SCRIPT as CORRECT_SCRIPT
+from assistant.ui_credit_style import CSS as CREDIT_CSS
 from assistant.ui_knowledge import CSS as KNOWLEDGE_CSS
 from assistant.ui_marks import SCRIPT as MARKS_SCRIPT
+from assistant.ui_sign_in import CSS as SIGNED_IN_CSS
 from assistant.ui_sources import CSS as SOURCES_CSS
 from assistant.ui_versions import CSS as ADAPTERS_CSS
 
@@ -134,63 +136,6 @@ label:has(input[type=radio]:focus-visible) { outline: 2px solid var(--accent); o
   border: 1px solid var(--line); font-weight: 500; }
 #clear:hover { background: var(--bot); }
 
-/* who wrote the last answer, and whether it helped */
-.credit { align-items: center !important; justify-content: space-between; flex: none !important;
-  gap: 4px 12px !important; min-height: 28px; padding: 0 4px; flex-wrap: wrap; }
-.credit > .by { flex: 1 1 200px; min-width: 0 !important; width: auto; }
-.by p { margin: 0 !important; font-size: 13px; color: var(--soft) !important; }
-.credit .thumb.thumb { flex: none; display: inline-flex; align-items: center; gap: 6px; width: auto; min-height: 28px;
-  padding: 3px 10px; border-radius: 9px; border: 1px solid transparent; background: none; color: var(--soft);
-  font-size: 13px; font-weight: 500; }
-.credit .thumb.thumb:hover { background: var(--bot); color: var(--ink); }
-.credit .thumb.thumb.chosen { border-color: var(--accent); color: var(--accent); }
-.thumb::before { content: ""; width: 15px; height: 15px; background: currentcolor;
-  mask: var(--thumb) center / contain no-repeat; --thumb: url("data:image/svg+xml,\
-%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='black' stroke-width='2' \
-stroke-linejoin='round'%3E%3Cpath d='M7 11v9H4v-9zM7 11l4-8c1.7 0 2.6 1.2 2.3 2.9L12.6 9H19a2 2 0 0 1 2 2.4l-1.4 7\
-A2 2 0 0 1 17.6 20H7'/%3E%3C/svg%3E"); }
-.thumb.down::before { transform: rotate(180deg); }
-.thumb.correct::before { --thumb: url("data:image/svg+xml,\
-%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='black' stroke-width='2' \
-stroke-linejoin='round'%3E%3Cpath d='M4 20l1-5L16 4l4 4L9 19zM14 6l4 4'/%3E%3C/svg%3E"); }
-
-/* why: reasons to choose from and room for words, under a thumb */
-.why.why { flex: none !important; gap: 8px; padding: 10px 14px; border: 1px solid var(--line); border-radius: 16px;
-  background: var(--card); }
-.why .row { align-items: center; gap: 8px; flex-wrap: nowrap; }
-.why .thanks p { margin: 0 !important; font-size: 13.5px; color: var(--ink) !important; }
-.why.why .back.sm { flex: none; width: auto; padding: 3px 10px; border: 1px solid var(--line); border-radius: 9px;
-  background: none; color: var(--ink); font-size: 13px; font-weight: 500; }
-.why.why .back.sm:hover { background: var(--bot); }
-.why :is(.form, .chips) { border: 0 !important; padding: 0 !important; background: none !important; box-shadow: none;
-  overflow: visible !important; }
-.chips .wrap { display: flex; flex-wrap: wrap; gap: 6px; }
-.chips.chips .wrap label { position: relative; padding: 4px 12px; border: 1px solid var(--line); border-radius: 999px;
-  background: var(--card); box-shadow: none; font-size: 13.5px; font-weight: 400; color: var(--ink); cursor: pointer; }
-.chips.chips .wrap label:hover { background: var(--bot); }
-.chips.chips .wrap label.selected { border-color: var(--accent); color: var(--accent);
-  box-shadow: inset 0 0 0 1px var(--accent); }
-.chips label input { position: absolute; opacity: 0; }
-.chips label span { margin: 0; color: inherit; }
-label:has(input[type=checkbox]:focus-visible) { outline: 2px solid var(--accent); outline-offset: 2px; }
-#comment { border: 0 !important; overflow: visible !important; }
-#comment textarea { font-size: 14px; padding: 6px 10px; min-height: 34px; border: 1px solid var(--field);
-  border-radius: 10px; background: var(--page); color: var(--ink); }
-#comment :is(.input-container, .container) { border: 0; box-shadow: none; background: none; align-items: center;
-  gap: 8px; }
-#comment .submit-button { height: 34px; padding: 0 12px; margin: 0; border-radius: 10px; font-size: 13.5px;
-  border: 1px solid var(--line); background: none; color: var(--ink); }
-
-/* who is signed in */
-.signed-in { display: flex; justify-content: flex-end; align-items: center; gap: 10px; padding: 2px 0 0;
-  font-size: 13px; color: var(--soft); }
-.signed-in span { overflow-wrap: anywhere; }
-.signed-in form { margin: 0; }
-.signed-in button { padding: 2px 9px; border: 1px solid var(--line); border-radius: 8px; background: none;
-  color: var(--ink); font: 500 13px/1.6 var(--font); cursor: pointer; white-space: nowrap; }
-.signed-in button:hover { background: var(--bot); }
-.gradio-container:has(.signed-in) #tab-chat > .column { height: calc(100dvh - 96px); }
-
 /* compare */
 #tab-compare > .column { gap: 14px; padding-bottom: 24px; }
 .row.examples { gap: 8px !important; flex-wrap: wrap; }
@@ -218,6 +163,9 @@ ul.options { border: 1px solid var(--line); background: var(--card) !important; 
 .picker input { font-weight: 600; font-size: 15px; color: var(--ink); }
 .side .answer { padding: 0 !important; overflow: visible !important; }
 .side .answer .prose.prose { font-size: 15px; line-height: 1.6; }
+/* an answer such as "2011." is the number of an empty item to Markdown: it must not stand outside */
+:is(#chat, .answer) ol:has(> li:only-child:empty) { padding: 0 !important; list-style-position: inside; }
+:is(#chat, .answer) li:only-child:empty { margin: 0 !important; list-style-position: inside; }
 .side .answer pre, #chat pre { max-width: 100%; overflow-x: auto; }
 .side .answer .prose > span { display: block; overflow-x: auto; }
 .side .block.note:not(:has(.notice, .waiting, .sources)) { display: none; }
@@ -238,9 +186,6 @@ ul.options { border: 1px solid var(--line); background: var(--card) !important; 
   #chat .welcome { font-size: 17px; }
   #chat .message-row { max-width: 94%; }
   .hint p { font-size: 12px; }
-  .credit .thumb.thumb { min-width: 40px; min-height: 34px; font-size: 0; gap: 0; }
-  .thumb.thumb::before { width: 18px; height: 18px; }
-  .by p { font-size: 12.5px; }
 }
 """
 
@@ -256,8 +201,8 @@ new MutationObserver(() => document.querySelectorAll("#chat .examples[role=list]
   examples.setAttribute("aria-label", "Example questions");
 })).observe(document, { childList: true, subtree: true });
 """
-HEAD = f"<style>{CSS}{ADAPTERS_CSS}{SOURCES_CSS}{KNOWLEDGE_CSS}{CORRECT_CSS}</style>"
-HEAD += f"<script>{SCRIPT}{MARKS_SCRIPT}{CORRECT_SCRIPT}</script>"
+STYLES = (CSS, ADAPTERS_CSS, SOURCES_CSS, KNOWLEDGE_CSS, CREDIT_CSS, CORRECT_CSS, SIGNED_IN_CSS)
+HEAD = f"<style>{''.join(STYLES)}</style><script>{SCRIPT}{MARKS_SCRIPT}{CORRECT_SCRIPT}</script>"
 
 
 def build_theme() -> gr.themes.Base:
