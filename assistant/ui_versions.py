@@ -138,6 +138,7 @@ def _version(adapter: Adapter, one: dict[str, Any], quiet: bool) -> str:
     is_stable = adapter["aliases"].get("stable") == number
     button = "" if is_stable or refused or quiet else _button("promote", adapter, number, "Promote")
     reason = f'<p class="why">Cannot be used: {escape(one["detail"])}</p>' if refused else ""
+    reason += "".join(f'<p class="why">It {escape(mark["words"])}</p>' for mark in one.get("marks", ()))
     return (
         f'<li><div class="what"><h3>Version {number}</h3>{_badges(adapter, number, refused)}</div>'
         f'<p class="facts">{_facts(one)}</p>{button}{reason}</li>'

@@ -235,6 +235,14 @@ def test_an_adapter_is_told_in_sentences() -> None:
     assert "2026-11-20 09:30 UTC stable from version 1 to version 2 by page: promoted" in html
 
 
+def test_a_version_that_learnt_from_what_was_forgotten_says_so() -> None:
+    marked = adapter()
+    words = "learnt from 3 records that brogue data forget removed on 2026-11-20; train it again <b>"
+    marked["versions"][1]["marks"] = [{"words": words}]
+    html = adapters_html([marked])
+    assert "It learnt from 3 records that brogue data forget removed" in text_of(html) and "<b>" not in html
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
