@@ -5,7 +5,7 @@ message is the gateway's own line and whose `status` is HTTP's.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 from urllib.parse import quote, urlencode
@@ -104,7 +104,7 @@ class FeedbackClient(Client):
         """{"turn": the rater's open turn or a new one, or None, "progress": {"done", "of", "seconds_left"}}."""
         return self._ask("POST", f"{FEEDBACK}/queues/{_part(queue)}/next", {}, timeout=SOON)
 
-    def turn_answers(self, turn_id: str) -> Iterator[dict[str, Any]]:
+    def turn_answers(self, turn_id: str) -> Generator[dict[str, Any], None, None]:
         """The answers as they are written: {"position", "delta"}, {"position", "response_id"} at an answer's end,
         {"position", "error"} instead; at last {"turn"}. Those that are there come whole."""
         url = f"{self.url}{_turn(turn_id, 'answers')}"

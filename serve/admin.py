@@ -1,6 +1,5 @@
-"""Adapters over HTTP, for who holds the admin key: list, promote, try as canary, roll back, retire."""
+"""Adapters over HTTP, for admins: list, promote, try as canary, roll back, retire."""
 
-import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,9 +9,9 @@ from pydantic import Field
 from adapters.registry import ALIASES, CanaryPlan
 from data.errors import BrogueError, UnknownName, unknown
 from data.settings import Frozen
-from serve.openai_errors import ApiError
 from serve.pool import AdapterPool, Moved
 
+Guard = Callable[[Request], Coroutine[Any, Any, None]]  # lets a request pass, or raises; for FastAPI's `Depends`
 HISTORY = 20  # moves that an adapter's object carries
 
 
@@ -31,21 +30,9 @@ class Target(Reason):
     shadow: bool | None = None
 
 
-def key_guard(key: str) -> Callable[[Request], Coroutine[Any, Any, None]]:
-    """What lets a request pass only if it carries the admin key; for FastAPI's `Depends`."""
-    wanted = f"Bearer {key}".encode()
-
-    async def require_key(request: Request) -> None:
-        # compare_digest takes as long for a nearly right key as for a wrong one, and only ASCII as text
-        if not secrets.compare_digest(request.headers.get("authorization", "").encode(), wanted):
-            raise ApiError(401, "wanted the admin key: 'Authorization: Bearer KEY'", code="invalid_api_key")
-
-    return require_key
-
-
-def admin_routes(pool: AdapterPool, key: str) -> APIRouter:
+def admin_routes(pool: AdapterPool, guard: Guard) -> APIRouter:
     """The routes under /v1/adapters."""
-    routes = APIRouter(prefix="/v1/adapters", dependencies=[Depends(key_guard(key))])
+    routes = APIRouter(prefix="/v1/adapters", tags=["adapters"], dependencies=[Depends(guard)])
 
     @routes.get("")
     async def adapters() -> dict[str, Any]:

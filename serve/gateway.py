@@ -39,6 +39,12 @@ from serve.shadow import Shadow
 from serve.users import user_routes
 
 _LOG = logging.getLogger("brogue.gateway")
+DESCRIPTION = (
+    "OpenAI's chat completions, and what people say of the answers. Who asks: 'Authorization: Bearer TOKEN' with a "
+    "token of POST /v1/sign-in, or with the admin key, which acts for a person named (URL-encoded) in x-brogue-user. "
+    "While there are no users nobody signs in, and whoever asks is a rater under the `rater` that they give. "
+    "Errors have OpenAI's shape."
+)
 RETRY_S = 5  # when the store is away
 ENGINE_TIMEOUT = httpx.Timeout(600, connect=5)  # seconds; a long queue before the first token is not a failure
 
@@ -69,12 +75,14 @@ def build_app(
         pool.trials.flush()
 
     # Interactive docs would load scripts from a CDN; the schema itself stays at /openapi.json.
-    app = FastAPI(title="Brogue gateway", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="Brogue gateway", description=DESCRIPTION, docs_url=None, redoc_url=None, lifespan=lifespan
+    )  # fmt: skip
     _add_health(app, pool)
     _add_models(app, catalogue, embedding)
     _add_answers(app, catalogue, relay)
-    app.include_router(admin_routes(pool, admin_key))
     access = Access(admin_key, recorder)
+    app.include_router(admin_routes(pool, access.admin))
     app.include_router(user_routes(access, recorder))
     app.include_router(feedback_routes(access, pool.trials, recorder))
     app.include_router(queue_routes(access, recorder, home, catalogue))
@@ -82,7 +90,7 @@ def build_app(
     if embedding is not None:
         app.include_router(embeddings.embedding_routes(embedding))
     if documents is not None:
-        app.include_router(knowledge.knowledge_routes(documents, admin_key))
+        app.include_router(knowledge.knowledge_routes(documents, access.admin))
     _answer_errors_in_openai_shape(app)
     return app
 

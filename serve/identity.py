@@ -78,17 +78,32 @@ class Access:
                 message = "sign in first: POST /v1/sign-in, then 'Authorization: Bearer TOKEN'"
                 raise ApiError(401, message, code="sign_in")
             if not caller.may(role):
-                raise ApiError(403, f"this needs the role '{role}'; '{caller.name}' has '{caller.role}'", code="role")
+                raise _too_little(role, caller)
             return caller
 
         return require
+
+    async def admin(self, request: Request) -> None:
+        """What lets a request pass only from the admin key, or an admin who signed in. The key needs no store."""
+        if self._is_key(request.headers.get("authorization", "")) and USER_HEADER not in request.headers:
+            return
+        wanted = ApiError(401, "wanted the admin key: 'Authorization: Bearer KEY'", code="invalid_api_key")
+        try:
+            caller = await self.whoever(request)
+        except ApiError as error:
+            raise wanted if error.status == 401 else error from error
+        if not caller.may("admin"):
+            raise wanted if "authorization" not in request.headers else _too_little("admin", caller)
+
+    def _is_key(self, bearer: str) -> bool:
+        # compare_digest takes as long for a nearly right key as for a wrong one, and only ASCII as text
+        return secrets.compare_digest(bearer.encode(), f"Bearer {self._key}".encode())
 
     def _who(self, bearer: str | None, named: str | None) -> Caller:
         is_open = not self.users.any()
         if bearer is None:
             return Caller(named, "rater", True) if is_open else Caller(None, None, False)
-        # compare_digest takes as long for a nearly right key as for a wrong one, and only ASCII as text
-        if secrets.compare_digest(bearer.encode(), f"Bearer {self._key}".encode()):
+        if self._is_key(bearer):
             return self._acting_for(named, is_open)
         token = bearer.removeprefix("Bearer ")
         user = self.users.by_token(token)
@@ -105,6 +120,11 @@ class Access:
             message = f"{USER_HEADER}: no user '{named}'; create one: brogue users create NAME --role ROLE"
             raise ApiError(403, message, code="unknown_user")
         return Caller(user.name, user.role, False)
+
+
+def _too_little(role: Role, caller: Caller) -> ApiError:
+    who = f"'{caller.rater()}' has '{caller.role}'"
+    return ApiError(403, f"this needs the role '{role}'; {who}: ask an admin", code="role")
 
 
 def check_may_judge(caller: Caller, response: Response, queues: Queues) -> None:

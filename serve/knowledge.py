@@ -1,4 +1,4 @@
-"""Documents over HTTP, for who holds the admin key: which there are, and what a search finds. Nothing is changed here.
+"""Documents over HTTP, for admins: which there are, and what a search finds. Nothing is changed here.
 
 The knowledge is handed in; the gateway knows nothing of indexes.
 """
@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from data.settings import Frozen
-from serve.admin import key_guard
+from serve.admin import Guard
 
 
 class Documents(Protocol):
@@ -33,9 +33,9 @@ class Search(Frozen):
     limit: int = Field(5, ge=1, le=50)
 
 
-def knowledge_routes(documents: Documents, key: str) -> APIRouter:
+def knowledge_routes(documents: Documents, guard: Guard) -> APIRouter:
     """The routes under /v1/knowledge."""
-    routes = APIRouter(prefix="/v1/knowledge", dependencies=[Depends(key_guard(key))])
+    routes = APIRouter(prefix="/v1/knowledge", tags=["knowledge"], dependencies=[Depends(guard)])
 
     @routes.get("")
     async def all_of_them() -> dict[str, Any]:
