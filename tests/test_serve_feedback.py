@@ -1,5 +1,6 @@
 """People, judgements and raters' queues over HTTP: who may do what, and what becomes of it."""
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import create_engine
 from starlette.testclient import TestClient
 
 from assistant.client import GatewayError
@@ -23,6 +25,7 @@ from data.home import Home, write_text
 from data.judgements import Response, Wanted
 from data.store import Store
 from data.store_home import open_store
+from data.store_open import sqlite_url
 from data.store_users import Users
 from data.users import Role
 from tests.conftest import ROOT, free_port
@@ -462,6 +465,53 @@ def test_the_answers_are_written_once_for_all_raters(setup: Setup) -> None:
     assert len(setup.engine.bodies) == len(ARMS)
     ids = [{one["response_id"] for one in turn["answers"]} for turn in (first, second)]
     assert ids[0] == ids[1] and None not in ids[0]
+
+
+def test_two_raters_who_wait_at_the_same_time_see_the_same_answers_grow(home: Home) -> None:
+    add_version(home, "reed-voice")
+    gateway = FakeGateway(home, FakeEngine(words=6, pause_s=0.02))
+    body = {"name": "week", "arms": [{"model": "reed-voice"}, {"model": "base"}], "prompts": PROMPTS[:1], "overlap": 1}
+
+    async def story() -> list[set[tuple[str, str]]]:
+        async with gateway.running() as client:
+            assert (await client.post("/v1/feedback/queues", json=body)).status_code == 200
+
+            async def look(rater: str) -> set[tuple[str, str]]:
+                said = {"rater": rater}
+                turn = (await client.post("/v1/feedback/queues/week/next", json=said)).json()["turn"]["id"]
+                reply = await client.post(f"/v1/feedback/turns/{turn}/answers", json=said)
+                events = [json.loads(line.removeprefix("data: ")) for line in reply.text.split("\n\n")[:-2]]
+                assert len([event for event in events if "delta" in event]) == 12, "piece by piece"
+                return {(one["response_id"], one["text"]) for one in events[-1]["turn"]["answers"]}
+
+            return list(await asyncio.gather(look("ann"), look("bob")))
+
+    first, second = asyncio.run(story())
+    assert first == second and len(first) == 2
+    assert len(gateway.engine.bodies) == 2
+
+
+def test_a_store_that_is_away_is_a_503_that_says_so_and_chat_goes_on(setup: Setup) -> None:
+    response = setup.chat()
+    setup.ask("ada", "POST", "/v1/feedback/queues", QUEUE)
+    engine = create_engine(sqlite_url(setup.home.root / "store.db"))
+    with engine.begin() as connection:
+        for table in ("judgements", "turns", "users"):
+            connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {table}_away")
+    said = {"kind": "correction", "response": response, "text": "So."}
+    for who, method, path, body in (
+        ("ann", "POST", JUDGE, said), ("ann", "GET", JUDGE, None), ("ann", "GET", "/v1/me", None),
+        ("rae", "POST", "/v1/feedback/queues/week/next", None),
+    ):  # fmt: skip
+        reply = setup.ask(who, method, path, body)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "store_down"), reply.text
+        line(reply)
+    assert setup.chat() and setup.ask("key", "GET", "/v1/adapters").status_code == 200
+    with engine.begin() as connection:
+        for table in ("judgements", "turns", "users"):
+            connection.exec_driver_sql(f"ALTER TABLE {table}_away RENAME TO {table}")
+    engine.dispose()
+    assert setup.ask("ann", "POST", JUDGE, said).status_code == 200
 
 
 def test_an_arm_that_failed_says_so_and_can_be_asked_again(setup: Setup) -> None:
