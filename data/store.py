@@ -31,7 +31,7 @@ from data.store_open import erase_deleted, open_engine, sqlite_url
 from data.store_queries import about, concerns, judgement_query, of_person, within
 from data.store_rows import known_response, read_judgements, response_of, same, stored
 from data.store_schema import JudgedRow, JudgementRow, ResponseRow, TaskRow, TurnRow, UserRow
-from data.store_text import Redactor, written
+from data.store_text import Redactor, storable, written
 
 _IN_COLUMNS = {"id", "kind", "rater", "seconds", "shown", "response"}  # of a judgement; the rest is its `said`
 _JUDGED = select(JudgedRow.response_id).join(JudgementRow).where(JudgementRow.kind.in_(("comparison", "ranking")))
@@ -176,7 +176,7 @@ class Store:
     def take_back(self, judgement_id: str, rater: str) -> StoredJudgement:
         """Mark a judgement as taken back by the one who gave it; from then on it counts for nothing."""
         with told(), self._write.begin() as session:
-            row = session.get(JudgementRow, judgement_id)
+            row = session.get(JudgementRow, judgement_id := storable(judgement_id))
             if row is None:
                 raise UnknownName(f"no judgement '{judgement_id}' in the store; list them: brogue feedback list")
             if row.rater != rater:

@@ -18,13 +18,15 @@ _MAKE = "Make one: brogue feedback queue NAME --arm MODEL --arm MODEL --prompt T
 
 def locked_queue(session: Session, name: str) -> QueueRow:
     """The queue, held until the transaction ends: one at a time claims and ends its turns."""
-    row = session.scalar(select(QueueRow).where(QueueRow.name == storable(name)).with_for_update())
+    name = storable(name)
+    row = session.scalar(select(QueueRow).where(QueueRow.name == name).with_for_update())
     return row if row is not None else known_queue(session, name)
 
 
 def known_queue(session: Session, name: str) -> QueueRow:
     """The queue, or an error that names those there are."""
-    row = session.get(QueueRow, storable(name))
+    name = storable(name)
+    row = session.get(QueueRow, name)
     if row is None:
         raise unknown("queue", one_line(name, 60), list(session.scalars(select(QueueRow.name))), _MAKE)
     return row
@@ -32,7 +34,8 @@ def known_queue(session: Session, name: str) -> QueueRow:
 
 def known_turn(session: Session, turn_id: str, rater: str, lock: bool = False) -> TurnRow:
     """The turn, if it is this rater's; with `lock` its queue is held, and then the turn is read."""
-    where = TurnRow.id == storable(turn_id)
+    turn_id = storable(turn_id)
+    where = TurnRow.id == turn_id
     if lock and (queue := session.scalar(select(TaskRow.queue).join(TurnRow).where(where))) is not None:
         locked_queue(session, queue)
     row = session.scalar(select(TurnRow).where(where))

@@ -96,7 +96,8 @@ class Queues:
         response that is not in the store (yet).
         """
         with self._store.writing() as session:
-            task = session.scalar(select(TaskRow).where(TaskRow.id == storable(task_id)).with_for_update())
+            task_id = storable(task_id)
+            task = session.scalar(select(TaskRow).where(TaskRow.id == task_id).with_for_update())
             if task is None:
                 raise UnknownName(f"no task '{one_line(task_id, 60)}'; its queue may have been removed")
             arms = len(known_queue(session, task.queue).rules["arms"])

@@ -10,6 +10,7 @@ from data.errors import BrogueError, UnknownName
 from data.judgements import JUDGEMENT, AnyJudgement, Response, StoredJudgement, Wanted
 from data.store_queries import judgement_query
 from data.store_schema import JudgedRow, JudgementRow, ResponseRow
+from data.store_text import storable
 
 JUDGEMENT_COLUMNS = (JudgementRow.id, JudgementRow.kind, JudgementRow.rater, JudgementRow.seconds, JudgementRow.said,
                      JudgementRow.created, JudgementRow.taken_back)  # fmt: skip
@@ -20,6 +21,7 @@ Shown = tuple[str, str, str | None, str | None]  # response, version, assistant,
 
 def known_response(session: Session, response_id: str) -> ResponseRow:
     """The response with this id."""
+    response_id = storable(response_id)
     row = session.get(ResponseRow, response_id)
     if row is None:
         raise UnknownName(f"no response '{response_id}' in the store; every answer's id is in its x-brogue-response-id")

@@ -18,7 +18,9 @@ from data.home import Home
 from data.judgements import Comparison, Correction, PassageRef, Ranking, Rating, Removed, Response, Wanted
 from data.store import NotYours, Store, StoreDown
 from data.store_open import migrate, open_engine
+from data.store_queues import Queues
 from data.store_schema import Base
+from data.store_users import Users
 from tests.postgres import admin
 
 pytest_plugins = ["tests.databases"]
@@ -327,9 +329,16 @@ _FIRST_ROWS = (
     """'{"reasons": ["wrong"], "comment": "why", "verdict": "second"}', NULL)""",
     "INSERT INTO judgements VALUES ('j2', '2026-03-01 12:03:00', 'correction', 'ann', NULL, "
     """'{"reasons": [], "comment": "", "text": "No."}', '2026-03-01 12:04:00')""",
+    "INSERT INTO judgements VALUES ('j3', '2026-03-01 12:05:00', 'rating', 'ann', NULL, "
+    """'{"reasons": ["wrong-source"], "comment": "", "thumb": "down"}', NULL)""",
+    "INSERT INTO judgements VALUES ('j4', '2026-03-01 12:06:00', 'ranking', 'eve', 9, "
+    """'{"reasons": [], "comment": "", "ranks": [1, 0], "all_bad": true}', NULL)""",
     "INSERT INTO judged VALUES ('j1', 0, 'r2')",
     "INSERT INTO judged VALUES ('j1', 1, 'r1')",
     "INSERT INTO judged VALUES ('j2', 0, 'r1')",
+    "INSERT INTO judged VALUES ('j3', 0, 'r1')",
+    "INSERT INTO judged VALUES ('j4', 0, 'r1')",
+    "INSERT INTO judged VALUES ('j4', 1, 'r2')",
 )
 
 
@@ -348,15 +357,22 @@ def test_a_store_made_by_the_first_schema_opens_with_the_newest_code(home: Home,
     store = Store.open(home, url)
     first, second = store.response("r1"), store.response("r2")
     assert (first.created, first.text, first.messages[0]["content"]) == (NOON, "Yes.", "Hé?")
-    assert (second.logging, second.messages, second.subject) == ("off", (), None)
-    compared, corrected = sorted(store.judgements(Wanted(taken_back=True)), key=lambda kept: kept.judgement.id)
+    assert (second.logging, second.messages, second.subject, second.topic) == ("off", (), None, None)
+    compared, corrected, rated, ranked = sorted(
+        store.judgements(Wanted(taken_back=True)), key=lambda kept: kept.judgement.id
+    )
     assert compared.judgement == Comparison(
         id="j1", rater="eve", seconds=4.5, reasons=("wrong",), comment="why", shown=("r2", "r1"), verdict="second"
     )
     assert compared.versions == ("base", "voice@1")
     assert corrected.judgement == Correction(id="j2", rater="ann", response="r1", text="No.")
     assert corrected.taken_back == NOON + timedelta(minutes=4)
-    store.add_response(response("r3"))
+    assert rated.judgement == Rating(id="j3", rater="ann", response="r1", thumb="down", reasons=("wrong-source",))
+    assert ranked.judgement == Ranking(id="j4", rater="eve", shown=("r1", "r2"), ranks=(1, 0), all_bad=True, seconds=9)
+    store.add_response(response("r3", topic="returns"))
+    store.judge(Comparison(rater="eve", shown=("r1", "r3"), verdict="tie"))
+    assert store.judgements(Wanted(limit=1))[0].topics == (None, "returns")
+    assert (Users(store).any(), Queues(store).all(), len(store.forget("ann").judgements)) == (False, [], 5)
     store.close()
 
 
