@@ -10,7 +10,17 @@ from adapters.tokens import Example, Pair, Thumb, encode, encode_answer, ends_in
 from data.dataset import Row
 from data.exporting_shapes import pair_weight, pairs
 from data.messages import with_system
-from data.records import LabelledRecord, Message, Split, answer, conversation, question
+from data.records import (
+    LabelledRecord,
+    Message,
+    PreferenceRecord,
+    RankingRecord,
+    RatedRecord,
+    Split,
+    answer,
+    conversation,
+    question,
+)
 
 MAX_EVALUATED_ROWS = 200  # of validation and of test: bounds the time of an evaluation
 AnyExample = Example | Pair | Thumb
@@ -42,7 +52,7 @@ class Encoder(NamedTuple):
         return self._fitting(split, _evened(made))
 
     def _gives(self, row: Row) -> bool:
-        return "preference" not in self.recipe.kinds or next(pairs(row.record), None) is not None
+        return not isinstance(row.record, PreferenceRecord | RankingRecord) or next(pairs(row.record), None) is not None
 
     def _fitting(self, split: str, made: list[Made]) -> list[Made]:
         short = [(record, e) for record, e in made if length(e) <= self.max_tokens]
@@ -74,6 +84,11 @@ class Encoder(NamedTuple):
 
     def _thumbs(self, row: Row, number: int) -> list[Thumb]:
         """Of a preference or ranking: the best answer was good, the worst one bad."""
+        if isinstance(row.record, RatedRecord):
+            *before, last = (m.model_dump() for m in row.record.messages)
+            prompt, [ids] = self._asked(before, [last["content"]])
+            return [Thumb(prompt_ids=prompt, completion_ids=ids, label=row.record.good, weight=row.weight, group=number,
+                          length=len(prompt) + len(ids))]  # fmt: skip
         found = list(pairs(row.record))
         if not found:
             return []
@@ -108,8 +123,13 @@ def _labelled(record: LabelledRecord) -> tuple[Message, Message]:
 
 
 def _evened(made: list[Made]) -> list[Made]:
-    """With weights of mean 1, so that they say what counts more and leave the learning rate as it is."""
-    weights = [float(e.get("weight", 0)) for _, e in made]  # type: ignore[arg-type]
+    """With weights of mean 1, so that they say what counts more and leave the learning rate as it is.
+
+    Good and bad answers weigh the same together, however many there are of each (Ethayarajh et al. 2024, eq. 9).
+    """
+    given = [(e.get("label"), float(e.get("weight", 0))) for _, e in made]  # type: ignore[arg-type]
+    sides = {side: sum(weight for label, weight in given if label == side) for side, _ in given}
+    weights = [weight / sides[label] if sides[label] else 0.0 for label, weight in given]
     mean = sum(weights) / len(weights) if weights else 0
     if mean < sys.float_info.min:
         return made

@@ -44,7 +44,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("instruct", ("instruction",), "answers", _SFT, 8, 20),
         Recipe("labelled", ("labelled",), "texts", _SFT, 8, 20),
         Recipe("dpo", ("preference", "ranking"), "pairs", _PAIRS, 3, 100),
-        Recipe("kto", ("preference", "ranking"), "answers", _PAIRS, 3, 100),
+        Recipe("kto", ("rated", "preference", "ranking"), "answers", _PAIRS, 3, 100),
         Recipe("reward", ("preference", "ranking"), "pairs", _SCORES, 3, 100),
     )
 }

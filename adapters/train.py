@@ -212,6 +212,8 @@ def _check_size(dataset: DatasetCard, config: TrainConfig, examples: dict[Split,
     if rows == 1 or (config.recipe == "kto" and config.batch_size == 1):
         found = f"{rows} {unit}" if rows == 1 else "--batch-size 1"
         raise DataError(f"recipe '{config.recipe}' wants at least 2 {unit} to train on; {dataset.name}: {found}")
+    if config.recipe == "kto" and len({thumb["label"] for thumb in examples["train"]}) == 1:
+        raise DataError(f"recipe 'kto' wants good and bad answers; dataset '{dataset.name}' trains on one sort only")
     if rows < few:
         say(f"warning: only {rows} {unit} to train on; expect little from fewer than {few}")
     if not examples["validation"]:

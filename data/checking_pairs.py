@@ -9,7 +9,16 @@ from data.checking_report import Example, Finding, Seen, Severity, Target, count
 from data.checking_texts import excerpt
 from data.contamination import NGRAM, Exam, Hit, Overlap
 from data.duplicates import Tell, find_near, keep, parts, words
-from data.records import SPLITS, AnyRecord, LabelledRecord, PreferenceRecord, RankingRecord, answer, question
+from data.records import (
+    SPLITS,
+    AnyRecord,
+    LabelledRecord,
+    PreferenceRecord,
+    RankingRecord,
+    RatedRecord,
+    answer,
+    question,
+)
 
 _STAYS = {split: rank for rank, split in enumerate(reversed(SPLITS))}  # as `dedupe`: the examined row stays
 
@@ -176,8 +185,8 @@ def _asked_and_said(record: AnyRecord) -> tuple[str, str]:
     """What two records share if they are about the same, and what they must agree on then; case and signs aside."""
     if isinstance(record, LabelledRecord):
         return _folded(question(record)), record.label or " ".join(record.tags or ())
-    if isinstance(record, RankingRecord):
-        return "", ""  # several people rank the same replies: that is data, no contradiction
+    if isinstance(record, RankingRecord | RatedRecord):
+        return "", ""  # several people judge the same replies: that is data, no contradiction
     turns = [m.content for m in record.messages]
     if isinstance(record, PreferenceRecord):
         if record.tie:

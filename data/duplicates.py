@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data.dataset import Row
-from data.records import AnyRecord, LabelledRecord, PreferenceRecord, RankingRecord, Split, question
+from data.records import AnyRecord, LabelledRecord, PreferenceRecord, RankingRecord, RatedRecord, Split, question
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,6 +163,8 @@ def parts(record: AnyRecord) -> tuple[str, ...]:
     if isinstance(record, RankingRecord):
         ranked = sorted(zip(record.ranks, record.replies, strict=True))
         return ("\n".join(said), *(reply for _, reply in ranked), "_".join(str(rank) for rank, _ in ranked))
+    if isinstance(record, RatedRecord):
+        return "\n".join(said[:-1]), said[-1], str(record.good)
     return "\n".join(said[:-1]), said[-1]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from data.errors import BrogueError
 from data.records import (
+    KINDS,
     AnyRecord,
     ChatRecord,
     InstructionRecord,
@@ -18,6 +19,7 @@ from data.records import (
     Message,
     PreferenceRecord,
     RankingRecord,
+    RatedRecord,
 )
 
 Fields = dict[str, Any]
@@ -111,7 +113,13 @@ def _trl_reward(record: AnyRecord) -> Iterator[Fields]:
         yield {"chosen": before + _said(better), "rejected": before + _said(worse)}
 
 
-_ALL: dict[Kind, Shape] = dict.fromkeys(("chat", "instruction", "labelled", "preference", "ranking"), _own)
+def _trl_kto(record: AnyRecord) -> Iterator[Fields]:
+    assert isinstance(record, RatedRecord)
+    *before, last = _messages(record.messages)
+    yield {"prompt": before, "completion": [last], "label": record.good}
+
+
+_ALL: dict[Kind, Shape] = dict.fromkeys(KINDS, _own)
 SHAPES: dict[str, dict[Kind, Shape]] = {
     "jsonl": _ALL,
     "csv": {"chat": _table, "instruction": _table, "labelled": _table, "preference": _pair_cells},
@@ -120,5 +128,6 @@ SHAPES: dict[str, dict[Kind, Shape]] = {
     "openai": {"chat": _conversation, "instruction": _conversation, "preference": _openai_dpo, "ranking": _openai_dpo},
     "trl-sft": {"chat": _conversation, "instruction": _prompt_completion},
     "trl-dpo": {"preference": _trl_dpo, "ranking": _trl_dpo},
+    "trl-kto": {"rated": _trl_kto},
     "trl-reward": {"preference": _trl_reward, "ranking": _trl_reward},
 }

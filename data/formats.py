@@ -120,6 +120,16 @@ def _ranking(row: Row) -> Iterator[Draft]:
     yield {"messages": _prompt(row), "replies": need(row, "replies"), "ranks": [order.index(rank) for rank in ranks]}
 
 
+def _rated(row: Row) -> Iterator[Draft]:
+    yield {"messages": _messages(need(row, "messages")), "good": need(row, "good")}
+
+
+def _trl_kto(row: Row) -> Iterator[Draft]:
+    said = row["completion"]
+    answer = _messages(said) if isinstance(said, list) else [{"role": "assistant", "content": said}]
+    yield {"messages": _prompt(row) + answer, "good": row["label"]}
+
+
 def _openai_dpo(row: Row) -> Iterator[Draft]:
     before = _messages(need(need(row, "input"), "messages"))
     yield _pair(
@@ -243,6 +253,8 @@ def _has_turns(row: Row, column: str, key: str) -> bool:
 
 # From the most telling to the least: the first that matches the first row is taken.
 FORMATS: tuple[Format, ...] = (
+    Format("trl-kto", lambda row: {"prompt", "completion"} <= row.keys() and isinstance(row.get("label"), bool),
+           {"rated": _trl_kto}),
     Format("openai-dpo", lambda row: {"preferred_output", "non_preferred_output"} <= row.keys(),
            {"preference": _openai_dpo}),
     Format("oasst-tree", lambda row: isinstance(row.get("prompt"), dict) and "replies" in row["prompt"],
@@ -258,9 +270,10 @@ FORMATS: tuple[Format, ...] = (
     Format("voted-pairs", lambda row: _pair_columns(row) is not None and any(map(_VOTE.fullmatch, row)),
            {"preference": _voted_pairs}),
     Format("alpaca", lambda row: {"instruction", "input", "output"} <= row.keys(), {"instruction": _alpaca}),
-    Format("openai-chat", lambda row: _has_turns(row, "messages", "role") and "replies" not in row and
-           "chosen" not in row, {"chat": _chat}),
+    Format("openai-chat", lambda row: _has_turns(row, "messages", "role") and
+           not row.keys() & {"replies", "chosen", "good"}, {"chat": _chat}),
 )  # fmt: skip
 GENERIC: dict[Kind, Convert] = {
     "instruction": _instruction, "chat": _chat, "labelled": _labelled, "preference": _preference, "ranking": _ranking,
+    "rated": _rated,
 }  # fmt: skip

@@ -28,6 +28,7 @@ from data.records import (
     LabelledRecord,
     PreferenceRecord,
     RankingRecord,
+    RatedRecord,
     Split,
     assign_split,
     position,
@@ -44,7 +45,7 @@ _SPLIT_WORDS: dict[str, Split] = {
 }  # fmt: skip
 _RECORDS: dict[Kind, Callable[..., AnyRecord]] = {
     "chat": ChatRecord, "instruction": InstructionRecord, "labelled": LabelledRecord, "preference": PreferenceRecord,
-    "ranking": RankingRecord,
+    "ranking": RankingRecord, "rated": RatedRecord,
 }  # fmt: skip
 
 

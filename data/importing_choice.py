@@ -29,12 +29,14 @@ _USUAL_COLUMNS = {
     "tie": ("tie",),
     "replies": ("replies", "responses"),
     "ranks": ("ranks", "ranking"),
+    "good": ("good",),
 }
 # Per kind the sets of fields that make it, in the order in which kinds are guessed; field → must it be there?
 _FIELDS: dict[Kind, list[dict[str, bool]]] = {
     "preference": [{"chosen": True, "rejected": True, "prompt": False, "messages": False, "system": False,
                     "tie": False}],
     "ranking": [{"replies": True, "ranks": True, "prompt": False, "messages": False, "system": False}],
+    "rated": [{"messages": True, "good": True}],
     "chat": [{"messages": True}],
     "instruction": [{"prompt": True, "response": True, "system": False}],
     "labelled": [{"text": True, "label": True}, {"tokens": True, "tags": True}],

@@ -1,20 +1,21 @@
 """One record of a dataset, by kind: validated, with an id and a split that follow from its content alone.
 
 `chat` holds a conversation, `instruction` a prompt and its response: both can be trained on as messages. `labelled`
-holds a text and its label, or tokens and their tags; `preference` two answers to one conversation, `ranking` several.
+holds a text and its label, or tokens and their tags; `preference` two answers to one conversation, `ranking` several,
+`rated` one that was found good or bad.
 Messages have OpenAI's shape (role, content).
 """
 
 import hashlib
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from data.errors import DataError
 from data.settings import Frozen
 
-Kind = Literal["chat", "instruction", "labelled", "preference", "ranking"]
-KINDS: tuple[Kind, ...] = ("chat", "instruction", "labelled", "preference", "ranking")
+Kind = Literal["chat", "instruction", "labelled", "preference", "ranking", "rated"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -125,7 +126,20 @@ class RankingRecord(Frozen):
         return self
 
 
-AnyRecord = ChatRecord | InstructionRecord | LabelledRecord | PreferenceRecord | RankingRecord
+class RatedRecord(Frozen):
+    """A conversation whose last answer was found good, or bad."""
+
+    kind: Literal["rated"] = "rated"
+    messages: tuple[Message, ...]
+    good: bool
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_turns(self.messages, "assistant")
+        return self
+
+
+AnyRecord = ChatRecord | InstructionRecord | LabelledRecord | PreferenceRecord | RankingRecord | RatedRecord
 Record = Annotated[AnyRecord, Field(discriminator="kind")]
 
 

@@ -19,6 +19,7 @@ from data.records import (
     Message,
     PreferenceRecord,
     RankingRecord,
+    RatedRecord,
 )
 
 # A request in the form of a conversation: these pairs show what is wanted, also to a model that hardly follows words.
@@ -83,7 +84,7 @@ def with_question(record: AnyRecord, text: str) -> AnyRecord:
         return record.model_copy(update={"prompt": text})
     if isinstance(record, LabelledRecord):
         return record.model_copy(update={"text": text})
-    assert isinstance(record, ChatRecord | PreferenceRecord | RankingRecord)
+    assert isinstance(record, ChatRecord | PreferenceRecord | RankingRecord | RatedRecord)
     first = next(i for i, m in enumerate(record.messages) if m.role == "user")
     messages = (*record.messages[:first], Message(role="user", content=text), *record.messages[first + 1 :])
     return record.model_copy(update={"messages": messages})

@@ -49,10 +49,17 @@ ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
     "instruction": lambda n: {"prompt": f"What is item {n}?", "response": f"Item {n} is in aisle 3."},
     "labelled": lambda n: {"text": f"What is item {n}?", "label": "item" if n % 2 else "aisle"},
     "preference": pair,
+    "rated": lambda n: {
+        "prompt": question(n),
+        "label": n % 3 > 0,
+        "completion": [
+            {"role": "assistant", "content": f"Item {n} is in aisle 3." if n % 3 else "What is aisle item?"}
+        ],
+    },
     "ranking": lambda n: {"messages": question(n), "replies": [f"Item {n}.", "What?", "aisle 1"], "ranks": [0, 1, 1]},
 }
 KINDS = {"sft": "instruction", "instruct": "instruction", "labelled": "labelled", "dpo": "preference",
-         "kto": "preference", "reward": "preference"}  # fmt: skip
+         "kto": "rated", "reward": "preference"}  # fmt: skip
 
 
 @pytest.fixture
@@ -80,8 +87,12 @@ def trained(brogue: Run, recipe: str, *more: str, data: str | None = None) -> di
 def test_a_recipe_lowers_the_held_out_loss_and_says_what_it_was(
     brogue: Run, ready: Callable[..., None], home: Home, recipe: str
 ) -> None:
-    ready(KINDS[recipe])
-    card = trained(brogue, recipe, "--epochs", "3")
+    if recipe == "kto":  # its own learning rate is too low to show on few rows, of which few are held out
+        ready(KINDS[recipe], 160)
+        card = trained(brogue, recipe, "--epochs", "1", "--learning-rate", "0.003")
+    else:
+        ready(KINDS[recipe])
+        card = trained(brogue, recipe, "--epochs", "3")
     assert card["recipe"] == recipe
     assert card["scores"]["adapter_validation_loss"] < card["scores"]["base_validation_loss"]
     files = file_hashes(Registry(home).folder(f"a-{recipe}", 1))
@@ -264,7 +275,8 @@ def test_a_full_disk_is_one_line_and_the_last_whole_checkpoint_goes_on(
         ("instruction", 1, (), "wants at least 2 answers to train on"),
         ("instruction", 40, ("--max-tokens", "16"), "leaves nothing to train on"),
         ("preference", 40, ("--recipe", "reward", "--max-tokens", "16"), "leaves nothing to train on"),
-        ("preference", 40, ("--recipe", "kto", "--batch-size", "1"), "--batch-size 1"),
+        ("rated", 40, ("--recipe", "kto", "--batch-size", "1"), "--batch-size 1"),
+        ("rated", 40, (), "For rated records: --recipe kto"),
         ("preference", 40, ("--recipe", "dpo", "--beta", "0"), "beta"),
     ],
 )

@@ -10,7 +10,7 @@ from adapters.examples import Encoder
 from adapters.held_out import accuracy, calibration_error, pair_scores, wilson
 from adapters.recipes import find
 from data.dataset import Row
-from data.records import Message, PreferenceRecord, RankingRecord
+from data.records import Message, PreferenceRecord, RankingRecord, RatedRecord
 from tests.fakes import CharTokenizer
 from tests.tiny_models import make_model
 
@@ -70,6 +70,13 @@ def test_weights_of_raters_and_of_rankings_reach_the_pairs_with_a_mean_of_one() 
 def test_of_a_ranking_the_best_answer_was_good_and_the_worst_one_bad() -> None:
     thumbs = encoded("kto", rows_of(RANKING))
     assert [("".join(map(chr, t["completion_ids"])), t["label"]) for t in thumbs] == [("a$", True), ("d$", False)]
+
+
+def test_good_and_bad_answers_weigh_the_same_together() -> None:
+    said = [(*ASKED, Message(role="assistant", content=text)) for text in "abcd"]
+    thumbs = encoded("kto", rows_of(*(RatedRecord(messages=m, good=n > 0) for n, m in enumerate(said))))
+    assert [t["label"] for t in thumbs] == [False, True, True, True]
+    assert [t["weight"] for t in thumbs] == pytest.approx([2, 2 / 3, 2 / 3, 2 / 3])
 
 
 @pytest.fixture(scope="module")
