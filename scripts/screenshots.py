@@ -1,14 +1,16 @@
-"""Pictures of the running page for the documentation: chat and compare, on a wide screen and on a phone.
+"""Pictures of the running page for the documentation: chat, correction, compare, rank; on a wide screen and a phone.
 
     python -m scripts.screenshots http://127.0.0.1:7860 docs/images
 
-Asks the page's own first example, so it needs the gateway and the engine behind it. Uses the system's Chromium.
+Asks the page's own first example, so it needs the gateway and the engine behind it, and nobody may have to sign in.
+The picture of ranking needs a queue (`brogue feedback queue`). Uses the system's Chromium; nothing is rated or kept.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, TimeoutError, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -25,7 +27,7 @@ ANSWER_MS = 180_000  # milliseconds; a busy machine without a GPU takes its time
 
 
 def main() -> None:
-    """Take the four pictures and print where they are."""
+    """Take the pictures and print where they are."""
     parser = argparse.ArgumentParser(description="Take pictures of the running page.")
     parser.add_argument("page_url")
     parser.add_argument("out", type=Path)
@@ -37,8 +39,12 @@ def main() -> None:
             page = browser.new_page(viewport={"width": width, "height": height})
             ask_in_chat(page, options.page_url)
             _save(page, options.out / f"chat-{size}.png")
+            begin_to_correct(page)
+            _save(page, options.out / f"correct-{size}.png")
             ask_in_compare(page, options.page_url)
             _save(page, options.out / f"compare-{size}.png")
+            if open_a_turn(page, options.page_url):
+                _save(page, options.out / f"rank-{size}.png")
             page.close()
         browser.close()
 
@@ -49,6 +55,26 @@ def ask_in_chat(page: Page, url: str) -> None:
     page.locator("#chat .example").first.click()
     page.get_by_role("button", name="Stop").wait_for()
     page.get_by_role("button", name="Send").wait_for(timeout=ANSWER_MS)
+
+
+def begin_to_correct(page: Page) -> None:
+    """Open the editor for the answer in the chat and change its first word."""
+    page.get_by_role("button", name="Correct this answer").click()
+    box = page.get_by_label("The answer as it should be")
+    box.fill(f"Good to hear from you! {box.input_value().partition(' ')[2]}")
+    page.get_by_role("group", name="Your changes").wait_for()
+
+
+def open_a_turn(page: Page, url: str) -> bool:
+    """Open the rater's next turn and wait for its answers; False if there is none."""
+    page.goto(f"{url.rstrip('/')}/?tab=rank")
+    try:
+        page.locator(".rank-card").first.wait_for(timeout=10_000)
+    except TimeoutError:
+        print("no picture of ranking: make a queue first (brogue feedback queue)", file=sys.stderr)
+        return False
+    page.locator(".rank-card:not([aria-label*='being written'])").last.wait_for(timeout=ANSWER_MS)
+    return True
 
 
 def ask_in_compare(page: Page, url: str) -> None:
