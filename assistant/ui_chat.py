@@ -34,7 +34,7 @@ HINT = "Answers can be wrong. Check what matters."
 KEPT = {  # the gateway's `logging`, for visitors
     "full": "Conversations are kept, so that the answers can get better.",
     "redacted": "Conversations are kept without e-mail addresses, telephone and card numbers.",
-    "off": "Conversations are not kept.",
+    "off": "Conversations are not kept, only what you say about an answer.",
 }
 
 Update = Any  # a component's new value or properties, as Gradio takes it

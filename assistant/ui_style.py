@@ -195,6 +195,13 @@ document.addEventListener("click", (event) => {
   const tab = event.target.closest?.("[role=tab][data-tab-id]")?.dataset.tabId;
   if (tab) history.replaceState(null, "", tab === "chat" ? location.pathname : "?tab=" + tab);
 });
+// A session that has ended leads to the form; without this the page would fall silent.
+const ask = window.fetch;
+window.fetch = async (...what) => {
+  const answer = await ask(...what);
+  if (answer.status === 401) location.reload();
+  return answer;
+};
 // Gradio calls the example questions a list, but buttons are no list's items.
 new MutationObserver(() => document.querySelectorAll("#chat .examples[role=list]").forEach((examples) => {
   examples.setAttribute("role", "group");

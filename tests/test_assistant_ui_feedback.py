@@ -229,6 +229,21 @@ def test_what_is_said_and_asked_carries_the_name_until_the_person_signs_out(
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
+@pytest.mark.browser
+def test_a_session_that_has_ended_leads_to_the_form(
+    page: Page, gateway: ScriptedGateway, url: str, gateway_and_page: tuple[ScriptedGateway, Any, str]
+) -> None:
+    gateway.users = {"ann": "user", "bob": "user"}
+    sign_in(page, f"{url}/?tab=compare", "ann")
+    expect(page.get_by_text("Signed in as ann")).to_be_visible()
+    del gateway.users["ann"]
+    gateway_and_page[1].refresh()
+    page.get_by_label("Your question").fill("anybody there")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    assert page.url.endswith("/sign-in?tab=compare")
+
+
 def test_nothing_of_the_page_answers_who_has_not_signed_in(
     gateway: ScriptedGateway, url: str, gateway_and_page: tuple[ScriptedGateway, Any, str]
 ) -> None:
