@@ -249,14 +249,14 @@ for begin in range(0, 400, 25):
 print("done", flush=True)
 """
     killed = 0
-    for _ in range(10):
+    for _ in range(7):
         process = elsewhere(code, tmp_path / "store")
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         time.sleep(chance.uniform(0.05, 1.5))
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
-    assert killed >= 5, "the kills came too late to mean anything"
+    assert killed >= 4, "the kills came too late to mean anything"
     store, clean = open_store(tmp_path / "store"), open_store(tmp_path / "clean")
     store.upsert(MANY)
     clean.upsert(MANY)

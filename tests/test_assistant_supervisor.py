@@ -47,7 +47,7 @@ def keeper_of(engine: Any, restarts: list[int]) -> EngineKeeper:
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)

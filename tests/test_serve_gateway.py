@@ -25,7 +25,7 @@ class Setup(FakeGateway):
         return self.client.post("/v1/chat/completions", json={"model": model, "messages": QUESTION, **more})
 
     def wait_until(self, true: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not true():
             assert time.monotonic() < deadline, "it did not happen"
             time.sleep(0.01)

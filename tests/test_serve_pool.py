@@ -70,7 +70,7 @@ async def load(client: httpx.AsyncClient, *models: str) -> AsyncIterator[list[An
             over.set()
 
 
-async def until(true: Callable[[], bool], seconds: float = 10) -> None:
+async def until(true: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it did not happen"

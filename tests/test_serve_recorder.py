@@ -54,7 +54,7 @@ def store(home: Home) -> Iterator[Store]:
 
 
 def wait_until(true: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
