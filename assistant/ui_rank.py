@@ -61,7 +61,7 @@ class RankTab:
         self._board.act(self._act, None, self._board, trigger_mode="multiple", cancels=[writing], **QUIET)
         corrector = self._corrector
         self._board.correct(self._correct, corrector.saved, corrector.outputs, **QUIET)
-        corrector.saved.change(lambda saved: {"corrected": [*saved]}, corrector.saved, self._answers, **QUIET)
+        corrector.saved.change(self._corrected, corrector.saved, [self._answers, *corrector.outputs], **QUIET)
         self._form.made.change(self._queues, None, self._board, **QUIET)
 
     def _client(self, request: gr.Request, rater: str = "") -> FeedbackClient:
@@ -142,6 +142,10 @@ class RankTab:
     def _correct(self, saved: dict[str, Any], event: gr.EventData) -> list[Any]:
         data = dict(event._data)
         return self._corrector.open(str(data["response"]), str(data["text"]), saved)
+
+    def _corrected(self, saved: dict[str, Any]) -> list[Any]:
+        """The answer's button tells it from now on, and opens the editor again to take it back."""
+        return [{"corrected": [*saved]}, *self._corrector.close()]
 
 
 SAID = ("ranks", "verdict", "all_bad", "reasons", "comment", "seconds")

@@ -166,6 +166,11 @@ const correct = (position) => {
   const one = state.turn.answers[position];
   if (one?.response && one.done) trigger("correct", { response: one.response, text: one.text });
 };
+const tellCorrected = (now) => {
+  tell(now.length < corrected.length ? "Your correction is taken back." : "Your correction is kept.");
+  corrected = now;
+  refresh();
+};
 // Time counts while the answers can be read: the page is in sight and something is there.
 const tick = setInterval(() => {
   if (!board.isConnected) return clearInterval(tick);
@@ -184,7 +189,7 @@ board.append(
 parts.name.value = name();
 parts.picker.parentElement.hidden = parts.name.parentElement.hidden = true;
 window.addEventListener("rank-answers", ({ detail }) => {
-  if (detail?.corrected) { corrected = detail.corrected; return refresh(); }
+  if (detail?.corrected) return tellCorrected(detail.corrected);
   if (!state.turn || detail?.turn !== state.turn.id) return;
   const were = ready();
   state.turn.answers = detail.answers;

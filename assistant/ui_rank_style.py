@@ -131,6 +131,8 @@ CSS = """
   background: var(--card); }
 .rank-empty h2 { font-size: 19px; font-weight: 650; margin-bottom: 8px; }
 .rank-empty .rank-buttons { margin-top: 16px; }
+#correct-rank#correct-rank { position: fixed; z-index: 20; inset: auto 0 12px 0; margin: 0 auto;
+  width: min(760px, 100vw - 24px); box-shadow: 0 8px 40px rgb(0 0 0 / .28); }  /* the answers stay in sight */
 #new-queue { --block-info-text-color: var(--soft); --input-placeholder-color: var(--soft); }
 #new-queue button.primary { flex: none; width: auto; background: var(--brand); color: var(--on-brand); font-size: 15px;
   white-space: nowrap; }
