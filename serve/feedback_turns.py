@@ -150,7 +150,7 @@ def turn_routes(access: Access, recorder: Recorder, answers: TaskAnswers) -> API
     routes = APIRouter(prefix="/v1/feedback/turns/{turn_id}", tags=["queues"])
     rater = Annotated[Caller, Depends(access.at_least("rater"))]
 
-    @routes.post("/answers", response_class=StreamingResponse)
+    @routes.post("/answers", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}})
     async def stream_answers(
         turn_id: str, caller: rater, said: Annotated[Rater, Body()] = Rater()
     ) -> StreamingResponse:  # fmt: skip

@@ -37,7 +37,7 @@ class Thumb(Frozen):
 class Rated(Frozen):
     """What became of a thumb."""
 
-    version: str | None = Field(description="the version that it counts for")
+    version: str | None = Field(description="that it counts for; none: a turn shows the answer, blind")
     stored: bool = Field(description="whether the store has it")
     judgement: str | None = Field(description="by which it can be taken back")
 
@@ -50,7 +50,7 @@ async def rate(
     One that this process does not remember, such as one from before a restart, is looked up in the store.
     """
     try:
-        response = await asyncio.to_thread(_judged, rating.response, caller, recorder)
+        response, blind = await asyncio.to_thread(_judged, rating.response, caller, recorder)
         stored, before = (await asyncio.to_thread(recorder.rate, rating)) if response else (None, None)
         kept = (await asyncio.to_thread(_standing, rating, recorder)) if response else None
     except StoreDown as error:
@@ -60,7 +60,8 @@ async def rate(
     if version is None:
         message = f"no answer '{rating.response}' that can be rated (still); it is in x-brogue-response-id"
         raise ApiError(404, message, code="response_not_found", param="response_id")
-    return Rated(version=version, stored=kept is not None, judgement=kept and kept.judgement.id), kept
+    told = None if blind else version
+    return Rated(version=told, stored=kept is not None, judgement=kept and kept.judgement.id), kept
 
 
 def uncount(trials: Trials, taken_back: StoredJudgement) -> None:
@@ -86,15 +87,15 @@ def count(trials: Trials, response_id: str, stored: str | None, known: int, numb
     return f"{adapter}@{version}"
 
 
-def _judged(response_id: str, caller: Caller, recorder: Recorder) -> Response | None:
-    """The response if the store has it. Raises 403 for another person's."""
+def _judged(response_id: str, caller: Caller, recorder: Recorder) -> tuple[Response | None, bool]:
+    """The response if the store has it, and whether the rater is not to know who wrote it. Raises 403 for another's."""
     store = recorder.settled()
     try:
         response = store.response(storable(response_id))
     except UnknownName:
-        return None
+        return None, False
     check_may_judge(caller, response, Queues(store))
-    return response
+    return response, not caller.may("admin") and Queues(store).may_see(caller.rater(), response.id)
 
 
 def _standing(rating: Rating, recorder: Recorder) -> StoredJudgement | None:

@@ -413,6 +413,8 @@ def test_a_rater_takes_a_turn_blind_ranks_undoes_skips_and_corrects(setup: Setup
     assert setup.ask("rae", "POST", JUDGE, fixed).status_code == 200
     seen = setup.ask("rae", "GET", f"/v1/feedback/responses/{shown[0]['response_id']}").json()
     assert (seen["text"], "version" in seen) == ("Thirty days.", False), "raters stay blind"
+    thumb = setup.ask("rae", "POST", RATE, {"response_id": shown[0]["response_id"], "rating": 1}).json()
+    assert (thumb["version"], thumb["stored"]) == (None, True)
 
 
 def test_two_answers_are_a_comparison_by_verdict_or_ranks(setup: Setup) -> None:
