@@ -34,7 +34,7 @@ HINT = "Answers can be wrong. Check what matters."
 KEPT = {  # the gateway's `logging`, for visitors
     "full": "Conversations are kept, so that the answers can get better.",
     "redacted": "Conversations are kept without e-mail addresses, telephone and card numbers.",
-    "off": "Conversations are not kept, only what you say about an answer.",
+    "off": "Conversations are not kept, only whether an answer helped.",
 }
 
 Update = Any  # a component's new value or properties, as Gradio takes it
@@ -208,7 +208,7 @@ def new_conversation() -> str:
 
 def hint(logging: str = "") -> str:
     """Under the chat: what a visitor should know."""
-    return f"<p>{HINT} {KEPT.get(logging, '')}</p>"
+    return f'<p class="{"not-kept" if logging == "off" else "kept"}">{HINT} {KEPT.get(logging, "")}</p>'
 
 
 def _dressed(voice: Voice | None, history: list[Message]) -> tuple[Update, Update]:

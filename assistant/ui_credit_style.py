@@ -20,6 +20,8 @@ A2 2 0 0 1 17.6 20H7'/%3E%3C/svg%3E"); }
 .thumb.correct::before { --thumb: url("data:image/svg+xml,\
 %3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='black' stroke-width='2' \
 stroke-linejoin='round'%3E%3Cpath d='M4 20l1-5L16 4l4 4L9 19zM14 6l4 4'/%3E%3C/svg%3E"); }
+/* where nothing is logged, the store refuses corrections and keeps no comments */
+#tab-chat:has(.not-kept) :is(.thumb.correct, #comment) { display: none !important; }
 
 /* why: reasons to choose from and room for words, under a thumb */
 .why.why { flex: none !important; gap: 8px; padding: 10px 14px; border: 1px solid var(--line); border-radius: 16px;

@@ -175,6 +175,18 @@ def test_the_chat_says_what_is_kept(page: Page, gateway: ScriptedGateway, url: s
     expect(page.get_by_text(f"Conversations {said}")).to_be_visible()
 
 
+@pytest.mark.browser
+def test_where_nothing_is_logged_only_thumbs_and_reasons_are_asked_for(
+    page: Page, gateway: ScriptedGateway, url: str
+) -> None:
+    gateway.logging = "off"
+    ask(page, url)
+    page.get_by_role("button", name="Not helpful").click()
+    expect(page.get_by_role("checkbox", name="Wrong", exact=True)).to_be_visible()
+    expect(page.get_by_label("Anything else about this answer?")).to_be_hidden()
+    expect(page.get_by_role("button", name="Correct this answer")).to_be_hidden()
+
+
 # --- who is signed in ---
 
 
