@@ -63,8 +63,14 @@ def _each_once(prompts: Iterable[Prompt], limit: int) -> list[Prompt]:
     """The first `limit` prompts that differ in more than case, spacing and the system message."""
     found: dict[str, Prompt] = {}
     for prompt in prompts:
-        asked = [message for message in prompt.messages if message.get("role") != "system"]
-        found.setdefault(" ".join(json.dumps(asked, sort_keys=True).casefold().split()), prompt)
+        asked = (message for message in prompt.messages if message.get("role") != "system")
+        found.setdefault("\x1e".join(f"{message.get('role')} {_plain(message)}" for message in asked), prompt)
         if len(found) >= limit:
             break
     return list(found.values())
+
+
+def _plain(message: dict[str, Any]) -> str:
+    content = message.get("content")
+    text = content if isinstance(content, str) else json.dumps(content, sort_keys=True)
+    return " ".join(text.casefold().split())
