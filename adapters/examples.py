@@ -48,7 +48,9 @@ class Encoder(NamedTuple):
         make = makers.get(self.recipe.name, self._answers)
         made = [(row.id, example) for number, row in enumerate(chosen) for example in make(row, number)]
         if unequal := sum(not self._gives(row) for row in chosen):
-            self.say(f"{split}: {unequal} records hold only ties or equal answers, so nothing is learnt from them")
+            self.say(
+                f"{split}: {unequal} of {len(chosen)} records hold only ties or equal answers; nothing is learnt there"
+            )
         return self._fitting(split, _evened(made))
 
     def _gives(self, row: Row) -> bool:
@@ -58,8 +60,8 @@ class Encoder(NamedTuple):
         short = [(record, e) for record, e in made if length(e) <= self.max_tokens]
         if long := [length(e) for _, e in made if length(e) > self.max_tokens]:
             self.say(
-                f"{split}: {len(long)} {self.recipe.unit} longer than {self.max_tokens} tokens are left out (of "
-                f"{len(made)}; the longest has {max(long)}; --max-tokens)"
+                f"{split}: {len(long)} of {len(made)} {self.recipe.unit} are left out, as they are longer than "
+                f"{self.max_tokens} tokens (--max-tokens; the longest has {max(long)})"
             )
         if split == "train" and short and not ends_in_token(self.tokenizer, _closing(short[0][1])):
             self.say(

@@ -303,7 +303,7 @@ def test_answers_that_are_too_long_are_counted_and_a_small_set_is_told(
     )
     done = brogue("train", "a", "--data", "some", "--recipe", "dpo", "--epochs", "1", "--max-tokens", "200")
     assert done.returncode == 0, done.stderr
-    assert "pairs longer than 200 tokens are left out (of " in done.stderr
+    assert "pairs are left out, as they are longer than 200 tokens (--max-tokens; the longest has " in done.stderr
     assert "expect little from fewer than 100" in done.stderr
     listed = json.loads(brogue("runs", "list", "--json").stdout)
     assert [(run["state"], run["version"]) for run in listed] == [("done", "a@1")]

@@ -44,11 +44,11 @@ def rows_of(*records: Any, weights: tuple[float, ...] = ()) -> list[Row]:
             for n, (r, w) in enumerate(zip(records, weights or (1.0,) * len(records), strict=True))]  # fmt: skip
 
 
-def encoded(recipe: str, rows: list[Row]) -> list[Any]:
+def encoded(recipe: str, rows: list[Row], said: list[str] | None = None, end: str = "$") -> list[Any]:
     base: Any = type("Base", (), {"supports_system": True})()
     tokenizer: Any = CharTokenizer()
-    tokenizer.eos_token_id, tokenizer.all_special_ids = ord("$"), [ord("$")]
-    encoder = Encoder(find(recipe), tokenizer, base, "Be kind.", 100, lambda _: None)
+    tokenizer.eos_token_id, tokenizer.all_special_ids = ord(end), [ord(end)]
+    encoder = Encoder(find(recipe), tokenizer, base, "Be kind.", 100, [].append if said is None else said.append)
     return [example for _, example in encoder.split("train", rows)]
 
 
@@ -70,6 +70,18 @@ def test_weights_of_raters_and_of_rankings_reach_the_pairs_with_a_mean_of_one() 
 def test_of_a_ranking_the_best_answer_was_good_and_the_worst_one_bad() -> None:
     thumbs = encoded("kto", rows_of(RANKING))
     assert [("".join(map(chr, t["completion_ids"])), t["label"]) for t in thumbs] == [("a$", True), ("d$", False)]
+
+
+def test_records_that_teach_nothing_and_answers_without_an_end_are_said() -> None:
+    said: list[str] = []
+    tie = PreferenceRecord(messages=ASKED, chosen="a", rejected="b", tie=True)
+    long = PreferenceRecord(messages=ASKED, chosen="a" * 200, rejected="b")
+    assert len(encoded("dpo", rows_of(PAIR, tie, long), said, end="#")) == 1
+    assert said[0] == "train: 1 of 3 records hold only ties or equal answers; nothing is learnt there"
+    assert said[1].startswith(
+        "train: 1 of 2 pairs are left out, as they are longer than 100 tokens (--max-tokens; the "
+    )
+    assert "closes an answer without an end token" in said[2]
 
 
 def test_good_and_bad_answers_weigh_the_same_together() -> None:
