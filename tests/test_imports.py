@@ -21,6 +21,8 @@ ALLOWED: dict[str, set[str]] = {
 # Heavy libraries and the modules that may import them.
 HEAVY: dict[str, tuple[str, ...]] = {
     "torch": (
+        "adapters/converting.py",
+        "adapters/planning.py",
         "adapters/ppo_*.py",
         "adapters/trainer*.py",
         "adapters/reward_model.py",
@@ -33,6 +35,8 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "assistant/name_model.py",
     ),
     "transformers": (
+        "adapters/converting.py",
+        "adapters/planning.py",
         "adapters/ppo_policy.py",
         "adapters/trainer*.py",
         "adapters/reward_model.py",
@@ -50,7 +54,14 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("assistant/embeddings_models.py",),
     "chromadb": ("assistant/vectors.py",),
     "tantivy": ("assistant/lexical.py",),
-    "peft": ("adapters/ppo_policy.py", "adapters/trainer*.py", "adapters/reward_model.py", "adapters/merging.py"),
+    "peft": (
+        "adapters/converting.py",
+        "adapters/methods.py",
+        "adapters/ppo_policy.py",
+        "adapters/trainer*.py",
+        "adapters/reward_model.py",
+        "adapters/merging.py",
+    ),
     "trl": ("adapters/trainer*.py",),
     "vllm": ("serve/cpu_lora.py", "serve/cpu_lora_kernel.py", "serve/model_check.py"),
     "fastapi": (
