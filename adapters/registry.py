@@ -151,6 +151,13 @@ class Registry:
                 f"{path}: not an adapter card ({one_line(error, 160)}); train or import the version again"
             ) from error
 
+    def chats(self, adapter: str, version: int) -> bool:
+        """Can it be talked to? A reward model cannot; of a version with a broken card it is told when it is asked."""
+        try:
+            return self.card(adapter, version).recipe != "reward"
+        except BrogueError:
+            return True
+
     def state(self, adapter: str) -> AdapterState:
         """Aliases, canary, retired versions and history of `adapter`; empty if it has none."""
         path = self._root / adapter / STATE

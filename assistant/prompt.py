@@ -37,7 +37,8 @@ class HomeCatalogue:
         entries = [_entry(a.name, "assistant", a.description, a) for a in self._assistants()]
         for adapter in self._registry.adapters():
             state = self._live.states.get(adapter) or self._registry.state(adapter)
-            names = [*state.aliases, *self._registry.versions(adapter)]
+            versions = [n for n in self._registry.versions(adapter) if self._registry.chats(adapter, n)]
+            names = [*state.aliases, *versions]
             entries += [_entry(f"{adapter}@{name}", "adapter", "") for name in names]
         return [*entries, _entry(self._base_name, "base model", "")]
 

@@ -14,8 +14,10 @@ import pytest
 from adapters import runs
 from adapters.lineage import lineage
 from adapters.registry import Registry, file_hashes
+from assistant.prompt import HomeCatalogue
 from data.errors import BrogueError
 from data.home import Home, write_text
+from serve.live import LiveMap
 from tests.conftest import Run
 from tests.tiny_models import make_model
 
@@ -150,6 +152,9 @@ def test_a_reward_model_scores_answers_and_is_never_promoted(
     assert registry.aliases("a-reward") == {}, "the first version of a chat adapter would be stable"
     done = brogue("adapters", "promote", "a-reward@1")
     assert done.returncode == 1 and "a-reward@1 is a reward model: it scores answers and cannot chat" in done.stderr
+    catalogue = HomeCatalogue(home, "tiny", True, LiveMap(registry))
+    assert [entry["id"] for entry in catalogue.models()] == ["tiny"], "clients are not offered it"
+    assert "a-reward@1" in brogue("adapters", "list").stdout
     from adapters.base_model import prepare
     from adapters.reward_model import RewardModel
 
