@@ -106,30 +106,27 @@ def test_the_documents_with_a_search(page: Page, url: str) -> None:
     assert not barriers(page)
 
 
-def test_the_rank_tab_without_a_queue(page: Page, url: str) -> None:
-    page.goto(f"{url}/?tab=rank")
-    page.locator("#tab-rank h1").wait_for()
-    assert not barriers(page)
-
-
-def test_a_raters_turn_with_an_answer_that_is_corrected(page: Page, tmp_path: Path) -> None:
+def test_ranking_without_a_queue_and_with_an_answer_that_is_corrected(page: Page, tmp_path: Path) -> None:
     from assistant.client_feedback import FeedbackClient
     from assistant.ui import build_app
     from assistant.ui_people import People
     from tests.feedback_gateway import feedback_gateway
 
     with feedback_gateway(tmp_path) as (gateway_url, _, key), served(build_app(People(gateway_url, key))) as url:
+        page.goto(f"{url}/?tab=rank")
+        page.get_by_role("heading", name="Rank answers").wait_for()
+        found = barriers(page)
         arms = [{"model": name} for name in ("reed-voice@1", "reed-voice@2", "fern-voice@1", "base")]
         asked = [{"messages": [{"role": "user", "content": "What is a *hoe*?"}]}]
         FeedbackClient.with_key(gateway_url, key).add_queue("garden", arms, prompts=asked)
-        page.goto(f"{url}/?tab=rank")
+        page.reload()
         page.locator(".rank-card").first.wait_for()
         expect(page.locator(".rank-card[aria-label*='being written']")).to_have_count(0)
         page.keyboard.press("1")
         page.get_by_role("button", name=re.compile("^Correct answer")).first.click()
         page.get_by_label("The answer as it should be").fill("A tool.")
         page.get_by_role("group", name="Your changes").wait_for()
-        assert not barriers(page)
+        assert not found + barriers(page)
 
 
 def test_signing_in(page: Page, url: str) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -166,21 +166,12 @@ def test_a_correction_that_cannot_be_kept_stays_in_the_editor(page: Page, gatewa
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(
-    ("logging", "said"), [("full", "are kept, so"), ("redacted", "are kept without"), ("off", "are not kept")]
-)
-def test_the_chat_says_what_is_kept(page: Page, gateway: ScriptedGateway, url: str, logging: str, said: str) -> None:
-    gateway.logging = logging
-    page.goto(url)
-    expect(page.get_by_text(f"Conversations {said}")).to_be_visible()
-
-
-@pytest.mark.browser
 def test_where_nothing_is_logged_only_thumbs_and_reasons_are_asked_for(
     page: Page, gateway: ScriptedGateway, url: str
 ) -> None:
     gateway.logging = "off"
     ask(page, url)
+    expect(page.get_by_text("Conversations are not kept, only whether an answer helped.")).to_be_visible()
     page.get_by_role("button", name="Not helpful").click()
     expect(page.get_by_role("checkbox", name="Wrong", exact=True)).to_be_visible()
     expect(page.get_by_label("Anything else about this answer?")).to_be_hidden()
@@ -274,6 +265,15 @@ def test_nothing_of_the_page_answers_who_has_not_signed_in(
 
 
 # --- without a browser ---
+
+
+def test_what_is_kept_is_said_for_each_way_of_logging() -> None:
+    from assistant.ui_chat import KEPT, hint
+    from data.settings import Logging
+
+    assert set(KEPT) == set(get_args(Logging))
+    assert all(said in hint(logging) for logging, said in KEPT.items())
+    assert hint("") == hint()
 
 
 def test_script_tags_are_shown_as_text() -> None:
