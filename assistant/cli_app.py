@@ -7,6 +7,7 @@ from assistant import (
     cli_assistants,
     cli_data,
     cli_data_clean,
+    cli_data_collect,
     cli_data_export,
     cli_data_grow,
     cli_data_people,
@@ -41,7 +42,7 @@ cli_data.app.command("template")(cli_data_grow.template)
 cli_data.app.command("expand")(cli_data_grow.expand)
 cli_data.app.command("show")(cli_data_show.show)
 cli_data.app.command("export")(cli_data_export.export_)
-cli_data.app.command("collect")(cli_data_people.collect)
+cli_data.app.command("collect")(cli_data_collect.collect)
 cli_data.app.command("forget")(cli_data_people.forget)
 cli_data.app.command("trace")(cli_data_people.trace)
 app.add_typer(cli_feedback.app, name="feedback")

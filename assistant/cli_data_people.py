@@ -1,11 +1,8 @@
-"""`brogue data collect`, `forget` and `trace`: what people said becomes data, is removed, and is found again."""
+"""`brogue data forget` and `trace`: what people said is removed, and is found again."""
 
-import hashlib
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,62 +11,15 @@ from adapters.lineage import learnt_from, mark_forgotten
 from adapters.registry import Registry
 from assistant.cli_data_options import Json
 from assistant.console import print_json, say, working
-from data.dataset import Row, Step, save_dataset
-from data.dataset_folder import refuse_existing
-from data.errors import BrogueError, DataError, one_line
-from data.home import Home, check_name
-from data.records import SPLITS
+from data.errors import BrogueError, one_line
+from data.home import Home
 
 if TYPE_CHECKING:
     from assistant.tracing import Trace
     from data.forgetting import Found
     from data.store import Store
 
-KINDS = ("chat", "instruction", "preference", "ranking")
 ATTEMPTS = 5  # others may go on writing while a person is being removed
-
-
-def collect(
-    kind: Annotated[str, typer.Option("--as", help=f"What the records are to be: {', '.join(KINDS)}.")],
-    into: Annotated[str, typer.Option(help="Name of the dataset.")],
-    assistant: Annotated[str | None, typer.Option(help="Only what was said of this assistant.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only what was said from this day on, such as 2026-03-01.")] = None,
-    split: Annotated[str, typer.Option(help="Percent of train/validation/test.")] = "80/10/10",
-    replace: Annotated[bool, typer.Option(help="Overwrite a dataset of that name.")] = False,
-    json: Json = False,
-) -> None:
-    """Make a dataset from what people said of answers: thumbs, corrections, comparisons, rankings."""
-    from assistant.cli_data_options import parse_shares
-    from data.feedback import rows
-    from data.judgements import Wanted
-
-    if kind not in KINDS:
-        raise BrogueError(f"--as wants one of {', '.join(KINDS)}; found '{kind}'")
-    shares, home = parse_shares(split), Home.from_environment()
-    refuse_existing(home, check_name("a dataset", into), replace)
-    counts: Counter[str] = Counter()
-    with _store(home) as store, working("collecting") as tell:
-        told = store.judgements(Wanted(assistant=assistant, since=_day(since)))
-        told.sort(key=lambda kept: (kept.created, kept.judgement.id))
-        tell(f"{len(told)} judgements")
-        source = hashlib.sha256("\n".join(kept.judgement.id for kept in told).encode()).hexdigest()
-        made: Iterator[Row] = rows((k.judgement for k in told), store.response, kind, shares, counts)  # type: ignore[arg-type]
-        first = next(made, None)
-        if first is None:
-            raise DataError(_nothing(kind, len(told), counts))
-        options = {"as": kind, "assistant": assistant, "since": since}
-        card = save_dataset(
-            home, into, _after(first, made), "the store", source, {}, shares, replace,
-            steps=lambda: (Step(name="collect", options=options, counts=dict(counts)),),
-        )  # fmt: skip
-    if json:
-        print_json(card.model_dump(mode="json"))
-        return
-    sizes = ", ".join(f"{name} {card.records[name]}" for name in SPLITS)
-    typer.echo(f"{into}: {counts['kept']} {kind} records of {len(told)} judgements; {sizes}")
-    for why, count in sorted(counts.items()):
-        if why.startswith("skipped"):
-            say(f"{why} ({count})")
 
 
 def forget(
@@ -139,27 +89,6 @@ def _store(home: Home) -> "Iterator[Store]":
         store.close()
 
 
-def _day(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        day = datetime.fromisoformat(text)
-    except ValueError:
-        raise BrogueError(f"--since wants a day, such as 2026-03-01; found '{text}'") from None
-    return day if day.tzinfo else day.replace(tzinfo=UTC)
-
-
-def _after(first: Row, rest: Iterator[Row]) -> Iterator[Row]:
-    yield first
-    yield from rest
-
-
-def _nothing(kind: str, told: int, counts: Counter[str]) -> str:
-    why = "; ".join(f"{reason} ({count})" for reason, count in counts.most_common(3))
-    wanted = {"preference": "comparisons or corrections", "ranking": "rankings"}.get(kind, "thumbs up or corrections")
-    return f"the store has no {wanted} for {kind} records among {told} judgements{': ' + why if why else ''}"
-
-
 def _learnt(registry: Registry, found: "Found") -> dict[str, list[str]]:
     by_digest: dict[str, set[str]] = {}
     for part in found.datasets:
@@ -189,6 +118,9 @@ def _report(found: "Found", learnt: dict[str, list[str]]) -> dict[str, Any]:
         "subject": found.subject,
         "responses": len(found.store.responses),
         "judgements": len(found.store.judgements),
+        "turns": found.store.turns,
+        "prompts": found.store.tasks,
+        "user": found.store.user,
         "datasets": {part.name: sum(part.records.values()) for part in found.datasets},
         "files": found.files,
         "runs": found.runs,
@@ -202,6 +134,10 @@ def _print_found(found: "Found", learnt: dict[str, list[str]]) -> None:
         return
     typer.echo(f"of '{found.subject}' there are:")
     typer.echo(f"  {len(found.store.responses)} answers and {len(found.store.judgements)} judgements in the store")
+    if found.store.turns or found.store.tasks:
+        typer.echo(f"  {found.store.turns} turns in raters' queues, {found.store.tasks} prompts with their words")
+    if found.store.user:
+        typer.echo("  a user, who can sign in")
     for part in found.datasets:
         rows = ", ".join(f"{split} {count}" for split, count in part.records.items())
         typer.echo(f"  rows in dataset {part.name}: {rows}{' (all of it: the dataset goes)' if part.whole else ''}")

@@ -14,8 +14,9 @@ from data.errors import BrogueError
 from data.home import Home
 
 if TYPE_CHECKING:
-    from data.judgements import StoredJudgement, Wanted
-    from data.leaderboard import Style
+    from data.judgements import Wanted
+    from data.leaderboard import Leaderboard, Style
+    from data.leaderboard_groups import By, Groups
     from data.store import Store
 
 app = typer.Typer(help="What people said of answers.", no_args_is_help=True)
@@ -70,12 +71,14 @@ def agreement(
     Krippendorff's alpha, nominal for comparisons and ordinal for rankings: 1 is full agreement, 0 is chance.
     """
     from assistant.feedback_tables import print_agreement
+    from data.memory import many_objects
     from data.raters import agreement as measured
+    from data.raters import ranked
 
-    with _store() as store, working("agreement") as tell:
-        found = _ranked(store, _wanted(assistant=assistant, since=since, until=until))
+    with _store() as store, working("agreement") as tell, many_objects():
+        found = ranked(store, _wanted(assistant=assistant, since=since, until=until))
         tell(f"{len(found):,} comparisons and rankings")
-        report = measured(found, {id: style.characters for id, style in _styles(store).items()})
+        report = measured(found, store.judged_lengths())
     if json:
         print_json(report.model_dump(mode="json"))
     else:
@@ -87,34 +90,64 @@ def leaderboard(
     assistant: Assistant = None,
     since: Since = None,
     until: Until = None,
+    by: Annotated[str | None, typer.Option(help="One for each topic, or for each assistant too.")] = None,
     style: Annotated[bool, typer.Option("--style", help="At equal length, list items, headings and bold.")] = False,
     unweighted: Unweighted = False,
     plot: Annotated[Path | None, typer.Option(help="Draw it into this file, .png or .svg.")] = None,
     json: Json = False,
 ) -> None:
     """Tell which version people prefer (Bradley-Terry, with 95% bootstrap intervals)."""
-    from assistant.feedback_tables import print_leaderboard
-    from data.leaderboard import leaderboard as estimated
+    from assistant.feedback_tables import print_groups, print_leaderboard
+    from data.leaderboard_groups import BY
 
     if plot is not None and plot.suffix.lower() not in (".png", ".svg"):
         raise BrogueError(f"--plot wants a file that ends in .png or .svg; found '{plot}'")
-    with _store() as store, working("leaderboard") as tell:
-        found = _ranked(store, _wanted(assistant=assistant, since=since, until=until))
-        tell(f"{len(found):,} comparisons and rankings")
-        styles = _styles(store) if style or not unweighted else {}
-        weights = {} if unweighted else _weights(store, styles)
-        board = estimated(found, weights, styles if style else None)
+    if by is not None and by not in BY:
+        raise BrogueError(f"--by wants one of {', '.join(BY)}; found '{by}'")
+    wanted = _wanted(assistant=assistant, since=since, until=until)
+    board, groups, weights = _estimated(wanted, by, style, unweighted)
     if plot is not None:
         from assistant.feedback_plot import draw
 
-        draw(board, plot)
+        drawn = draw(groups.boards if groups and groups.boards else {"": board}, plot)
     if json:
         lighter = {rater: weight for rater, weight in weights.items() if weight < 1}
-        print_json(board.model_dump(mode="json") | {"raters_below_1": lighter})
+        print_json(board.model_dump(mode="json") | {"raters_below_1": lighter} | (_groups_json(by, groups)))
         return
     print_leaderboard(board, weights)
+    if groups is not None:
+        print_groups(str(by), groups)
     if plot is not None:
-        say(f"drawn: {plot}")
+        some = groups is not None and drawn < len(groups.boards)
+        say(f"drawn: {plot}" + (f" (the {drawn} with the most matches)" if some else ""))
+
+
+def _estimated(wanted: "Wanted", by: "By | None", style: bool,
+               unweighted: bool) -> "tuple[Leaderboard, Groups | None, dict[str, float]]":  # fmt: skip
+    """The leaderboard of all, those of its parts, and what raters weigh."""
+    from data.leaderboard import leaderboard as estimated
+    from data.leaderboard_groups import grouped
+    from data.memory import many_objects
+    from data.raters import ranked, weights_in
+
+    with _store() as store, working("leaderboard") as tell, many_objects():
+        found = ranked(store, wanted)
+        tell(f"{len(found):,} comparisons and rankings")
+        styles = _styles(store) if style else None
+        weights = {} if unweighted else weights_in(store)
+        board = estimated(found, weights, styles)
+        groups = None
+        if by is not None:
+            tell(f"by {by}")
+            groups = grouped(found, by, weights, styles)
+    return board, groups, weights
+
+
+def _groups_json(by: str | None, groups: "Groups | None") -> dict[str, Any]:
+    if groups is None:
+        return {}
+    boards = {name: board.model_dump(mode="json") for name, board in groups.boards.items()}
+    return {"by": by, "groups": boards, "groups_without": list(groups.without), "in_no_group": groups.mixed}
 
 
 @app.command()
@@ -133,14 +166,16 @@ def export(
 ) -> None:  # fmt: skip
     """Write judgements as a file to train on; the column `weight` says how far its raters can be trusted."""
     from data.feedback_export import FORMATS, export_feedback
+    from data.memory import many_objects
+    from data.raters import weights_in
 
     if kind not in FORMATS:
         raise BrogueError(f"--as wants one of {', '.join(FORMATS)}; found '{kind}'")
     wanted = _wanted(assistant=assistant, version=version, rater=rater, since=since, until=until)
-    with _store() as store, working("exporting") as tell:
+    with _store() as store, working("exporting") as tell, many_objects():
         found = store.judgements(wanted)
         tell(f"{len(found):,} judgements")
-        weights = {} if unweighted else _weights(store, _styles(store))
+        weights = {} if unweighted else weights_in(store)
         counts = export_feedback(
             found, store.responses_of, weights, kind, to, replace, lambda lines: tell(f"{lines:,} lines")
         )
@@ -185,23 +220,7 @@ def _day(option: str, text: str | None) -> datetime | None:
     return day if day.tzinfo else day.replace(tzinfo=UTC)
 
 
-def _ranked(store: "Store", wanted: "Wanted") -> "list[StoredJudgement]":
-    return [
-        kept
-        for kind in ("comparison", "ranking")
-        for kept in store.judgements(wanted.model_copy(update={"kind": kind}))
-    ]
-
-
 def _styles(store: "Store") -> "dict[str, Style]":
     from data.leaderboard import looks
 
     return {id: looks(text) for id, text in store.judged_texts()}
-
-
-def _weights(store: "Store", styles: "dict[str, Style]") -> dict[str, float]:
-    """Of everything that they ever said, whatever part of it is looked at."""
-    from data.judgements import Wanted
-    from data.raters import weights
-
-    return weights(_ranked(store, Wanted()), {id: style.characters for id, style in styles.items()})

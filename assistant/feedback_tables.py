@@ -8,6 +8,7 @@ from assistant.console import print_table, say
 from data.errors import one_line
 from data.judgements import AnyJudgement, Comparison, Ranking, Rating, StoredJudgement
 from data.leaderboard import Leaderboard
+from data.leaderboard_groups import Groups
 from data.raters import Agreement, RaterReport, Share
 
 _NONE = "-"
@@ -102,6 +103,22 @@ def print_leaderboard(board: Leaderboard, weights: Mapping[str, float]) -> None:
     if len(board.groups) > 1:
         parts = "; ".join(" and ".join(group) for group in board.groups)
         say(f"nobody compared between these, so their order means nothing: {parts}")
+
+
+def print_groups(by: str, groups: Groups) -> None:
+    """The standings of each group, and what is in none."""
+    rows = [
+        (name if standing is board.standings[0] else "", standing.place, standing.version, f"{standing.points:.0f}",
+         f"{standing.low:.0f} to {standing.high:.0f}", standing.matches, f"{standing.won:.0%}")
+        for name, board in groups.boards.items() for standing in board.standings
+    ]  # fmt: skip
+    typer.echo("")
+    print_table((by, "place", "version", "points", "95%", "matches", "won"), rows,
+                f"no two versions were compared within one {by}")  # fmt: skip
+    if groups.without and rows:
+        say(f"no two versions were compared within: {', '.join(groups.without)}")
+    if groups.mixed:
+        say(f"{groups.mixed:,} judgements are of answers of more than one {by}, so they are in no group")
 
 
 def _number(value: float | None) -> str:

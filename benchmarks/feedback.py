@@ -20,9 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from data.feedback_export import Format, export_feedback
 from data.home import Home
-from data.judgements import Comparison, Ranking, Response, StoredJudgement
+from data.judgements import Comparison, Ranking, Response, StoredJudgement, Wanted
 from data.leaderboard import leaderboard, looks
+from data.memory import many_objects
 from data.raters import agreement, weights
 from data.store import Store
 from data.store_home import open_store
@@ -71,7 +73,7 @@ def people(folder: Path, plot: Path | None) -> None:
         if plot and used is None:
             from assistant.feedback_plot import draw
 
-            draw(board, plot)
+            draw({"": board}, plot)
 
 
 def fill(home: Home, judgements: int) -> Store:
@@ -124,15 +126,12 @@ def one(chance: random.Random, shown: list[str], strength: dict[str, float]) -> 
 
 def speed(judgements: int, submits: int) -> None:
     """Times at that size."""
-    from assistant.cli_feedback import _ranked, _styles, _wanted
-    from data.feedback_export import export_feedback
-
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder) / "home")
         home.create()
         store, chance = fill(home, judgements), random.Random(1)
         strength = dict.fromkeys(VERSIONS, 0.0)
-        shown = [list(kept.judgement.shown) for kept in store.judgements(_wanted(limit=submits))]
+        shown = [list(kept.judgement.shown) for kept in store.judgements(Wanted(limit=submits))]
         took = []
         for ids in shown:
             judgement = one(chance, ids, strength)
@@ -141,25 +140,36 @@ def speed(judgements: int, submits: int) -> None:
             took.append((time.perf_counter() - began) * 1000)
         p50, p95 = statistics.median(took), statistics.quantiles(took, n=20)[-1]
         print(json.dumps({"judgements": judgements, "submit_ms_p50": round(p50, 1), "submit_ms_p95": round(p95, 1)}))
-        began = time.perf_counter()
-        found, styles = _ranked(store, _wanted()), _styles(store)
-        lengths = {id: style.characters for id, style in styles.items()}
-        _told("read", began)
-        began = time.perf_counter()
-        agreement(found, lengths)
-        _told("agreement", began)
-        began = time.perf_counter()
-        weight = weights(found, lengths)
-        _told("weights", began)
-        for name, used in (("leaderboard", None), ("leaderboard --style", styles)):
-            began = time.perf_counter()
-            leaderboard(found, weight, used)
-            _told(name, began)
-        for kind in ("dpo", "reward", "ranking", "jsonl"):
-            began = time.perf_counter()
-            counts = export_feedback(found, store.responses_of, weight, kind, Path(folder) / f"{kind}.jsonl", True)  # type: ignore[arg-type]
-            _told(f"export {kind}", began, lines=counts["lines"])
+        with many_objects():
+            reading(store, Path(folder))
         store.close()
+
+
+def reading(store: Store, folder: Path) -> None:
+    """What the commands do with all judgements."""
+    began = time.perf_counter()
+    found = store.judgements()
+    _told("read", began)
+    began = time.perf_counter()
+    lengths = store.judged_lengths()
+    _told("lengths", began)
+    began = time.perf_counter()
+    agreement(found, lengths)
+    _told("agreement", began)
+    began = time.perf_counter()
+    weight = weights(found, lengths)
+    _told("weights", began)
+    began = time.perf_counter()
+    leaderboard(found, weight)
+    _told("leaderboard", began)
+    began = time.perf_counter()
+    leaderboard(found, weight, {id: looks(text) for id, text in store.judged_texts()})
+    _told("leaderboard --style", began)
+    formats: tuple[Format, ...] = ("dpo", "reward", "ranking", "jsonl")
+    for kind in formats:
+        began = time.perf_counter()
+        counts = export_feedback(found, store.responses_of, weight, kind, folder / f"{kind}.jsonl", True)
+        _told(f"export {kind}", began, lines=counts["lines"])
 
 
 def _told(what: str, began: float, **more: Any) -> None:

@@ -27,7 +27,7 @@ Shape = Callable[[AnyRecord], Iterator[Fields]]
 
 
 def _messages(messages: tuple[Message, ...]) -> list[Fields]:
-    return [message.model_dump() for message in messages]
+    return [{"role": message.role, "content": message.content} for message in messages]
 
 
 def _said(text: str) -> list[Fields]:
@@ -87,10 +87,11 @@ def pairs(record: AnyRecord) -> Iterator[tuple[list[Fields], str, str]]:
         if not record.tie:
             yield _messages(record.messages), record.chosen, record.rejected
     elif isinstance(record, RankingRecord):
+        before = _messages(record.messages)
         ranked = sorted(zip(record.ranks, record.replies, strict=True), key=lambda one: one[0])
         for (best, better), (worst, worse) in combinations(ranked, 2):
             if best < worst and better != worse:
-                yield _messages(record.messages), better, worse
+                yield before, better, worse
 
 
 def pair_weight(record: AnyRecord) -> float:

@@ -6,7 +6,7 @@ it was made from, so that both can be found again.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -26,10 +26,41 @@ from data.records import (
 
 Collected = Literal["chat", "instruction", "preference", "ranking"]
 Find = Callable[[str], Response]  # a response by its id
+Load = Callable[[Sequence[str]], dict[str, Response]]  # several at once
+_TOLD_BY: dict[Collected, tuple[type[AnyJudgement], ...]] = {
+    "chat": (Rating, Correction), "instruction": (Rating, Correction), "preference": (Comparison, Correction),
+    "ranking": (Ranking,),
+}  # fmt: skip
+LIGHTER = "weigh less than 1"  # rows, among the counts
+_AHEAD = 1000  # responses read at once
+_HELD = 20_000  # and held, for they come back as others judge them
 
 
 class Skipped(Exception):
     """Why nothing can be learnt from a judgement."""
+
+
+class Ahead:
+    """Finds responses by id, reading those that will be asked for next together with the one that is.
+
+    They are asked for in the order in which they were judged.
+    """
+
+    def __init__(self, judgements: Iterable[AnyJudgement], load: Load) -> None:
+        self._ids = [id for judgement in judgements for id in judgement.shown]
+        self._at = 0
+        self._load = load
+        self._held: dict[str, Response] = {}  # what was asked for last stands last
+
+    def __call__(self, id: str) -> Response:
+        if id not in self._held:
+            self._at = self._ids.index(id, self._at)
+            wanted = dict.fromkeys(self._ids[self._at : self._at + _AHEAD])
+            there = {known: self._held.pop(known) for known in wanted if known in self._held}
+            self._held |= there | self._load([new for new in wanted if new not in there])
+            for old in list(self._held)[: max(0, len(self._held) - _HELD)]:
+                del self._held[old]
+        return self._held[id]
 
 
 class Pair(NamedTuple):
@@ -47,14 +78,16 @@ class Told(NamedTuple):
     raters: tuple[str, ...]
 
 
-def rows(judgements: Iterable[AnyJudgement], find: Find, kind: Collected, shares: Shares,
-         counts: Counter[str]) -> Iterator[Row]:  # fmt: skip
+def rows(judgements: Iterable[AnyJudgement], load: Load, kind: Collected, shares: Shares, counts: Counter[str],
+         weights: Mapping[str, float]) -> Iterator[Row]:  # fmt: skip
     """A row for each judgement that gives a record of this kind, oldest first; `counts` is told what became of each.
 
-    `judgements` are those that stand, oldest first.
+    `judgements` are those that stand, oldest first. Raters who are not in `weights` weigh 1; a row weighs as much as
+    those who said so do on average, and who weighs 0 gives none.
     """
-    for record, responses, _ in told(judgements, find, kind, counts):
-        first = responses[0]
+    for record, responses, raters in told(judgements, load, kind, counts, weights):
+        first, weight = responses[0], weight_of(raters, weights)
+        counts[LIGHTER] += weight < 1
         yield Row(
             id=record_id(record),
             split=assign_split(record, shares),
@@ -62,13 +95,18 @@ def rows(judgements: Iterable[AnyJudgement], find: Find, kind: Collected, shares
             group=first.conversation,
             subject=first.subject,
             response_ids=tuple(response.id for response in responses),
+            weight=weight,
         )
 
 
-def told(judgements: Iterable[AnyJudgement], find: Find, kind: Collected, counts: Counter[str]) -> Iterator[Told]:
+def told(judgements: Iterable[AnyJudgement], load: Load, kind: Collected, counts: Counter[str],
+         weights: Mapping[str, float]) -> Iterator[Told]:  # fmt: skip
     """What judgements say that gives a record of this kind; `counts` is told what became of each."""
-    for make, raters in _makers(list(judgements), find, kind):
+    given = [judgement for judgement in judgements if isinstance(judgement, _TOLD_BY[kind])]
+    for make, raters in _makers(given, Ahead(given, load), kind):
         try:
+            if weight_of(raters, weights) == 0:
+                raise Skipped("the rater weighs nothing")
             record, responses = make()
         except Skipped as why:
             counts[f"skipped: {why}"] += 1
@@ -107,6 +145,11 @@ def _good_answers(judgements: list[AnyJudgement]) -> dict[str, tuple[str | None,
             elif (balance := balances[judgement.response]).up:
                 good[judgement.response] = None, balance.raters
     return good
+
+
+def weight_of(raters: Sequence[str], weights: Mapping[str, float]) -> float:
+    """The mean weight of those who said something; who is not in `weights` weighs 1."""
+    return sum(weights.get(rater, 1.0) for rater in raters) / len(raters) if raters else 1.0
 
 
 class Thumbs(NamedTuple):
@@ -168,6 +211,8 @@ def _corrected(judgement: Correction, find: Find) -> Pair:
 
 
 def _preference(asked: Response, chosen: str, rejected: str, made_of: tuple[Response, ...], tie: bool) -> Pair:
+    if chosen == rejected and not tie:
+        raise Skipped("both answers are the same text")
     record = PreferenceRecord(messages=messages_of(asked), chosen=chosen, rejected=rejected, tie=tie)
     return Pair(record, made_of)
 

@@ -12,7 +12,7 @@ ranking weighs as much as k - 1 comparisons. Lines are made as they are written;
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,13 +20,12 @@ from data.errors import BrogueError, DataError
 from data.exporting import whole_file
 from data.exporting_files import FILES
 from data.exporting_shapes import SHAPES, pair_weight
-from data.feedback import Collected, Find, Skipped, messages_of, thumbs, told
-from data.judgements import AnyJudgement, Response, StoredJudgement
+from data.feedback import Ahead, Collected, Load, Skipped, messages_of, thumbs, told, weight_of
+from data.judgements import AnyJudgement, Rating, StoredJudgement
 
 Format = Literal["sft", "dpo", "kto", "reward", "ranking", "jsonl"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 Fields = dict[str, Any]
-_AHEAD = 1000  # responses read at once
 _KINDS: dict[Format, tuple[Collected, ...]] = {
     "sft": ("chat",), "dpo": ("preference", "ranking"), "reward": ("preference", "ranking"), "ranking": ("ranking",)
 }  # fmt: skip
@@ -36,27 +35,7 @@ _WANTED = {
 }  # fmt: skip
 
 
-class Ahead:
-    """Finds responses by id, reading those that will be asked for next together with the one that is.
-
-    They are asked for in the order in which they were judged.
-    """
-
-    def __init__(self, judgements: Iterable[AnyJudgement],
-                 load: Callable[[Sequence[str]], dict[str, Response]]) -> None:  # fmt: skip
-        self._ids = [id for judgement in judgements for id in judgement.shown]
-        self._at = 0
-        self._load = load
-        self._held: dict[str, Response] = {}
-
-    def __call__(self, id: str) -> Response:
-        if id not in self._held:
-            self._at = self._ids.index(id, self._at)
-            self._held = self._load(list(dict.fromkeys(self._ids[self._at : self._at + _AHEAD])))
-        return self._held[id]
-
-
-def export_feedback(stored: Iterable[StoredJudgement], load: Callable[[Sequence[str]], dict[str, Response]],
+def export_feedback(stored: Iterable[StoredJudgement], load: Load,
                     weights: Mapping[str, float], format: Format, to: Path, replace: bool,
                     on_progress: Callable[[int], None] = lambda _: None) -> Counter[str]:  # fmt: skip
     """Write a file; returns how many lines, and how many judgements gave none and why. `.parquet` is written as such.
@@ -88,27 +67,24 @@ def export_feedback(stored: Iterable[StoredJudgement], load: Callable[[Sequence[
     return counts
 
 
-def _lines(known: list[StoredJudgement], load: Callable[[Sequence[str]], dict[str, Response]],
-           weights: Mapping[str, float], format: Format, counts: Counter[str]) -> Iterator[Fields]:  # fmt: skip
+def _lines(known: list[StoredJudgement], load: Load, weights: Mapping[str, float], format: Format,
+           counts: Counter[str]) -> Iterator[Fields]:  # fmt: skip
     said = [kept.judgement for kept in known]
     if format == "jsonl":
         for kept in known:
             yield kept.model_dump(mode="json") | {"weight": float(weights.get(kept.judgement.rater, 1.0))}
     elif format == "kto":
-        yield from _kto(said, Ahead(said, load), weights, counts)
+        yield from _kto(said, load, weights, counts)
     else:
         for kind in _KINDS[format]:
-            yield from _shaped(said, Ahead(said, load), weights, format, kind, counts)
+            yield from _shaped(said, load, weights, format, kind, counts)
 
 
-def _shaped(said: list[AnyJudgement], find: Find, weights: Mapping[str, float], format: Format, kind: Collected,
+def _shaped(said: list[AnyJudgement], load: Load, weights: Mapping[str, float], format: Format, kind: Collected,
             counts: Counter[str]) -> Iterator[Fields]:  # fmt: skip
     shape = SHAPES["jsonl" if format == "ranking" else f"trl-{format}"][kind]
-    for record, _, raters in told(said, find, kind, counts):
-        weight = _weight(raters, weights)
-        if weight == 0:
-            counts["skipped: the rater weighs nothing"] += 1
-            continue
+    for record, _, raters in told(said, load, kind, counts, weights):
+        weight = weight_of(raters, weights)
         if format != "ranking":
             weight *= pair_weight(record)
         before = counts["lines"]
@@ -117,9 +93,11 @@ def _shaped(said: list[AnyJudgement], find: Find, weights: Mapping[str, float], 
         counts["skipped: neither answer is better"] += before == counts["lines"]
 
 
-def _kto(said: list[AnyJudgement], find: Find, weights: Mapping[str, float], counts: Counter[str]) -> Iterator[Fields]:
-    for id, balance in thumbs(said).items():
-        weight = _weight(balance.raters, weights)
+def _kto(said: list[AnyJudgement], load: Load, weights: Mapping[str, float], counts: Counter[str]) -> Iterator[Fields]:
+    ratings = [judgement for judgement in said if isinstance(judgement, Rating)]
+    find = Ahead(ratings, load)
+    for id, balance in thumbs(ratings).items():
+        weight = weight_of(balance.raters, weights)
         try:
             if balance.balance == 0:
                 raise Skipped("as many thumbs up as down")
@@ -134,7 +112,3 @@ def _kto(said: list[AnyJudgement], find: Find, weights: Mapping[str, float], cou
             counts[f"skipped: {why}"] += 1
             continue
         yield {"prompt": prompt, "completion": completion, "label": balance.up, "weight": weight}
-
-
-def _weight(raters: Sequence[str], weights: Mapping[str, float]) -> float:
-    return sum(weights.get(rater, 1.0) for rater in raters) / len(raters) if raters else 1.0

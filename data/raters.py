@@ -10,11 +10,14 @@ weighs 1; each flag takes its part away:
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from data.agreement import Alpha, WithOthers, alpha, middle_ranks, repeats, tables, verdict, with_others, without
 from data.frozen import Frozen
-from data.judgements import AnyJudgement, Comparison, Ranking, StoredJudgement
+from data.judgements import AnyJudgement, Comparison, Ranking, StoredJudgement, Wanted
+
+if TYPE_CHECKING:
+    from data.store import Store
 
 Flag = Literal["always the same side", "contradicts the others", "contradicts themselves", "faster than one can read"]
 
@@ -87,6 +90,17 @@ def weights(stored: Iterable[StoredJudgement], lengths: Mapping[str, int]) -> di
     """Rater → weight from 0 to 1; who is not in it weighs 1."""
     said = [kept.judgement for kept in sorted(stored, key=lambda kept: (kept.created, kept.judgement.id))]
     return {report.rater: report.weight for report in reports(said, lengths)}
+
+
+def ranked(store: "Store", wanted: Wanted) -> list[StoredJudgement]:
+    """The wanted comparisons and rankings."""
+    kinds: tuple[Literal["comparison", "ranking"], ...] = ("comparison", "ranking")
+    return [kept for kind in kinds for kept in store.judgements(wanted.model_copy(update={"kind": kind}))]
+
+
+def weights_in(store: "Store") -> dict[str, float]:
+    """`weights` by everything that raters ever said, whatever part of it is looked at."""
+    return weights(ranked(store, Wanted()), store.judged_lengths())
 
 
 def reports(said: Sequence[AnyJudgement], lengths: Mapping[str, int]) -> tuple[RaterReport, ...]:

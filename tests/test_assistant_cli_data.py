@@ -150,7 +150,8 @@ SHAPES: list[tuple[str, AnyRecord, list[dict[str, Any]]]] = [
     ("trl-dpo", PreferenceRecord(messages=asked("q"), chosen="good", rejected="bad"),
      [{"prompt": USER, "chosen": GOOD, "rejected": BAD}]),
     ("trl-dpo", RankingRecord(messages=asked("q"), replies=("bad", "good", "worse"), ranks=(1, 0, 1)),
-     [{"prompt": USER, "chosen": GOOD, "rejected": BAD}, {"prompt": USER, "chosen": GOOD, "rejected": WORSE}]),
+     [{"prompt": USER, "chosen": GOOD, "rejected": BAD, "weight": 2 / 3},
+      {"prompt": USER, "chosen": GOOD, "rejected": WORSE, "weight": 2 / 3}]),
     ("trl-reward", PreferenceRecord(messages=asked("q"), chosen="good", rejected="bad"),
      [{"chosen": USER + GOOD, "rejected": USER + BAD}]),
 ]  # fmt: skip

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from assistant.cli_feedback import KINDS
+from data.dataset import iter_rows
 from data.home import Home
 from data.judgements import Comparison, Correction, Ranking, Rating, Response
+from data.records import RankingRecord
 from data.store import Store
 from data.store_home import open_store
 from tests.conftest import Run
@@ -166,10 +168,37 @@ def test_a_bad_rater_is_flagged_weighs_nothing_and_gives_no_rows(store: Store, b
     assert len(exported(brogue, tmp_path, "dpo", "--unweighted")) == 120
 
 
+def test_a_leaderboard_for_each_topic_or_assistant(store: Store, brogue: Run, tmp_path: Path) -> None:
+    """What is better for returns is worse for parcels; one comparison is between two assistants."""
+    for question in range(24):
+        topic = ("returns", "parcels", None)[question % 3]
+        for version in ("a@1", "b@1"):
+            store.add_response(Response(id=f"{question}-{version}", version=version, assistant="shop", topic=topic,
+                                        text=f"Text {version}.", messages=(MESSAGE,)))  # fmt: skip
+        verdict: Any = "second" if topic == "parcels" else "first"
+        store.judge(Comparison(rater="ann", shown=(f"{question}-a@1", f"{question}-b@1"), verdict=verdict))
+    store.add_response(Response(id="other", version="b@1", assistant="help", topic="one answer", messages=(MESSAGE,)))
+    store.judge(Comparison(rater="ann", shown=("0-a@1", "other"), verdict="first"))
+    done = brogue("feedback", "leaderboard", "--by", "topic", "--plot", str(tmp_path / "board.svg"))
+    assert done.returncode == 0 and "1 judgements are of answers of more than one topic" in done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines() if "  1  " in line] == ["(none)", "parcels", "returns"]
+    drawn = (tmp_path / "board.svg").read_text(encoding="utf-8")
+    assert "returns: 8 matches" in drawn and "(none): 8 matches" in drawn
+    board = json.loads(brogue("feedback", "leaderboard", "--by", "topic", "--json").stdout)
+    best = {name: part["standings"][0]["version"] for name, part in board["groups"].items()}
+    assert best == {"(none)": "a@1", "returns": "a@1", "parcels": "b@1"}
+    assert (board["matches"], board["by"], board["in_no_group"]) == (25, "topic", 1)
+    board = json.loads(brogue("feedback", "leaderboard", "--by", "assistant", "--json").stdout)
+    assert list(board["groups"]) == ["shop"] and board["in_no_group"] == 1
+    done = brogue("feedback", "leaderboard", "--by", "rater")
+    assert done.returncode == 1 and "--by wants one of topic, assistant; found 'rater'" in done.stderr
+
+
 def test_the_answers_of_a_long_export_are_read_in_parts(store: Store, brogue: Run, tmp_path: Path,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     """Answers that are judged again later come back after others have taken their place in memory."""
-    monkeypatch.setattr("data.feedback_export._AHEAD", 5)
+    monkeypatch.setattr("data.feedback._AHEAD", 5)
+    monkeypatch.setattr("data.feedback._HELD", 7)
     ids = [f"{question}-{version}@1" for question in range(6) for version in "ab"]
     for question in range(6):
         answered(store, f"{question}-a@1", f"{question}-b@1", asked=f"Question {question}?")
@@ -182,7 +211,7 @@ def test_the_answers_of_a_long_export_are_read_in_parts(store: Store, brogue: Ru
 
 @pytest.mark.data
 def test_open_assistants_trees_give_as_many_dpo_pairs_as_counted_by_hand(
-    brogue: Run, tmp_path: Path, public_data: Path
+    brogue: Run, home: Home, tmp_path: Path, public_data: Path
 ) -> None:
     """The first three trees: turns with 3; 2, 2, 2; 3, 2, 2 ranked answers (one answer of the last is unranked)."""
     lines = (public_data / "oasst_ranked_trees" / "en_trees_part1.jsonl").read_text(encoding="utf-8").splitlines()[:3]
@@ -191,3 +220,8 @@ def test_open_assistants_trees_give_as_many_dpo_pairs_as_counted_by_hand(
     assert done.returncode == 0, done.stderr
     done = brogue("data", "export", "trees", "--to", str(tmp_path / "pairs.jsonl"), "--format", "trl-dpo", "--json")
     assert json.loads(done.stdout)["lines"] == 3 + (1 + 1 + 1) + (3 + 1 + 1)
+    rankings = [row.record for row in iter_rows(home, "trees")]
+    assert all(isinstance(record, RankingRecord) for record in rankings)
+    assert sorted(len(record.ranks) for record in rankings if isinstance(record, RankingRecord)) == [2] * 5 + [3, 3]
+    weights = [json.loads(line)["weight"] for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    assert sum(weights) == pytest.approx(2 + 5 + 2), "a ranking of k answers weighs as much as k - 1 comparisons"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.feedback import pandalm
-from data.agreement import alpha, tables
+from data.agreement import Table, alpha, tables
 from data.errors import DataError
 from data.judgements import AnyJudgement, Comparison, Ranking, StoredJudgement
 from data.leaderboard import Match, _estimate, leaderboard, looks
@@ -153,6 +153,56 @@ def test_a_rater_who_always_picks_the_left_is_flagged_and_weighs_nothing() -> No
         assert (of(rater, found).flags, of(rater, found).weight) == ((), 1)
 
 
+def ranked(raters: dict[str, float], questions: int, answers: int = 4) -> list[AnyJudgement]:
+    """Rankings by raters who see what answers are worth through noise of this size; `lefty` takes them as shown."""
+    chance = np.random.default_rng(7)
+    found: list[AnyJudgement] = []
+    for question in range(questions):
+        worth = liked(question, sorted(STRENGTH)[:answers])
+        for rater, noise in raters.items():
+            shown: tuple[str, ...] = tuple(chance.permutation(sorted(worth)).tolist())
+            seen = np.array([worth[id] for id in shown]) + noise * chance.normal(size=len(shown))
+            order = range(len(shown)) if rater == "lefty" else np.argsort(np.argsort(-seen)).tolist()
+            found.append(Ranking(rater=rater, shown=shown, ranks=tuple(order)))
+    return found
+
+
+def test_rankings_find_the_true_order_alpha_falls_with_noise_and_who_takes_them_as_shown_is_flagged() -> None:
+    values = []
+    for noise in (0.0, 0.7, 2.0, 50.0):
+        value = alpha(tables(ranked(dict.fromkeys(("ann", "bob", "eve"), noise), 80))[1]).value
+        assert value is not None
+        values.append(value)
+    assert values[0] == 1 and values == sorted(values, reverse=True) and abs(values[-1]) < 0.1
+    found = ranked({"ann": 0.3, "bob": 0.3, "eve": 0.5, "lefty": 0.0}, 150)
+    report = of("lefty", found)
+    assert "always the same side" in report.flags and report.weight == 0
+    assert all(of(rater, found).flags == () for rater in ("ann", "bob", "eve"))
+    stored = [kept(judgement) for judgement in found]
+    board = leaderboard(stored, weights(stored, {}))
+    assert [s.version for s in board.standings] == sorted(STRENGTH, key=lambda v: -STRENGTH[v])
+
+
+def verdicts(chance: np.random.Generator, items: int, abilities: tuple[float, ...]) -> Table:
+    """Comparisons by raters who say what is true with this probability, else one or the other."""
+    true = 2 * chance.integers(0, 2, items)
+    said = [np.where(chance.random(items) < a, true, 2 * chance.integers(0, 2, items)) for a in abilities]
+    item, rater = np.tile(np.arange(items), len(abilities)), np.repeat(np.arange(len(abilities)), items)
+    return Table(item, item, rater, np.concatenate(said), 4, False, tuple(f"rater{n}" for n in range(len(abilities))))
+
+
+def test_the_intervals_of_alpha_hold_the_truth_in_90_to_98_of_100_cases() -> None:
+    abilities = (0.9, 0.7, 0.5)
+    truth = alpha([verdicts(np.random.default_rng(0), 300_000, abilities)], resamples=0).value
+    held = []
+    for repetition in range(1, 201):
+        found = alpha([verdicts(np.random.default_rng(repetition), 150, abilities)], 200, repetition)
+        assert truth is not None and found.low is not None and found.high is not None
+        held.append(found.low <= truth <= found.high)
+    print(f"coverage {np.mean(held):.3f}")
+    assert 0.90 <= np.mean(held) <= 0.98
+
+
 def test_a_rater_who_says_the_opposite_is_flagged_but_of_two_nobody_knows_who_is_wrong() -> None:
     found = compared({"ann": 0.9, "bob": 0.9, "eve": 0.9})
     found += echo(found, "joe", {"first": "second", "second": "first"})
@@ -281,6 +331,14 @@ def test_pandalms_annotators_agree_as_an_independent_count_says(public_data: Pat
         units.setdefault(one.judgement.shown, []).append(value)
     assert report.comparisons.value == pytest.approx(plain_alpha(list(units.values()), ordered=False))
     assert report.comparisons.value == pytest.approx(0.847, abs=5e-4) and report.comparisons.items == 673
+    from sklearn.metrics import cohen_kappa_score  # type: ignore[import-untyped]
+
+    said = [[one.judgement.verdict for one in found if one.judgement.rater == f"annotator{n}"] for n in (1, 2, 3)]  # type: ignore[union-attr]
+    for n, theirs in enumerate(said):  # of two raters, alpha is all but Cohen's kappa
+        other = (n + 1) % 3
+        two = [k for k in found if k.judgement.rater in (f"annotator{n + 1}", f"annotator{other + 1}")]
+        alone = agreement(two, {}).comparisons.value
+        assert alone == pytest.approx(cohen_kappa_score(theirs, said[other]), abs=2e-3)
     assert all(rater.flags == () and 0.8 < (rater.with_others or 0) < 0.9 for rater in report.raters)
     board = leaderboard(found, {}, item=lambda one: instruction[one.judgement.shown[0]])
     assert [s.version for s in board.standings] == [

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,6 +115,34 @@ def test_rankings_become_rankings(store: Store, home: Home, brogue: Run) -> None
     (row,) = collected(brogue, home, "ranking")
     assert isinstance(row.record, RankingRecord)
     assert (row.record.replies, row.record.ranks) == (("answer r1", "answer r2", "answer r3"), (1, 0, 1))
+
+
+def test_a_row_weighs_what_its_raters_do(store: Store, home: Home, brogue: Run, tmp_path: Path) -> None:
+    """Joe says the opposite of the others of 30 questions; he has thumbs, too."""
+    for n in range(30):
+        for version in "ab":
+            answered(store, f"{n}{version}", f"answer {n} {version}", f"Question {n}?", version=f"{version}@1")
+        mixed = (f"{n}a", f"{n}b") if n % 2 else (f"{n}b", f"{n}a")
+        better: Any = "first" if n % 5 else "second"
+        worse: Any = "second" if n % 5 else "first"
+        for rater in ("ann", "bob", "eve", "joe"):
+            store.judge(Comparison(rater=rater, shown=mixed, verdict=worse if rater == "joe" else better))
+    store.judge(Rating(rater="joe", response="0a", thumb="up"))
+    store.judge(Rating(rater="ann", response="1a", thumb="up"))
+    store.judge(Rating(rater="joe", response="1a", thumb="up"))
+    rows = collected(brogue, home, "preference")
+    assert len(rows) == 90 and {row.weight for row in rows} == {1.0}, "joe weighs nothing"
+    assert load_card(home, "preference").steps[0].counts["skipped: the rater weighs nothing"] == 30
+    assert len(collected(brogue, home, "preference", "--unweighted")) == 120
+    done = brogue("data", "collect", "--as", "chat", "--into", "chat")
+    assert "1 of them weigh less than 1" in done.stderr
+    (row,) = iter_rows(home, "chat")
+    assert (row.response_ids, row.weight) == (("1a",), 0.5), "half of it is ann's word"
+    to = tmp_path / "out.jsonl"
+    assert brogue("data", "export", "chat", "--to", str(to), "--format", "trl-sft").returncode == 0
+    assert json.loads(to.read_text(encoding="utf-8"))["weight"] == 0.5
+    weighted = load_card(home, "chat").digest
+    assert len(collected(brogue, home, "chat", "--unweighted")) == 2 and load_card(home, "chat").digest != weighted
 
 
 def test_what_cannot_be_collected_gets_one_line(store: Store, home: Home, brogue: Run) -> None:
