@@ -21,6 +21,7 @@ from assistant.ui_rank_queue import QueueForm
 from assistant.ui_rank_script import RELAY, SCRIPT
 from assistant.ui_rank_style import CSS
 
+MOST_ANSWERS = 6  # of a turn
 STEP_S = 0.1  # seconds between two looks of the growing answers
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 BUG = "Something unexpected happened; the log has the details. Your order is kept; please try again."
@@ -117,7 +118,7 @@ class RankTab:
     def _write(self, event: gr.EventData, request: gr.Request) -> Iterator[Patch]:
         """The turn's answers as they grow, all of them at each step."""
         data = dict(event._data)
-        answers = [Growing() for _ in range(int(data["count"]))]
+        answers = [Growing() for _ in range(min(int(data["count"]), MOST_ANSWERS))]
         shown = 0.0
         for problem in self._grow(answers, data, self._client(request, str(data["rater"] or ""))):
             if problem is None and time.monotonic() - shown < STEP_S:

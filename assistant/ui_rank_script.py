@@ -87,7 +87,7 @@ const apply = () => {
     draft = state.turn && { ...EMPTY, ...kept(draftKey(state.turn.id), {}) };
     if (state.turn?.id !== before) current = 0;
     build();
-    if (state.turn && state.turn.id !== before && takesFocus()) cards()[0]?.focus({ preventScroll: !before });
+    if (state.turn && state.turn.id !== before && takesFocus()) startTurn();
   }
   idle();
   tell(state.error || state.said || "", Boolean(state.error));
@@ -105,11 +105,16 @@ const openQueue = () => {
   if (names.length) act("open", { queue: names.includes(last) ? last : names[0] });
   else build();
 };
+const startTurn = () => {
+  if (board.getBoundingClientRect().top < 0) board.scrollIntoView();
+  cards()[0]?.focus({ preventScroll: true });
+};
 const takesFocus = () => document.activeElement === document.body || board.contains(document.activeElement)
   || document.activeElement.matches("[role=tab]");
 
 const put = (position, where) => {
   if (!state.turn || busy) return;
+  tell();
   current = position;
   if (where === null) delete draft.places[position];
   else draft.places[position] = where;
@@ -121,6 +126,7 @@ const put = (position, where) => {
     (ties.length ? `, tied with ${named(ties)}` : "") + ".");
 };
 const allBad = () => {
+  tell();
   draft.bad = !draft.bad;
   if (twoOnly() && draft.bad) draft.places = {};
   saveDraft();
@@ -136,6 +142,7 @@ const verdict = () => {
 const decide = (which) => {
   if (busy) return;
   if (which === "both-bad") { if (!draft.bad) allBad(); return; }
+  tell();
   draft.places = { ...VERDICTS[which] };
   draft.bad = false;
   saveDraft();
@@ -152,7 +159,7 @@ const obstacle = () => {
 const submit = () => {
   if (busy) return;
   const problem = obstacle();
-  if (problem) return tell(problem, true);
+  if (problem) return insist(problem);
   saveDraft();
   const said = twoOnly() ? { verdict: verdict() } : { ranks: ranks(), all_bad: draft.bad };
   act("judge", { ...said, reasons: draft.reasons, comment: draft.comment, seconds: draft.seconds });

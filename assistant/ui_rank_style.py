@@ -105,6 +105,7 @@ CSS = """
 .rank-verdicts { display: flex; flex: 1 1 420px; gap: 8px; flex-wrap: wrap; }
 .rank-verdicts button { flex: 1 1 auto; min-height: 46px; }
 .rank-hint { flex: 1 0 100%; font-size: 13px; color: var(--soft); }
+.rank-hint.problem { color: var(--warn-ink); font-weight: 600; }
 .rank-hint:empty { display: none; }
 .rank-more { display: grid; grid-template-columns: minmax(0, 3fr) minmax(220px, 2fr); gap: 12px 24px;
   margin-top: 16px; align-items: start; }

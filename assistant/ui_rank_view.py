@@ -15,9 +15,16 @@ const parts = {
 };
 const cards = () => [...board.querySelectorAll(".rank-card")];
 const say = (text) => { parts.live.textContent = text; };
-const tell = (text, isProblem = false) => {
+const tell = (text = "", isProblem = false) => {
   parts.notice.textContent = text;
   parts.notice.className = `rank-notice${isProblem ? " problem" : ""}`;
+  if (isProblem) parts.notice.scrollIntoView({ block: "nearest" });
+  board.querySelector(".rank-hint")?.classList.remove("problem");
+};
+const insist = (text) => {  // what stands in the way of submitting is said where the button is
+  tell();
+  board.querySelector(".rank-hint").classList.add("problem");
+  say(text);
 };
 const label = (text) => make("span", { class: "rank-label", text });
 const button = (text, onclick, props = {}, key = "") => make("button", { type: "button", onclick, ...props }, text,
