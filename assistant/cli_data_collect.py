@@ -54,7 +54,7 @@ def collect(
         with working("collecting") as tell, many_objects():
             told = sorted(store.judgements(wanted), key=lambda kept: (kept.created, kept.judgement.id))
             tell(f"{len(told)} judgements")
-            weights = {} if unweighted else weights_in(store)
+            weights = {} if unweighted else weights_in(store, wanted, told)
             rows = _rows(store, told, kind, shares, counts, weights)  # type: ignore[arg-type]
             options = {"as": kind, "assistant": assistant, "since": since}
             card = _save(home, into, rows, told, shares, replace, counts, options | {"unweighted": unweighted or None})

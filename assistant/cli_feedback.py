@@ -134,7 +134,7 @@ def _estimated(wanted: "Wanted", by: "By | None", style: bool,
         found = ranked(store, wanted)
         tell(f"{len(found):,} comparisons and rankings")
         styles = _styles(store) if style else None
-        weights = {} if unweighted else weights_in(store)
+        weights = {} if unweighted else weights_in(store, wanted, found)
         board = estimated(found, weights, styles)
         groups = None
         if by is not None:
@@ -175,7 +175,7 @@ def export(
     with _store() as store, working("exporting") as tell, many_objects():
         found = store.judgements(wanted)
         tell(f"{len(found):,} judgements")
-        weights = {} if unweighted else weights_in(store)
+        weights = {} if unweighted else weights_in(store, wanted, found)
         counts = export_feedback(
             found, store.responses_of, weights, kind, to, replace, lambda lines: tell(f"{lines:,} lines")
         )

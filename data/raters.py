@@ -98,9 +98,13 @@ def ranked(store: "Store", wanted: Wanted) -> list[StoredJudgement]:
     return [kept for kind in kinds for kept in store.judgements(wanted.model_copy(update={"kind": kind}))]
 
 
-def weights_in(store: "Store") -> dict[str, float]:
-    """`weights` by everything that raters ever said, whatever part of it is looked at."""
-    return weights(ranked(store, Wanted()), store.judged_lengths())
+def weights_in(store: "Store", wanted: Wanted, found: list[StoredJudgement]) -> dict[str, float]:
+    """`weights` by everything that raters ever said, whatever part of it is looked at.
+
+    `found` is what was `wanted` of it, so that it need not be read twice where it is everything.
+    """
+    everything = found if wanted == Wanted() else ranked(store, Wanted())
+    return weights(everything, store.judged_lengths())
 
 
 def reports(said: Sequence[AnyJudgement], lengths: Mapping[str, int]) -> tuple[RaterReport, ...]:
