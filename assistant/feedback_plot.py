@@ -34,7 +34,7 @@ def draw(boards: Mapping[str, Leaderboard], path: Path) -> int:
         panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (name, board) in zip(panels, shown.items(), strict=True):
             _panel(axes, name, board)
-        panels[-1].set_xlabel("points, with 95% interval (400 more: odds of 10 to 1; the mean is 1000)")
+        figure.supxlabel("points, with 95% interval (400 more: odds of 10 to 1; the mean is 1000)", fontsize=10)
         with whole_file(path, replace=True) as temporary:
             figure.savefig(temporary, format=path.suffix.lower().removeprefix("."), dpi=160)
     return len(shown)
@@ -49,9 +49,15 @@ def _panel(axes: Any, name: str, board: Leaderboard) -> None:
     for line, standing in zip(lines, shown, strict=True):
         axes.annotate(f"{standing.points:.0f}", (standing.points, line), (0, 7), textcoords="offset points",
                       ha="center", fontsize=9)  # fmt: skip
-    axes.set_yticks(lines, [one_line(standing.version, _NAME) for standing in shown])
+    axes.set_yticks(lines, [_short(standing.version) for standing in shown])
     axes.set_ylim(len(shown) - 0.5, -0.7)
     axes.tick_params(axis="y", length=0)
     at_equal = " at equal style" if board.style else ""
     what = f"{one_line(name, _NAME)}: {board.matches:,} matches" if name else f"{board.matches:,} matches"
     axes.set_title(f"{what}{at_equal}" if name else f"Preferred by people{at_equal}: {what}", loc="left", fontsize=12)
+
+
+def _short(version: str) -> str:
+    """A version's name; of a long one the number is kept."""
+    name = one_line(version, len(version))
+    return name if len(name) <= _NAME else f"{name[: _NAME - 13]}…{name[-12:]}"
