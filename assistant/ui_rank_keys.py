@@ -5,7 +5,7 @@ finger makes too; whoever cannot drag has a row of places on every answer.
 """
 
 KEYS = r"""
-const SKIPS = ["I cannot judge this", "The question makes no sense", "All answers are equally good",
+const SKIPS = ["I cannot judge this", "The question makes no sense", "An answer is broken",
   "It should not be shown to raters"];
 const skipView = () => {
   const title = "Why do you skip this?";
