@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from data.judgements import StoredJudgement
     from data.store import Store
 
-KINDS = ("chat", "instruction", "preference", "ranking")
+KINDS = ("chat", "instruction", "preference", "ranking", "rated")
 
 
 def collect(
@@ -105,5 +105,6 @@ def _day(text: str | None) -> datetime | None:
 
 def _nothing(kind: str, told: int, counts: Counter[str]) -> str:
     why = "; ".join(f"{reason} ({count})" for reason, count in counts.most_common(3))
-    wanted = {"preference": "comparisons or corrections", "ranking": "rankings"}.get(kind, "thumbs up or corrections")
+    known = {"preference": "comparisons or corrections", "ranking": "rankings", "rated": "thumbs"}
+    wanted = known.get(kind, "thumbs up or corrections")
     return f"the store has no {wanted} for {kind} records among {told} judgements{': ' + why if why else ''}"

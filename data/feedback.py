@@ -1,8 +1,8 @@
 """Rows for a dataset from what people said of answers: the store in, records of one kind out.
 
-A thumb up and a correction give an answer worth learning (`chat`, `instruction`); a comparison, or a correction against
-what it corrects, gives a preference; a ranking gives a ranking. Every row says whose words it holds and which answers
-it was made from, so that both can be found again.
+A thumb up and a correction give an answer worth learning (`chat`, `instruction`); thumbs of either sort give a `rated`
+answer; a comparison, or a correction against what it corrects, gives a preference; a ranking gives a ranking. Every row
+says whose words it holds and which answers it was made from, so that both can be found again.
 """
 
 from collections import Counter
@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
+from data.ahead import Ahead, Find, Load
 from data.dataset import Row, Shares
 from data.judgements import AnyJudgement, Comparison, Correction, Ranking, Rating, Response
 from data.records import (
@@ -20,47 +21,21 @@ from data.records import (
     InstructionRecord,
     PreferenceRecord,
     RankingRecord,
+    RatedRecord,
     assign_split,
     record_id,
 )
 
-Collected = Literal["chat", "instruction", "preference", "ranking"]
-Find = Callable[[str], Response]  # a response by its id
-Load = Callable[[Sequence[str]], dict[str, Response]]  # several at once
+Collected = Literal["chat", "instruction", "preference", "ranking", "rated"]
 _TOLD_BY: dict[Collected, tuple[type[AnyJudgement], ...]] = {
     "chat": (Rating, Correction), "instruction": (Rating, Correction), "preference": (Comparison, Correction),
-    "ranking": (Ranking,),
+    "ranking": (Ranking,), "rated": (Rating,),
 }  # fmt: skip
 LIGHTER = "weigh less than 1"  # rows, among the counts
-_AHEAD = 1000  # responses read at once
-_HELD = 20_000  # and held, for they come back as others judge them
 
 
 class Skipped(Exception):
     """Why nothing can be learnt from a judgement."""
-
-
-class Ahead:
-    """Finds responses by id, reading those that will be asked for next together with the one that is.
-
-    They are asked for in the order in which they were judged.
-    """
-
-    def __init__(self, judgements: Iterable[AnyJudgement], load: Load) -> None:
-        self._ids = [id for judgement in judgements for id in judgement.shown]
-        self._at = 0
-        self._load = load
-        self._held: dict[str, Response] = {}  # what was asked for last stands last
-
-    def __call__(self, id: str) -> Response:
-        if id not in self._held:
-            self._at = self._ids.index(id, self._at)
-            wanted = dict.fromkeys(self._ids[self._at : self._at + _AHEAD])
-            there = {known: self._held.pop(known) for known in wanted if known in self._held}
-            self._held |= there | self._load([new for new in wanted if new not in there])
-            for old in list(self._held)[: max(0, len(self._held) - _HELD)]:
-                del self._held[old]
-        return self._held[id]
 
 
 class Pair(NamedTuple):
@@ -123,6 +98,9 @@ def _makers(judgements: list[AnyJudgement], find: Find,
     if kind in ("chat", "instruction"):
         for response_id, (better, raters) in _good_answers(judgements).items():
             yield partial(_answer, response_id, better, find, kind), raters
+    if kind == "rated":
+        for response_id, balance in thumbs(judgements).items():
+            yield partial(_rated, response_id, balance, find), balance.raters
     for judgement in judgements:
         if kind == "preference" and isinstance(judgement, Comparison):
             yield partial(_compared, judgement, find), (judgement.rater,)
@@ -190,6 +168,16 @@ def _answer(response_id: str, better: str | None, find: Find, kind: Collected) -
     if len(turns) != 1 or turns[0]["role"] != "user":
         raise Skipped("more than one question, so it is no instruction; collect it --as chat")
     return Pair(InstructionRecord(prompt=turns[0]["content"], response=said, system=system), (response,))
+
+
+def _rated(response_id: str, balance: Thumbs, find: Find) -> Pair:
+    if balance.balance == 0:
+        raise Skipped("as many thumbs up as down")
+    response = find(response_id)
+    if not response.text.strip():
+        raise Skipped("the answer is empty")
+    messages = (*messages_of(response), {"role": "assistant", "content": response.text})
+    return Pair(RatedRecord(messages=messages, good=balance.up), (response,))
 
 
 def _compared(judgement: Comparison, find: Find) -> Pair:

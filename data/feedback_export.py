@@ -16,18 +16,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from data.ahead import Load
 from data.errors import BrogueError, DataError
 from data.exporting import whole_file
 from data.exporting_files import FILES
 from data.exporting_shapes import SHAPES, pair_weight
-from data.feedback import Ahead, Collected, Load, Skipped, messages_of, thumbs, told, weight_of
-from data.judgements import AnyJudgement, Rating, StoredJudgement
+from data.feedback import Collected, told, weight_of
+from data.judgements import AnyJudgement, StoredJudgement
 
 Format = Literal["sft", "dpo", "kto", "reward", "ranking", "jsonl"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 Fields = dict[str, Any]
 _KINDS: dict[Format, tuple[Collected, ...]] = {
-    "sft": ("chat",), "dpo": ("preference", "ranking"), "reward": ("preference", "ranking"), "ranking": ("ranking",)
+    "sft": ("chat",), "dpo": ("preference", "ranking"), "reward": ("preference", "ranking"), "ranking": ("ranking",),
+    "kto": ("rated",),
 }  # fmt: skip
 _WANTED = {
     "sft": "thumbs up or corrections", "dpo": "comparisons, corrections or rankings", "kto": "thumbs",
@@ -73,8 +75,6 @@ def _lines(known: list[StoredJudgement], load: Load, weights: Mapping[str, float
     if format == "jsonl":
         for kept in known:
             yield kept.model_dump(mode="json") | {"weight": float(weights.get(kept.judgement.rater, 1.0))}
-    elif format == "kto":
-        yield from _kto(said, load, weights, counts)
     else:
         for kind in _KINDS[format]:
             yield from _shaped(said, load, weights, format, kind, counts)
@@ -91,24 +91,3 @@ def _shaped(said: list[AnyJudgement], load: Load, weights: Mapping[str, float], 
         for fields in shape(record):
             yield fields | {"weight": weight}
         counts["skipped: neither answer is better"] += before == counts["lines"]
-
-
-def _kto(said: list[AnyJudgement], load: Load, weights: Mapping[str, float], counts: Counter[str]) -> Iterator[Fields]:
-    ratings = [judgement for judgement in said if isinstance(judgement, Rating)]
-    find = Ahead(ratings, load)
-    for id, balance in thumbs(ratings).items():
-        weight = weight_of(balance.raters, weights)
-        try:
-            if balance.balance == 0:
-                raise Skipped("as many thumbs up as down")
-            if weight == 0:
-                raise Skipped("the rater weighs nothing")
-            response = find(id)
-            if not response.text.strip():
-                raise Skipped("the answer is empty")
-            completion = [{"role": "assistant", "content": response.text}]
-            prompt = list(messages_of(response))
-        except Skipped as why:
-            counts[f"skipped: {why}"] += 1
-            continue
-        yield {"prompt": prompt, "completion": completion, "label": balance.up, "weight": weight}

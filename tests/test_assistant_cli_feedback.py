@@ -197,8 +197,8 @@ def test_a_leaderboard_for_each_topic_or_assistant(store: Store, brogue: Run, tm
 def test_the_answers_of_a_long_export_are_read_in_parts(store: Store, brogue: Run, tmp_path: Path,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     """Answers that are judged again later come back after others have taken their place in memory."""
-    monkeypatch.setattr("data.feedback._AHEAD", 5)
-    monkeypatch.setattr("data.feedback._HELD", 7)
+    monkeypatch.setattr("data.ahead.AT_ONCE", 5)
+    monkeypatch.setattr("data.ahead.HELD", 7)
     ids = [f"{question}-{version}@1" for question in range(6) for version in "ab"]
     for question in range(6):
         answered(store, f"{question}-a@1", f"{question}-b@1", asked=f"Question {question}?")

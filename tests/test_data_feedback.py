@@ -17,6 +17,7 @@ from data.records import (
     InstructionRecord,
     PreferenceRecord,
     RankingRecord,
+    RatedRecord,
     record_id,
 )
 from data.store import Store
@@ -143,6 +144,26 @@ def test_a_row_weighs_what_its_raters_do(store: Store, home: Home, brogue: Run, 
     assert json.loads(to.read_text(encoding="utf-8"))["weight"] == 0.5
     weighted = load_card(home, "chat").digest
     assert len(collected(brogue, home, "chat", "--unweighted")) == 2 and load_card(home, "chat").digest != weighted
+
+
+def test_thumbs_of_either_sort_become_rated_answers(store: Store, home: Home, brogue: Run) -> None:
+    for id in ("r1", "r2", "r3"):
+        answered(store, id, f"answer {id}")
+    for rater, response, thumb in (
+        ("ann", "r1", "up"),
+        ("ann", "r2", "down"),
+        ("ann", "r3", "up"),
+        ("bob", "r3", "down"),
+    ):
+        store.judge(Rating(rater=rater, response=response, thumb=thumb))
+    rows = collected(brogue, home, "rated")
+    found = [
+        (r.response_ids, r.record.good, r.record.messages[-1].content)
+        for r in rows
+        if isinstance(r.record, RatedRecord)
+    ]
+    assert found == [(("r1",), True, "answer r1"), (("r2",), False, "answer r2")]
+    assert load_card(home, "rated").steps[0].counts["skipped: as many thumbs up as down"] == 1
 
 
 def test_what_cannot_be_collected_gets_one_line(store: Store, home: Home, brogue: Run) -> None:
