@@ -45,10 +45,11 @@ def rows_of(*records: Any, weights: tuple[float, ...] = ()) -> list[Row]:
 
 
 def encoded(recipe: str, rows: list[Row], said: list[str] | None = None, end: str = "$") -> list[Any]:
+    lines: list[str] = [] if said is None else said
     base: Any = type("Base", (), {"supports_system": True})()
     tokenizer: Any = CharTokenizer()
     tokenizer.eos_token_id, tokenizer.all_special_ids = ord(end), [ord(end)]
-    encoder = Encoder(find(recipe), tokenizer, base, "Be kind.", 100, [].append if said is None else said.append)
+    encoder = Encoder(find(recipe), tokenizer, base, "Be kind.", 100, lines.append)
     return [example for _, example in encoder.split("train", rows)]
 
 
