@@ -120,25 +120,25 @@ class RankTab:
         data = dict(event._data)
         answers = [Growing() for _ in range(min(int(data["count"]), MOST_ANSWERS))]
         shown = 0.0
-        for problem in self._grow(answers, data, self._client(request, str(data["rater"] or ""))):
-            if problem is None and time.monotonic() - shown < STEP_S:
+        for is_over in self._grow(answers, data["turn"], self._client(request, str(data["rater"] or ""))):
+            if not is_over and time.monotonic() - shown < STEP_S:
                 continue
             shown = time.monotonic()
             yield {"turn": data["turn"], "answers": [one.shown() for one in answers]}
 
-    def _grow(self, answers: list[Growing], data: dict[str, Any], client: FeedbackClient) -> Iterator[str | None]:
-        """Fill `answers`; gives None at each piece, and at last, in words, that it is over."""
+    def _grow(self, answers: list[Growing], turn: str, client: FeedbackClient) -> Iterator[bool]:
+        """Fill `answers` piece by piece; gives after each whether it was the last."""
         problem = "This answer did not come."
         try:
-            for piece in client.turn_answers(data["turn"]):
+            for piece in client.turn_answers(turn):
                 _add(answers, piece)
-                yield None
+                yield False
         except GatewayError as error:
             problem = str(error)
         for one in answers:
             if one.response is None and one.problem is None:
                 one.problem = problem
-        yield "over"
+        yield True
 
     def _correct(self, saved: dict[str, Any], event: gr.EventData) -> list[Any]:
         data = dict(event._data)
