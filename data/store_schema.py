@@ -142,7 +142,7 @@ class AnswerRow(Base):
     task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)  # the arm's
     response_id: Mapped[str] = mapped_column(ForeignKey("responses.id", ondelete="CASCADE"), index=True)
-    response: Mapped[ResponseRow] = relationship()
+    response: Mapped[ResponseRow] = relationship(lazy="joined", innerjoin=True)
 
 
 class TurnRow(Base):

@@ -447,9 +447,10 @@ def _rate(home: Home, url: str, acknowledged: Path, rater: str) -> None:
         os.write(log, f"{kept.judgement.id} {rater} {asked(turn).split()[-1]} {ranks}\n".encode())
 
 
+@pytest.mark.slow
 def test_raters_in_several_processes_share_a_queue_while_they_are_killed(home: Home, url: str, tmp_path: Path) -> None:
     store = Store.open(home, url)
-    queues, tasks = Queues(store), 600
+    queues, tasks = Queues(store), 80
     for id in ("r1", "r2", "r3"):
         store.add_response(Response(id=id, version=id, text=id))
     make(queues, tasks, overlap=0.5, raters=3)
@@ -473,7 +474,7 @@ def test_raters_in_several_processes_share_a_queue_while_they_are_killed(home: H
             writers[kills % 5].join()
             writers[kills % 5] = start(kills % 5)
             kills += 1
-        if kills == 10:
+        if kills == 6:
             for writer in writers:
                 writer.join(deadline - time.monotonic())
     assert [writer.exitcode for writer in writers] == [0] * 5 and kills >= 5
@@ -483,8 +484,8 @@ def test_raters_in_several_processes_share_a_queue_while_they_are_killed(home: H
     done = Queues(store).get("q")
     store.close()
     print(f"{len(told)} acknowledged, {len(found)} in the store, {kills} raters killed")
-    # Every task was judged by as many raters as it wanted, and by no more: 300 by three and 300 by one.
-    assert (done.done, done.open, sum(done.by_rater.values()), len(found)) == (tasks, 0, 1200, 1200)
+    # Every task was judged by as many raters as it wanted, and by no more: 40 by three and 40 by one.
+    assert (done.done, done.open, sum(done.by_rater.values()), len(found)) == (tasks, 0, 160, 160)
     assert len({(rater, question) for _, rater, question, _ in told}) == len(told)
     for id, rater, _, ranks in told:
         judgement = found[id]
