@@ -10,7 +10,6 @@ from typing import Any
 
 import gradio as gr
 
-from assistant.client import Source
 from assistant.ui_answers import (
     NOTICE,
     Answer,
@@ -24,12 +23,13 @@ from assistant.ui_answers import (
 )
 from assistant.ui_brand import Voice, page_header, welcome
 from assistant.ui_correct import QUIET
-from assistant.ui_credit import Credit, Given, credited
+from assistant.ui_credit import Credit, Given, credited, written_by
 from assistant.ui_people import People
 from assistant.ui_sources import sources_html
 
 MAX_SEGMENTS = 4  # more assistants than this become a menu
 WAITING, WARNING = "…", "⚠"
+ENDED = "ended"
 HINT = "Answers can be wrong. Check what matters."
 KEPT = {  # the gateway's `logging`, for visitors
     "full": "Conversations are kept, so that the answers can get better.",
@@ -37,6 +37,7 @@ KEPT = {  # the gateway's `logging`, for visitors
     "off": "Conversations are not kept, only whether an answer helped.",
 }
 
+Busy = bool | str
 Update = Any  # a component's new value or properties, as Gradio takes it
 
 
@@ -47,7 +48,8 @@ class ChatTab:
         self._people = people
         self._team = team
         self._chosen = gr.State(None)  # the assistant's id
-        self._busy = gr.State(False)  # Enter must not start a second answer while one is being written
+        # Enter must not start a second answer while one is being written (True); one that ran to its end: ENDED.
+        self._busy = gr.State(False)
         self._kept: gr.State = gr.State({})  # conversations with the assistants that are not shown now
         self._thread: gr.State = gr.State("")  # the id of the one that is shown
         with gr.Row(elem_classes="topline"):
@@ -108,68 +110,87 @@ class ChatTab:
 
     def _wire(self) -> None:
         state = [self._chat, self._chosen, self._busy, self._thread]
-        after = [self._box, self._busy, *self._credit.outputs]
-        answering = {"outputs": [self._chat, *after], **QUIET}
+        whole = [self._chat, self._box, self._busy, *self._credit.outputs]
+        # While an answer grows, as little as can be is told to the browser: slow ones would fall behind.
+        answering = {"outputs": [self._chat, self._box, self._busy, self._credit.by], **QUIET}
         running = [
             self._box.submit(self._ask, [self._box, *state], **answering),
             self._chat.example_select(self._ask_example, state, **answering),
             self._chat.retry(self._retry, state, **answering),
             self._chat.edit(self._edit, state, **answering),
         ]
+        for event in running:
+            event.then(self._finish, [self._chat, self._busy], whole[1:], **QUIET)
         # First cancel, then tidy up: a last piece of the answer may still be on its way.
-        cancel_each(self._box.stop, running).then(self._stop, self._chat, [self._chat, *after], **QUIET)
+        cancel_each(self._box.stop, running).then(self._stop, self._chat, whole, **QUIET)
         cancel_each(self._clear.click, running).then(
-            lambda: (new_conversation(), [], *self._idle([])), None, [self._thread, self._chat, *after], **QUIET
+            lambda: (new_conversation(), [], *self._idle([])), None, [self._thread, *whole], **QUIET
         )  # fmt: skip
         for picker in (self._segments, self._menu):
             cancel_each(picker.input, running).then(
                 self._choose,
                 [picker, self._chosen, self._chat, self._thread, self._kept, self._team, self._credit.given],
-                [self._chosen, self._thread, self._kept, self._header, self._chat, *after],
+                [self._chosen, self._thread, self._kept, self._header, *whole],
                 **QUIET,
             )
 
     def _ask(
-        self, text: str, history: list[Message], chosen: str, busy: bool, thread: str, request: gr.Request
+        self, text: str, history: list[Message], chosen: str, busy: Busy, thread: str, request: gr.Request
     ) -> Iterator[tuple[Update, ...]]:
-        if busy or not chosen or not text.strip():
+        if busy is True or not chosen or not text.strip():
             return
-        yield gr.skip(), gr.Textbox(value=""), gr.skip(), *self._credit.unchanged()
+        yield gr.skip(), gr.Textbox(value=""), gr.skip(), gr.skip()
         yield from self._answer([*history, {"role": "user", "content": text.strip()}], chosen, thread, request)
 
     def _ask_example(
-        self, history: list[Message], chosen: str, busy: bool, thread: str, example: gr.SelectData, request: gr.Request
+        self,
+        history: list[Message],
+        chosen: str,
+        busy: Busy,
+        thread: str,
+        example: gr.SelectData,
+        request: gr.Request,
     ) -> Iterator[tuple[Update, ...]]:
-        if not busy:
+        if busy is not True:
             asked = {"role": "user", "content": example.value["text"]}
             yield from self._answer([*history, asked], chosen, thread, request)
 
     def _retry(
-        self, history: list[Message], chosen: str, busy: bool, thread: str, which: gr.RetryData, request: gr.Request
+        self,
+        history: list[Message],
+        chosen: str,
+        busy: Busy,
+        thread: str,
+        which: gr.RetryData,
+        request: gr.Request,
     ) -> Iterator[tuple[Update, ...]]:
-        if not busy:
+        if busy is not True:
             yield from self._answer(history[: which.index + 1], chosen, thread, request)
 
     def _edit(
-        self, history: list[Message], chosen: str, busy: bool, thread: str, edit: gr.EditData, request: gr.Request
+        self, history: list[Message], chosen: str, busy: Busy, thread: str, edit: gr.EditData, request: gr.Request
     ) -> Iterator[tuple[Update, ...]]:
-        if not busy:
+        if busy is not True:
             edited = {"role": "user", "content": plain_text(edit.value)}
             yield from self._answer([*history[: edit.index], edited], chosen, thread, request)
 
     def _answer(
         self, history: list[Message], chosen: str, thread: str, request: gr.Request
     ) -> Iterator[tuple[Update, ...]]:
-        shown, source = [*history, *_as_messages(Answer())], Source()
-        yield shown, gr.Textbox(submit_btn=False, stop_btn="Stop"), True, *self._credit.show(shown)
+        yield [*history, *_as_messages(Answer())], gr.Textbox(submit_btn=False, stop_btn="Stop"), True, ""
         options = {"metadata": {"conversation": thread}} | self._people.named(request)
         growing = growing_answer(self._people.client(request), chosen, conversation(history), **options)
+        before = Answer()
         for (answer,) in side_by_side([growing]):
-            shown = [*history, *_as_messages(answer)]
-            is_new, source = answer.source != source, answer.source
-            credit = self._credit.show_writer(source) if is_new else self._credit.unchanged()
-            yield shown, gr.skip(), gr.skip(), *credit
-        yield shown, *self._idle(shown)
+            shown = gr.skip() if answer == before else [*history, *_as_messages(answer)]
+            by = gr.skip() if answer.source == before.source else written_by(answer.source)
+            yield shown, gr.skip(), gr.skip(), by
+            before = answer
+        yield gr.skip(), gr.skip(), ENDED, gr.skip()
+
+    def _finish(self, history: list[Message], busy: Busy) -> tuple[Update, ...]:
+        """After an answer's end; it is called too after Stop or Clear, and after an Enter that came too early."""
+        return self._idle(history) if busy == ENDED else (gr.skip(),) * (2 + len(self._credit.outputs))
 
     def _stop(self, history: list[Message]) -> tuple[Update, ...]:
         """The text so far stays; if there is none, a notice stands there, so that Retry has its place."""

@@ -36,8 +36,8 @@ class Credit:
         self._chat = chat
         self.given: gr.State = gr.State({})
         small = {"size": "sm", "min_width": 0, "visible": False}
-        with gr.Row(elem_classes="credit", visible=False) as self._row:
-            self._by = gr.HTML(elem_classes="by")
+        with gr.Row(elem_classes="credit"):
+            self.by = gr.HTML(elem_classes="by")
             self._thumbs = [
                 gr.Button("Helpful", elem_classes=["thumb", "up"], **small),
                 gr.Button("Not helpful", elem_classes=["thumb", "down"], **small),
@@ -60,8 +60,8 @@ class Credit:
 
     @property
     def outputs(self) -> list[gr.Component]:
-        """What `show`, `show_writer` and `unchanged` fill."""
-        return [self._row, self._by, *self._judged, *self._corrector.outputs]
+        """What `show` fills."""
+        return [self.by, *self._judged, *self._corrector.outputs]
 
     @property
     def _judged(self) -> list[gr.Component]:
@@ -73,16 +73,7 @@ class Credit:
         """The line for a conversation whose last answer is finished, was stopped, or is about to begin."""
         source = source_of(history)
         said = (given or {}).get(source.response_id)
-        return [
-            gr.Row(visible=bool(history)), written_by(source), *self._thumbed(history, said), *self._corrector.close()
-        ]  # fmt: skip
-
-    def show_writer(self, source: Source) -> list[Update]:
-        """The line while an answer is being written."""
-        return [gr.skip(), written_by(source), *[gr.skip()] * (len(self.outputs) - 2)]
-
-    def unchanged(self) -> list[Update]:
-        return [gr.skip()] * len(self.outputs)
+        return [written_by(source), *self._thumbed(history, said), *self._corrector.close()]
 
     def _wire(self) -> None:
         state = [self._chat, self.given]

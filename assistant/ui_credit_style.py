@@ -4,6 +4,7 @@ CSS = """
 /* who wrote the last answer, and whether it helped */
 .credit { align-items: center !important; justify-content: space-between; flex: none !important;
   gap: 4px 12px !important; min-height: 28px; padding: 0 4px; flex-wrap: wrap; }
+.credit:not(:has(.by p)) { display: none !important; }
 .credit > .by { flex: 1 1 200px; min-width: 0 !important; width: auto; }
 .by p { margin: 0 !important; font-size: 13px; color: var(--soft) !important; }
 .credit .thumb.thumb { flex: none; display: inline-flex; align-items: center; gap: 6px; width: auto; min-height: 28px;
@@ -20,6 +21,9 @@ A2 2 0 0 1 17.6 20H7'/%3E%3C/svg%3E"); }
 .thumb.correct::before { --thumb: url("data:image/svg+xml,\
 %3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='black' stroke-width='2' \
 stroke-linejoin='round'%3E%3Cpath d='M4 20l1-5L16 4l4 4L9 19zM14 6l4 4'/%3E%3C/svg%3E"); }
+/* an answer is judged when it has ended */
+#tab-chat:has(#message .stop-button) :is(.thumb, .why, .corrector) { display: none !important; }
+
 /* where nothing is logged, the store refuses corrections and keeps no comments */
 #tab-chat:has(.not-kept) :is(.thumb.correct, #comment) { display: none !important; }
 

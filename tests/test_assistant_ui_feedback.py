@@ -317,7 +317,7 @@ def test_what_a_person_says_on_the_page_is_in_the_store_under_their_name(page: P
             expect(page.get_by_text("Your correction is kept.")).to_be_visible()
             said = {one["kind"]: one for one in admin.judgements()}
             token = people.with_token("").sign_in("ann", "a long password")["token"]
-            with pytest.raises(GatewayError, match="wanted the admin key"):
+            with pytest.raises(GatewayError, match="role 'admin'"):
                 people.admin(visitor(token)).adapters()
             admin.change_user("ann", role="admin")
             people.refresh()
