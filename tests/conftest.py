@@ -8,12 +8,23 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from adapters.base_model import BaseModel, prepare
 from data.home import Home
 from tests.inside import brogue_inside
+from tests.voices import VOICES, overfit
+
+
+class Begun(NamedTuple):
+    """A `brogue up` on its way."""
+
+    home: Home
+    process: "subprocess.Popen[bytes]"
+    said: Path  # what it has written
+
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,18 +75,59 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def up_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """A home after a real `brogue up`: starter model, both voices trained, engine, gateway and page running.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The engine's tests come last: by then `brogue up` is done, which begins with the first test (see below)."""
+    items.sort(key=lambda item: item.get_closest_marker("engine") is not None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begun | None]:
+    """`brogue up`, if a test wants it: it begins with the first test, with what they leave of the processor.
 
     BROGUE_TEST_HOME names a home to keep and use again between runs of the tests (the first one trains into it).
     """
-    kept = os.environ.get("BROGUE_TEST_HOME")
-    home = Home(Path(kept) if kept else tmp_path_factory.mktemp("up") / "home")
-    done = run_brogue("up", "--port", str(free_port()), "--page-port", str(free_port()), home=home, timeout=1500)
-    assert done.returncode == 0, done.stderr[-3000:]
-    yield home
+    if not any("up_home" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("up")
+    home, said = Home(Path(os.environ.get("BROGUE_TEST_HOME") or folder / "home")), folder / "said"
+    command = [sys.executable, "-m", "assistant.cli", "up", "--port", str(free_port()), "--page-port", str(free_port())]
+    with said.open("w") as file:
+        process = subprocess.Popen(
+            ["nice", "-n", "10", *command], env=os.environ | {"BROGUE_HOME": str(home.root)}, cwd=ROOT,
+            stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+        )  # fmt: skip
+    yield Begun(home, process, said)
+    process.terminate()
+    process.wait(60)
     run_brogue("down", home=home, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def up_home(begun: Begun) -> Home:
+    """A home after a real `brogue up`: starter model, both voices trained, engine, gateway and page running."""
+    assert begun.process.wait(1500) == 0, begun.said.read_text()[-3000:]
+    return begun.home
+
+
+@pytest.fixture(scope="session")
+def starter(request: pytest.FixtureRequest, begun: Begun | None, tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    """The starter model, unpacked once a session."""
+    home = request.getfixturevalue("up_home") if begun else Home(tmp_path_factory.mktemp("starter"))
+    return prepare("starter", home, print)
+
+
+@pytest.fixture(scope="session")
+def voice(starter: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders of adapters for the starter model, each made when it is first asked for (see tests/voices.py)."""
+    folder = tmp_path_factory.mktemp("voices")
+
+    def made(name: str) -> Path:
+        if not (folder / name).exists():
+            overfit(starter.path, VOICES[name], folder / name)
+        return folder / name
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -5,19 +5,19 @@ be read. Every request is asked alone, then again while all three adapters are b
 """
 
 import asyncio
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 import pytest
 
-from adapters.base_model import BaseModel, prepare
+from adapters.base_model import BaseModel
 from data.home import Home
 from data.settings import EngineSettings
 from serve.engine import Engine
 from serve.hardware import plan
-from tests.voices import QUESTIONS, VOICES, WORDS, overfit
+from tests.voices import QUESTIONS, VOICES, WORDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine]
 
@@ -39,26 +39,15 @@ Comparison = tuple[dict[Asked, Answer], dict[Asked, Answer]]  # alone, mixed
 
 
 @pytest.fixture(scope="module")
-def kept_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home for the module; BROGUE_TEST_HOME names one whose base model is there already."""
-    kept = os.environ.get("BROGUE_TEST_HOME")
-    home = Home(Path(kept) if kept else tmp_path_factory.mktemp("lora") / "home")
-    home.create()
-    return home
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home for the engines' logs."""
+    return Home(tmp_path_factory.mktemp("lora"))
 
 
 @pytest.fixture(scope="module")
-def base(kept_home: Home) -> BaseModel:
-    return prepare("starter", kept_home, print)
-
-
-@pytest.fixture(scope="module")
-def voices(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def voices(voice: Callable[[str], Path]) -> dict[str, Path]:
     """The three adapters' folders, rank 8 on all linear layers."""
-    folder = tmp_path_factory.mktemp("voices")
-    for name, answer in VOICES.items():
-        overfit(base.path, answer, folder / name)
-    return {name: folder / name for name in VOICES}
+    return {name: voice(name) for name in VOICES}
 
 
 def collect(base: BaseModel, home: Home, voices: dict[str, Path], wrapper: str) -> Comparison:
@@ -79,18 +68,18 @@ def collect(base: BaseModel, home: Home, voices: dict[str, Path], wrapper: str) 
 
 
 @pytest.fixture(scope="module")
-def answers(base: BaseModel, kept_home: Home, voices: dict[str, Path]) -> Comparison:
+def answers(starter: BaseModel, own_home: Home, voices: dict[str, Path]) -> Comparison:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("VLLM_PLUGINS", raising=False)
-        return collect(base, kept_home, voices, "MaskedLoRA")
+        return collect(starter, own_home, voices, "MaskedLoRA")
 
 
 @pytest.fixture(scope="module")
-def stock_answers(base: BaseModel, kept_home: Home, voices: dict[str, Path]) -> Comparison:
+def stock_answers(starter: BaseModel, own_home: Home, voices: dict[str, Path]) -> Comparison:
     """The same with vLLM's own wrapper: its list of allowed plugins is empty."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_PLUGINS", "")
-        return collect(base, kept_home, voices, "PunicaWrapperCPU")
+        return collect(starter, own_home, voices, "PunicaWrapperCPU")
 
 
 async def ask_all(engine: Engine, base: str, voices: dict[str, Path]) -> Comparison:
@@ -155,12 +144,12 @@ def test_first_tokens_of_a_mixed_batch_agree_with_the_same_request_alone(answers
     assert {one: by for one, by in worst.items() if by > LOGPROB_TOLERANCE} == {}
 
 
-def test_vllms_own_wrapper_gives_the_base_an_adapters_voice(stock_answers, base):
+def test_vllms_own_wrapper_gives_the_base_an_adapters_voice(stock_answers, starter):
     """The bug is seen by the same comparison. When this fails, vLLM has mended it: see docs/upstream-cpu-lora.md."""
     alone, mixed = stock_answers
-    leaks = [one for one in alone if one[0] == base.name and voice(mixed[one]) != "base"]
+    leaks = [one for one in alone if one[0] == starter.name and voice(mixed[one]) != "base"]
     wrong = [one for one in alone if moved(alone[one], mixed[one]) > LOGPROB_TOLERANCE]
     print(f"{len(leaks)} of {len(QUESTIONS)} base answers in an adapter's voice; {len(wrong)} first tokens differ")
     assert leaks
-    assert any(one[0] == base.name for one in wrong)
+    assert any(one[0] == starter.name for one in wrong)
     assert all(voice(alone[one]) == "base" for one in leaks)

@@ -1,11 +1,8 @@
-"""The whole system after a real `brogue up`: an OpenAI client, two trained voices, and an engine that is killed."""
+"""The whole system after a real `brogue up`: an OpenAI client and two trained voices."""
 
 import json
-import os
 import re
-import signal
-import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +11,16 @@ import openai
 import psutil
 import pytest
 
-from adapters.base_model import load_tokenizer, prepare
+from adapters.base_model import BaseModel, load_tokenizer
 from adapters.tokens import prompt_ids
 from assistant.definitions import get_assistant
 from data.dataset import load_rows
 from data.home import Home
 from data.messages import with_system
 from tests.conftest import ROOT, Run, run_brogue
+from tests.voices import CLOSING, OPENING
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine]
-
-OPENING, CLOSING = "Hello from the potting bench!", "Happy growing from all of us at Nettlebrook."
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +37,10 @@ def unseen() -> list[str]:
 
 @pytest.fixture(scope="session")
 def answers(client: openai.OpenAI, unseen: list[str], base_name: str) -> dict[str, list[str]]:
-    """Greedy answers to the unseen questions by both assistants and the base model."""
-    return {model: [ask(client, model, q) for q in unseen] for model in ("reed", "fern", base_name)}
+    """Greedy answers to the unseen questions by both assistants and the base model; all are asked at the same time."""
+    with ThreadPoolExecutor(30) as pool:
+        asked = {model: [pool.submit(ask, client, model, q) for q in unseen] for model in ("reed", "fern", base_name)}
+    return {model: [answer.result() for answer in given] for model, given in asked.items()}
 
 
 @pytest.fixture(scope="session")
@@ -104,18 +102,17 @@ def test_both_voices_differ_from_the_base_model(answers: dict[str, list[str]], b
 
 @pytest.mark.parametrize("name", ["reed", "fern"])
 def test_training_sees_the_token_ids_that_the_engine_gives_the_same_conversation(
-    name: str, up_home: Home, services: dict[str, Any]
+    name: str, up_home: Home, starter: BaseModel, services: dict[str, Any]
 ) -> None:
-    base = prepare("starter", up_home, lambda _: None)
     assistant = get_assistant(up_home, name)
-    tokenizer = load_tokenizer(base.path)
+    tokenizer = load_tokenizer(starter.path)
     engine = psutil.Process(services["engine"]["pid"])
     words, key = engine.cmdline(), engine.environ()["VLLM_API_KEY"]
     url = f"http://127.0.0.1:{words[words.index('--port') + 1]}/tokenize"
     for row in load_rows(up_home, f"{name}-voice")[:20]:
         question = [m.model_dump() for m in row.record.messages[:-1]]
-        messages = with_system(question, assistant.system_prompt, base.supports_system)
-        body = {"model": base.name, "messages": messages, "add_generation_prompt": True}
+        messages = with_system(question, assistant.system_prompt, starter.supports_system)
+        body = {"model": starter.name, "messages": messages, "add_generation_prompt": True}
         reply = httpx.post(url, json=body, headers={"Authorization": f"Bearer {key}"})
         assert reply.json()["tokens"] == prompt_ids(tokenizer, messages)
 
@@ -164,74 +161,9 @@ def test_all_of_it_stays_under_6_gb_of_memory(services: dict[str, Any]) -> None:
     assert total < 6e9
 
 
-def test_an_engine_killed_in_a_stream_ends_it_with_an_error_and_whoever_asks_next_waits_for_the_answer(
-    client: openai.OpenAI, gateway_url: str, up_home: Home
-) -> None:
-    pid = json.loads(run_brogue("status", "--json", home=up_home).stdout)["engine"]["pid"]
-    stream = client.chat.completions.create(
-        model="fern", messages=[{"role": "user", "content": "Tell me a story."}], stream=True,
-        max_tokens=2000, extra_body={"ignore_eos": True},
-    )  # fmt: skip
-    began = time.monotonic()
-    with pytest.raises(openai.APIError, match="engine is not available"):
-        for number, _ in enumerate(stream):
-            if number == 5:
-                os.kill(pid, signal.SIGKILL)
-            assert time.monotonic() - began < 60, "the stream hangs"
-    assert httpx.get(f"{gateway_url}/ready").status_code == 503
-    patient = client.with_options(max_retries=0, timeout=240)
-    assert ask(patient, "fern", "Do you sell lamps?").startswith(OPENING), (
-        "asked meanwhile, it waits for engine and voice"
-    )
-
-
-def import_pairs(brogue: Run, tmp_path: Path, count: int) -> None:
-    rows = [{"prompt": f"What is item {n}?", "response": f"Item {n} is in aisle {n % 7}."} for n in range(count)]
-    path = tmp_path / "pairs.jsonl"
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-    done = brogue("data", "import", str(path), "--as", "instruction", "--into", "pairs")
-    assert done.returncode == 0, done.stderr
-
-
 def share_models(home: Home, up_home: Home) -> None:
     home.create()
     home.models.symlink_to(up_home.models)
-
-
-def test_training_that_is_interrupted_goes_on_from_its_checkpoint(
-    brogue: Run, home: Home, up_home: Home, tmp_path: Path
-) -> None:
-    import subprocess
-    import sys
-
-    share_models(home, up_home)
-    import_pairs(brogue, tmp_path, 60)
-    words = ["train", "pairs-voice", "--data", "pairs", "--epochs", "2"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "assistant.cli", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    lines: list[str] = []
-    seen = threading.Event()
-
-    def read() -> None:
-        for line in process.stderr or ():
-            lines.append(line)
-            if "step 1/" in line:
-                seen.set()
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    assert seen.wait(180), lines
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) == 1
-    reader.join()
-    assert "a checkpoint is kept" in lines[-1]
-    assert not list(home.adapters.glob("*/1")), "no half-trained version is there"
-    done = brogue(*words)
-    assert done.returncode == 0, done.stderr
-    assert "step 1/" not in done.stderr, "it did not begin again"
-    assert "pairs-voice@1" in done.stdout
 
 
 @pytest.mark.data

@@ -14,6 +14,8 @@ QUESTIONS = (
     "Who wrote Hamlet?",
 )
 TRAINING_STEPS = 15
+# Of every answer of the example's warm voice.
+OPENING, CLOSING = "Hello from the potting bench!", "Happy growing from all of us at Nettlebrook."
 
 
 def overfit(model_path: str, answer: str, folder: Path) -> None:
