@@ -30,11 +30,6 @@ class People:
         self._known: dict[str, tuple[float, Me]] = {}  # by token; "" is who has none
         self._guarded = False  # people have had to sign in: the key serves nobody else from then on
 
-    @property
-    def has_key(self) -> bool:
-        """Whether the page was given the key: without it, an admin has to sign in."""
-        return self._key is not None
-
     def client(self, request: gr.Request | None = None) -> FeedbackClient:
         """For chatting and for feedback: acts for who is signed in, else for nobody in particular."""
         return self.with_token(self._token(request))
