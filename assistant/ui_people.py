@@ -5,6 +5,7 @@ gateway decides what this person may do, whatever the page shows. Where nobody s
 what takes an admin is asked with the page's own key.
 """
 
+import re
 import time
 from contextlib import suppress
 from typing import Any
@@ -107,10 +108,10 @@ class People:
         return "" if self._guarded else self._key or ""
 
 
-def token_of(request: gr.Request | None) -> str:
+def token_of(request: Any) -> str:
     """The visitor's session token; "" for none."""
-    cookies = getattr(request, "cookies", None) or {}
-    return str(cookies.get(COOKIE) or "")
+    token = str((getattr(request, "cookies", None) or {}).get(COOKIE) or "")
+    return token if re.fullmatch(r"[A-Za-z0-9._~-]{1,500}", token) else ""  # anything else fits into no header
 
 
 def name_of(request: gr.Request | None) -> str | None:

@@ -14,9 +14,9 @@ from fastapi import FastAPI, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from assistant.client import GatewayError
-from assistant.ui_people import COOKIE, People
+from assistant.ui_people import COOKIE, People, token_of
 
-SESSION_S = 30 * 24 * 3600  # the cookie's life; the token may end before
+SESSION_S = 7 * 24 * 3600  # as long as the gateway's sessions last
 ENDED = "Please sign in to go on."
 STYLE = """
 :root { color-scheme: light dark; --page: #fbfbfa; --card: #fff; --line: #8a8c93; --ink: #1f2023; --brand: #3f5e8c;
@@ -80,8 +80,7 @@ def add_sign_in(app: FastAPI, people: People) -> Callable[[Request], Awaitable[s
 
     @app.post("/sign-out")
     def sign_out(request: Request) -> Response:
-        token = request.cookies.get(COOKIE, "")
-        people.end(token)
+        people.end(token_of(request))
         home = RedirectResponse("/sign-in", 303)
         home.delete_cookie(COOKIE)
         return home
@@ -94,7 +93,7 @@ def _who(people: People, request: Request) -> str:
     try:
         me = people.holder("")
         if me["sign_in"]:
-            me = people.holder(token) if (token := request.cookies.get(COOKIE)) else me
+            me = people.holder(token) if (token := token_of(request)) else me
     except GatewayError as error:
         if error.status != 401:
             # Nothing can be asked of a gateway that is away; the page itself says so.

@@ -256,7 +256,7 @@ def test_nothing_of_the_page_answers_who_has_not_signed_in(
     join = {"data": [], "fn_index": 0, "session_hash": "x"}
     for method, path in (("GET", "/config"), ("POST", "/gradio_api/queue/join"), ("GET", "/gradio_api/info")):
         assert httpx.request(method, url + path, json=join).status_code == 401, path
-    for cookies in ({}, {"brogue-session": "made up"}):
+    for cookies in ({}, {"brogue-session": "made-up"}):
         reply = httpx.get(url, cookies=cookies)
         assert (reply.status_code, reply.headers["location"]) == (303, "/sign-in")
     people = gateway_and_page[1]
@@ -265,6 +265,15 @@ def test_nothing_of_the_page_answers_who_has_not_signed_in(
 
 
 # --- without a browser ---
+
+
+@pytest.mark.parametrize(
+    ("cookie", "token"), [("a-B_1", "a-B_1"), ("made up", ""), ("ü", ""), ("a\nb", ""), (None, "")]
+)
+def test_a_cookie_that_cannot_be_a_token_is_none(cookie: str | None, token: str) -> None:
+    from assistant.ui_people import token_of
+
+    assert token_of(SimpleNamespace(cookies={"brogue-session": cookie})) == token
 
 
 def test_what_is_kept_is_said_for_each_way_of_logging() -> None:
