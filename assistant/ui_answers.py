@@ -17,6 +17,8 @@ from assistant.client import Client, GatewayError, Source
 
 STEP_S = 0.1  # seconds
 NOTICE = "notice"  # metadata id of a message that the page wrote itself
+JOINER = "\u2060"  # of no width: behind a "<" it keeps Markdown from reading a tag, which the page would leave out
+_CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)", re.DOTALL)  # there tags are text anyway
 
 Message = dict[str, Any]  # as Gradio's Chatbot holds it: role, content, metadata
 
@@ -105,10 +107,15 @@ def conversation(history: Sequence[Message]) -> list[dict[str, str]]:
 
 def plain_text(content: Any) -> str:
     """The text of a message's content, which Gradio sends as a string or as a list of parts."""
-    if isinstance(content, str):
-        return content
     parts = content if isinstance(content, list) else [content]
-    return "\n".join(filter(None, map(text_of, parts)))
+    return "\n".join(filter(None, map(text_of, parts))).replace(f"<{JOINER}", "<")
+
+
+def tags_shown(text: str) -> str:
+    """`text` as Markdown in which HTML's tags are shown as they were written; `plain_text` undoes it."""
+    parts = _CODE.split(text)
+    parts[::2] = [re.sub(r"<(?=[A-Za-z/!?])", f"<{JOINER}", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def text_of(part: Any) -> str:

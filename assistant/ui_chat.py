@@ -20,6 +20,7 @@ from assistant.ui_answers import (
     is_notice,
     plain_text,
     side_by_side,
+    tags_shown,
 )
 from assistant.ui_brand import Voice, page_header, welcome
 from assistant.ui_correct import QUIET
@@ -140,7 +141,7 @@ class ChatTab:
         if busy is True or not chosen or not text.strip():
             return
         yield gr.skip(), gr.Textbox(value=""), gr.skip(), gr.skip()
-        yield from self._answer([*history, {"role": "user", "content": text.strip()}], chosen, thread, request)
+        yield from self._answer([*history, asked(text.strip())], chosen, thread, request)
 
     def _ask_example(
         self,
@@ -152,8 +153,7 @@ class ChatTab:
         request: gr.Request,
     ) -> Iterator[tuple[Update, ...]]:
         if busy is not True:
-            asked = {"role": "user", "content": example.value["text"]}
-            yield from self._answer([*history, asked], chosen, thread, request)
+            yield from self._answer([*history, asked(example.value["text"])], chosen, thread, request)
 
     def _retry(
         self,
@@ -171,7 +171,7 @@ class ChatTab:
         self, history: list[Message], chosen: str, busy: Busy, thread: str, edit: gr.EditData, request: gr.Request
     ) -> Iterator[tuple[Update, ...]]:
         if busy is not True:
-            edited = {"role": "user", "content": plain_text(edit.value)}
+            edited = asked(plain_text(edit.value))
             yield from self._answer([*history[: edit.index], edited], chosen, thread, request)
 
     def _answer(
@@ -232,6 +232,11 @@ def hint(logging: str = "") -> str:
     return f'<p class="{"not-kept" if logging == "off" else "kept"}">{HINT} {KEPT.get(logging, "")}</p>'
 
 
+def asked(question: str) -> Message:
+    """A visitor's message."""
+    return {"role": "user", "content": tags_shown(question)}
+
+
 def _dressed(voice: Voice | None, history: list[Message]) -> tuple[Update, Update]:
     """Header and chat in an assistant's brand."""
     examples = [{"text": text} for text in voice.examples] if voice else []
@@ -249,7 +254,8 @@ def _as_messages(answer: Answer) -> list[Message]:
 def _content(answer: Answer) -> Any:
     """The text; where documents had a part in it, the sources under it in the same message."""
     sources = sources_html(answer.checked, answer.text) if answer.checked else ""
-    return [answer.text, gr.HTML(sources)] if sources else answer.text
+    text = tags_shown(answer.text)
+    return [text, gr.HTML(sources)] if sources else text
 
 
 def _own(text: str) -> Message:

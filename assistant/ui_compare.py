@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from assistant.ui_answers import Answer, growing_answer, side_by_side
+from assistant.ui_answers import Answer, growing_answer, side_by_side, tags_shown
 from assistant.ui_brand import Voice, asked, card_mark, notice, waiting
 from assistant.ui_chat import cancel_each
 from assistant.ui_correct import QUIET
@@ -96,7 +96,7 @@ class CompareTab:
         client, named = self._people.client(request), self._people.named(request)
         growing = [growing_answer(client, voice, messages, **named) for voice in (left, right)]
         for answers in side_by_side(growing):
-            yield (gr.skip(), gr.skip(), *(a.text for a in answers), *map(_note, answers), gr.skip())
+            yield (gr.skip(), gr.skip(), *(tags_shown(a.text) for a in answers), *map(_note, answers), gr.skip())
         yield (_idle(), *[gr.skip()] * 5, False)
 
     def _stop(self, *texts: str) -> tuple[Update, ...]:

@@ -15,6 +15,7 @@ from assistant.ui_sign_in import form_html, signed_in_html
 from tests.scripted_gateway import ADMIN_KEY, ScriptedGateway, served, wait_until
 
 SCRIPT = "<script>alert(1)</script>"
+JOINED = SCRIPT.replace("<", "<\u2060")  # as the chat holds it: see assistant/ui_answers.py
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +177,23 @@ def test_where_nothing_is_logged_only_thumbs_and_reasons_are_asked_for(
     expect(page.get_by_role("checkbox", name="Wrong", exact=True)).to_be_visible()
     expect(page.get_by_label("Anything else about this answer?")).to_be_hidden()
     expect(page.get_by_role("button", name="Correct this answer")).to_be_hidden()
+
+
+@pytest.mark.browser
+def test_tags_in_a_question_and_its_answer_are_shown_and_sent_as_they_were_written(
+    page: Page, gateway: ScriptedGateway, url: str
+) -> None:
+    question = f"What does {SCRIPT} <b>do</b> in `<i>`?"
+    ask(page, url, question)
+    expect(page.get_by_test_id("user")).to_have_text(f"What does {JOINED} <\u2060b>do<\u2060/b> in <i>?")
+    expect(page.get_by_test_id("bot")).to_contain_text(JOINED)
+    expect(correct(page)).to_have_value(f"reed says: {question}")
+    ask_again = page.get_by_label("Your message")
+    ask_again.fill("and now")
+    ask_again.press("Enter")
+    wait_until(lambda: len(gateway.bodies) == 2, "the second question")
+    sent = [message["content"].strip() for message in gateway.bodies[-1]["messages"]]
+    assert sent == [question, f"reed says: {question}", "and now"]
 
 
 # --- who is signed in ---
