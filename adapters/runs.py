@@ -59,7 +59,8 @@ class Run(Frozen):
 
 def folder_of(home: Home, asked: Asked) -> Path:
     """The folder of this very training: an unfinished one of equal settings is taken up again."""
-    what = [asked.adapter, asked.dataset_digest, asked.base_sha256, asked.config]
+    given = {name: value for name, value in asked.config.items() if value is not None}  # a new option changes nothing
+    what = [asked.adapter, asked.dataset_digest, asked.base_sha256, given]
     stem = f"{asked.adapter}-{hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]}"
     number = 1
     while (home.runs / f"{stem}-{number}" / DONE).exists():

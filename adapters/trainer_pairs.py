@@ -208,7 +208,10 @@ def evaluate_pairs(trainer: Any, held_out: dict[str, Dataset], who: str) -> dict
             metrics = trainer.evaluate(data, metric_key_prefix=f"eval_{split}")
             scores[f"{who}_{split}_loss"] = round(float(metrics[f"eval_{split}_loss"]), 4)
         else:
-            scores |= pair_scores(split, who, trainer.held_out(data), list(data))
+            # Before training, the policy of dpo is its own reference: no margin, without looking.
+            same = who == "base" and isinstance(trainer, PairTrainer)
+            margins = [0.0] * len(data) if same else trainer.held_out(data)
+            scores |= pair_scores(split, who, margins, list(data))
     return scores
 
 
