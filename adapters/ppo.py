@@ -14,11 +14,11 @@ from pydantic import Field
 from adapters.tokens import prompt_ids
 from data.errors import BrogueError, DataError, one_line
 from data.messages import with_system
-from data.records import AnyRecord, Message
+from data.records import AnyRecord, LabelledRecord, Message, PreferenceRecord, RankingRecord
 from data.settings import Frozen
 
 # (conversations that end with the user, an answer to each) → a number for each answer, higher is better.
-Reward = Callable[[list[tuple[Message, ...]], list[str]], Sequence[float]]
+Reward = Callable[[Sequence[Sequence[dict[str, Any]]], Sequence[str]], Sequence[float]]
 
 
 class PPOConfig(Frozen):
@@ -56,6 +56,7 @@ class RoundStats(Frozen):
     """One round, means over its answers."""
 
     round: int  # from 1
+    loss: float  # of policy and value head together, the last optimiser step's
     reward: float  # as the reward gave it
     score: float  # less the penalties for length and repetition
     kl: float  # nats per answer, to the reference
@@ -88,13 +89,27 @@ class Prompt(Frozen):
     ids: tuple[int, ...]
 
 
-def question(record: AnyRecord) -> tuple[Message, ...]:
-    """What a policy is asked: the record's conversation up to its last user message."""
-    if record.kind in ("preference", "ranking"):
-        return record.messages
-    if record.kind in ("chat", "instruction"):
-        return record.messages[:-1]
-    raise DataError(f"'{record.kind}' records hold no conversation; ppo takes chat, instruction, preference or ranking")
+def asked(record: AnyRecord) -> tuple[Message, ...]:
+    """What a policy is asked: the record's conversation up to its last user message; its answers are not looked at."""
+    if isinstance(record, LabelledRecord):
+        raise DataError("'labelled' records hold no conversation; ppo takes records of every other kind")
+    return record.messages if isinstance(record, PreferenceRecord | RankingRecord) else record.messages[:-1]
+
+
+def questions(
+    rows: Sequence[tuple[str, AnyRecord]], tokenizer: Any, system: str | None, supports_system: bool, max_tokens: int,
+    say: Callable[[str], None], split: str,
+) -> list[tuple[str, Prompt]]:  # fmt: skip
+    """What a split's records (with their ids) ask, each question once, without those longer than `max_tokens`."""
+    found: dict[tuple[Message, ...], tuple[str, Prompt]] = {}
+    for id, record in rows:
+        messages = asked(record)
+        if messages not in found:
+            found[messages] = (id, make_prompt(tokenizer, messages, system, supports_system))
+    short = [(id, prompt) for id, prompt in found.values() if len(prompt.ids) <= max_tokens]
+    if len(short) < len(found):
+        say(f"{split}: {len(found) - len(short)} questions longer than {max_tokens} tokens are left out (--max-tokens)")
+    return short
 
 
 def make_prompt(tokenizer: Any, messages: Sequence[Message], system: str | None, supports_system: bool) -> Prompt:
@@ -105,7 +120,7 @@ def make_prompt(tokenizer: Any, messages: Sequence[Message], system: str | None,
 
 def rewards_of(reward: Reward, prompts: Sequence[Prompt], answers: list[str]) -> list[float]:
     """The reward of each answer; raises `BrogueError` if it is not one finite number for each."""
-    found = [float(value) for value in reward([p.messages for p in prompts], answers)]
+    found = [float(value) for value in reward([[m.model_dump() for m in p.messages] for p in prompts], answers)]
     if len(found) != len(answers):
         raise BrogueError(f"the reward gave {len(found)} numbers for {len(answers)} answers; it must give one for each")
     for value, answer in zip(found, answers, strict=True):

@@ -26,7 +26,7 @@ class Rollout:
     @property
     def answer(self) -> int:
         """T."""
-        return self.mask.shape[1]
+        return int(self.mask.shape[1])
 
     @property
     def answers(self) -> Tensor:
@@ -85,22 +85,26 @@ def penalised(rewards: Sequence[float], rollout: Rollout, config: PPOConfig) -> 
     ]
 
 
-@torch.no_grad()
 def evaluated(policy: Policy, rollout: Rollout, config: PPOConfig) -> Evaluated:
     """Log-probabilities under policy and reference, values and entropy.
 
     In minibatches of the size that the update takes, so that its first ratios are exactly 1.
     """
-    parts = []
-    for rows in torch.arange(len(rollout.texts)).split(config.minibatch_size):
-        tokens, attention, answers = rollout.tokens[rows], rollout.attention[rows], rollout.answers[rows]
-        logits, values = policy.forward(tokens, attention, rollout.answer)
-        own = losses.token_logprobs(logits, answers, config.temperature)
-        entropy = losses.entropy(logits, config.temperature)
-        with policy.as_reference():
-            logits, _ = policy.forward(tokens, attention, rollout.answer)
-        parts.append((own, losses.token_logprobs(logits, answers, config.temperature), values, entropy))
+    with torch.no_grad():
+        rows = torch.arange(len(rollout.texts)).split(config.minibatch_size)
+        parts = [_evaluated_rows(policy, rollout, some, config.temperature) for some in rows]
     return Evaluated(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _evaluated_rows(
+    policy: Policy, rollout: Rollout, rows: Tensor, temperature: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    tokens, attention, answers = rollout.tokens[rows], rollout.attention[rows], rollout.answers[rows]
+    logits, values = policy.forward(tokens, attention, rollout.answer)
+    own, entropy = losses.token_logprobs(logits, answers, temperature), losses.entropy(logits, temperature)
+    with policy.as_reference():
+        logits, _ = policy.forward(tokens, attention, rollout.answer)
+    return own, losses.token_logprobs(logits, answers, temperature), values, entropy
 
 
 def measure(

@@ -1,9 +1,11 @@
 """PPO's rounds: sample, score, update, and checkpoints that a kill cannot break. Imports torch."""
 
+import json
 import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from adapters import ppo_losses as losses
 from adapters.ppo import PPOConfig, Prompt, Reward, RoundStats, rewards_of
 from adapters.ppo_policy import Policy
 from adapters.ppo_rollout import Evaluated, Rollout, evaluated, penalised, sample
-from data.errors import BrogueError
+from adapters.progress import METRICS
+from data.errors import BrogueError, one_line
 from data.home import new_folder, write_text
 
 STATE = "state.pt"
@@ -43,6 +46,7 @@ class PPOTrainer:
         self._restore()
         while len(self.history) < self._config.rounds:
             self.history.append(self._round())
+            self._write_metrics()
             on_round(self.history[-1])
             last = len(self.history) == self._config.rounds
             stopped = not last and stop()
@@ -70,6 +74,7 @@ class PPOTrainer:
         answers = len(rewards)
         return RoundStats(
             round=len(self.history) + 1,
+            loss=steps[-1][3],
             reward=sum(rewards) / answers,
             score=sum(scores) / answers,
             kl=kl,
@@ -87,8 +92,8 @@ class PPOTrainer:
 
     def _update(
         self, rollout: Rollout, old: Evaluated, advantages: Tensor, returns: Tensor
-    ) -> Iterator[tuple[float, float, float]]:
-        """(value loss, step KL, share clipped) of each optimiser step; ends early where the policy has moved enough."""
+    ) -> Iterator[tuple[float, float, float, float]]:
+        """(value loss, step KL, share clipped, loss) of each step; ends early where the policy has moved enough."""
         config = self._config
         for _ in range(config.epochs):
             for rows in torch.randperm(len(advantages)).split(config.minibatch_size):
@@ -98,17 +103,18 @@ class PPOTrainer:
                 moved = float(losses.step_kl(new.detach(), before, mask))
                 policy, clipped = losses.policy_loss(new, before, advantages[rows], mask, config.clip)
                 value = losses.value_loss(values, old.values[rows], returns[rows], mask, config.value_clip)
-                yield float(value), moved, float(clipped)
+                loss = policy + config.value_weight * value
+                yield float(value.detach()), moved, float(clipped), float(loss.detach())
                 if moved > config.max_step_kl:
                     return
-                self._step(policy + config.value_weight * value)
+                self._step(loss)
 
     def _step(self, loss: Tensor) -> None:
         self._optimiser.zero_grad()
         loss.backward()
         parameters = [p for group in self._optimiser.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self._config.max_gradient)
-        if not math.isfinite(float(loss)) or not math.isfinite(float(norm)):
+        if not math.isfinite(float(loss.detach())) or not math.isfinite(float(norm)):
             raise BrogueError(f"{self._where()}: the loss is not a finite number any more; {self._way_out()}")
         self._optimiser.step()
 
@@ -128,6 +134,21 @@ class PPOTrainer:
         kept = f"; the state of round {newest.name.rsplit('-', 1)[1]} is kept in {newest}" if newest else ""
         return f"train with a lower learning rate (now {self._config.learning_rate:g}){kept}"
 
+    def _write_metrics(self) -> None:
+        lines = ({"step": s.round, "steps": self._config.rounds} | s.model_dump() for s in self.history)
+        with self._writing():
+            write_text(self._run / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            raise BrogueError(
+                f"{self._where()}: cannot write to the run's folder {self._run} ({one_line(error, 80)}); make room and "
+                "give the same command again: it goes on from the last complete checkpoint"
+            ) from error
+
     def _save(self) -> None:
         """The whole state: weights, optimiser, coefficient, random numbers. Whole or not at all."""
         state = {
@@ -139,15 +160,8 @@ class PPOTrainer:
             "random": torch.get_rng_state(),
             "cuda_random": torch.cuda.get_rng_state_all(),
         }
-        try:
-            write_text(self._run / "metrics.jsonl", "".join(s.model_dump_json() + "\n" for s in self.history))
-            with new_folder(self._run / f"checkpoint-{len(self.history)}") as folder:
-                torch.save(state, folder / STATE)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            raise BrogueError(
-                f"{self._where()}: cannot write a checkpoint to {self._run} ({str(error).splitlines()[0][:80]}); make "
-                "room and give the same command again: it goes on from the last complete one"
-            ) from error
+        with self._writing(), new_folder(self._run / f"checkpoint-{len(self.history)}") as folder:
+            torch.save(state, folder / STATE)
         for older in sorted(self._run.glob("checkpoint-*"), key=_number)[:-2]:
             shutil.rmtree(older, ignore_errors=True)
 
