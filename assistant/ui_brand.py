@@ -12,6 +12,12 @@ from typing import Any
 DEFAULT_COLOUR = "#3f5e8c"
 LIGHT_PAGE, DARK_PAGE = "#ffffff", "#1b1c1f"
 READABLE = 4.5  # contrast of normal text, WCAG 2.2 AA
+HINT = "Answers can be wrong. Check what matters."
+KEPT = {  # the gateway's `logging`, for visitors
+    "full": "Conversations are kept, so that the answers can get better.",
+    "redacted": "Conversations are kept without e-mail addresses, telephone and card numbers.",
+    "off": "Conversations are not kept, only whether an answer helped.",
+}
 
 Rgb = tuple[float, float, float]
 
@@ -76,6 +82,11 @@ def card_mark(voice: Voice | None) -> str:
 def welcome(voice: Voice | None) -> str:
     """What an empty chat says."""
     return f'<div class="welcome">{escape(voice.greeting)}</div>' if voice else ""
+
+
+def hint(logging: str = "") -> str:
+    """Under the chat: what a visitor should know."""
+    return f'<p class="{"not-kept" if logging == "off" else "kept"}">{HINT} {KEPT.get(logging, "")}</p>'
 
 
 def notice(text: str) -> str:

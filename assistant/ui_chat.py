@@ -22,7 +22,7 @@ from assistant.ui_answers import (
     side_by_side,
     tags_shown,
 )
-from assistant.ui_brand import Voice, page_header, welcome
+from assistant.ui_brand import Voice, hint, page_header, welcome
 from assistant.ui_correct import QUIET
 from assistant.ui_credit import Credit, Given, credited, written_by
 from assistant.ui_people import People
@@ -31,13 +31,6 @@ from assistant.ui_sources import sources_html
 MAX_SEGMENTS = 4  # more assistants than this become a menu
 WAITING, WARNING = "…", "⚠"
 ENDED = "ended"
-HINT = "Answers can be wrong. Check what matters."
-KEPT = {  # the gateway's `logging`, for visitors
-    "full": "Conversations are kept, so that the answers can get better.",
-    "redacted": "Conversations are kept without e-mail addresses, telephone and card numbers.",
-    "off": "Conversations are not kept, only whether an answer helped.",
-}
-
 Busy = bool | str
 Update = Any  # a component's new value or properties, as Gradio takes it
 
@@ -141,7 +134,7 @@ class ChatTab:
         if busy is True or not chosen or not text.strip():
             return
         yield gr.skip(), gr.Textbox(value=""), gr.skip(), gr.skip()
-        yield from self._answer([*history, asked(text.strip())], chosen, thread, request)
+        yield from self._answer([*history, question(text.strip())], chosen, thread, request)
 
     def _ask_example(
         self,
@@ -153,7 +146,7 @@ class ChatTab:
         request: gr.Request,
     ) -> Iterator[tuple[Update, ...]]:
         if busy is not True:
-            yield from self._answer([*history, asked(example.value["text"])], chosen, thread, request)
+            yield from self._answer([*history, question(example.value["text"])], chosen, thread, request)
 
     def _retry(
         self,
@@ -171,7 +164,7 @@ class ChatTab:
         self, history: list[Message], chosen: str, busy: Busy, thread: str, edit: gr.EditData, request: gr.Request
     ) -> Iterator[tuple[Update, ...]]:
         if busy is not True:
-            edited = asked(plain_text(edit.value))
+            edited = question(plain_text(edit.value))
             yield from self._answer([*history[: edit.index], edited], chosen, thread, request)
 
     def _answer(
@@ -227,14 +220,9 @@ def new_conversation() -> str:
     return f"chat-{uuid.uuid4().hex}"
 
 
-def hint(logging: str = "") -> str:
-    """Under the chat: what a visitor should know."""
-    return f'<p class="{"not-kept" if logging == "off" else "kept"}">{HINT} {KEPT.get(logging, "")}</p>'
-
-
-def asked(question: str) -> Message:
+def question(text: str) -> Message:
     """A visitor's message."""
-    return {"role": "user", "content": tags_shown(question)}
+    return {"role": "user", "content": tags_shown(text)}
 
 
 def _dressed(voice: Voice | None, history: list[Message]) -> tuple[Update, Update]:

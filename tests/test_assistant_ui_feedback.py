@@ -295,7 +295,7 @@ def test_a_cookie_that_cannot_be_a_token_is_none(cookie: str | None, token: str)
 
 
 def test_what_is_kept_is_said_for_each_way_of_logging() -> None:
-    from assistant.ui_chat import KEPT, hint
+    from assistant.ui_brand import KEPT, hint
     from data.settings import Logging
 
     assert set(KEPT) == set(get_args(Logging))
