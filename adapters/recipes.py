@@ -2,6 +2,7 @@
 
 `sft`, `instruct` and `labelled` learn answers word for word. `dpo` (Rafailov 2023) and `kto` (Ethayarajh 2024) learn
 which answers are better, staying near the adapter they start from. `reward` learns to score answers (Bradley-Terry).
+`ppo` (Schulman 2017) writes answers to a dataset's questions and learns from a reward model's scores (docs/ppo.md).
 Learning rates are for LoRA, which wants about ten times those of full training (Schulman 2025, "LoRA without regret").
 """
 
@@ -12,7 +13,7 @@ from data.dataset import DatasetCard, Row
 from data.errors import DataError, unknown
 from data.records import Kind, LabelledRecord
 
-RecipeName = Literal["sft", "instruct", "labelled", "dpo", "kto", "reward"]
+RecipeName = Literal["sft", "instruct", "labelled", "dpo", "kto", "reward", "ppo"]
 PAIRED: tuple[RecipeName, ...] = ("dpo", "kto", "reward")  # they learn which answers are better
 LISTED = 40  # labels that a prompt names; more would cost more tokens than they tell
 
@@ -36,6 +37,7 @@ class Recipe(NamedTuple):
         return min(self.most_passes, max(1, round(300 / units)))
 
 
+_PPO = (3e-4, 1e-4, 5e-5)
 _SFT, _PAIRS, _SCORES = (1e-3, 5e-4, 2e-4), (1e-4, 5e-5, 2e-5), (5e-4, 2e-4, 1e-4)
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -46,6 +48,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("dpo", ("preference", "ranking"), "pairs", _PAIRS, 3, 100),
         Recipe("kto", ("rated", "preference", "ranking"), "answers", _PAIRS, 3, 100),
         Recipe("reward", ("preference", "ranking"), "pairs", _SCORES, 3, 100),
+        Recipe("ppo", ("preference", "ranking", "rated", "chat", "instruction"), "questions", _PPO, 1, 50),
     )
 }
 assert tuple(RECIPES) == get_args(RecipeName)

@@ -45,6 +45,8 @@ class TrainConfig(Frozen):
     batch_size: int = Field(8, ge=1)  # rows in one optimiser step
     learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False)  # peak; a short warm-up, then linear decay
     beta: float = Field(0.1, gt=0, le=10)  # dpo and kto: how near to the reference; larger is nearer
+    reward: str | None = None  # ppo: `name@n` of the reward model
+    rounds: int = Field(50, ge=1)  # ppo: in each, answers are written, scored and learnt from
     max_tokens: int = Field(1024, ge=16)  # longer rows are left out and counted
     seed: int = 0
 
@@ -70,8 +72,7 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
     start, config = _start(registry, base, config)
     tokenizer = load_tokenizer(base.path)
     prompt = labelling_prompt(config.system_prompt, rows) if recipe.name == "labelled" else config.system_prompt
-    encoder = Encoder(recipe, tokenizer, base, prompt, config.max_tokens, say)
-    made = {split: encoder.split(split, rows) for split in SPLITS}
+    made = _made(rows, tokenizer, base, config.model_copy(update={"system_prompt": prompt}), say)
     examples = {split: [example for _, example in made[split]] for split in SPLITS}
     _check_size(dataset, config, examples, recipe.unit, recipe.few, say)
     config = config.model_copy(
@@ -84,10 +85,17 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
     run = runs.folder_of(home, asked)
     with runs.running(run, asked):
         write_json(run / "config.json", config.model_dump())
-        records = {record for record, _ in made["train"]} | _learnt_before(registry, config.start)
+        records = {record for record, _ in made["train"]}
+        records |= _learnt_before(registry, config.start) | _learnt_before(registry, config.reward)
         learnt = lineage.Lineage(dataset=dataset.name, digest=dataset.digest, records=tuple(sorted(records)))
         lineage.begin(run, learnt)
-        trainer, scores = _trained(Job(run, config, base, tokenizer, examples, start, on_progress, say))
+        job = Job(run, config, base, tokenizer, examples, start, on_progress, say)
+        if recipe.name == "ppo":
+            from adapters.ppo_job import trained_by_ppo
+
+            trainer, scores = trained_by_ppo(job, registry)
+        else:
+            trainer, scores = _trained(job)
         with registry.new_version(adapter, chat=recipe.name != "reward") as (version, folder):
             trainer.model.save_pretrained(folder, selected_adapters=["default"])
             card = AdapterCard(
@@ -112,6 +120,23 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
             lineage.finish(run, registry, adapter, version)
         runs.finish(run, card.name)
     return card
+
+
+def _made(rows: list[Row], tokenizer: Any, base: BaseModel, config: TrainConfig,
+          say: Callable[[str], None]) -> dict[Split, list[tuple[str, Any]]]:  # fmt: skip
+    """What the recipe learns from, by split, each with the id of its record."""
+    if config.recipe != "ppo":
+        encoder = Encoder(find(config.recipe), tokenizer, base, config.system_prompt, config.max_tokens, say)
+        return {split: list(encoder.split(split, rows)) for split in SPLITS}
+    from adapters.ppo import questions
+
+    made: dict[Split, list[tuple[str, Any]]] = {}
+    for split in SPLITS:
+        asked = [(row.id, row.record) for row in rows if row.split == split]
+        made[split] = list(
+            questions(asked, tokenizer, config.system_prompt, base.supports_system, config.max_tokens, say, split)
+        )
+    return made
 
 
 def _trained(job: Job) -> tuple[Any, dict[str, float]]:
@@ -177,6 +202,16 @@ def _fit(job: Job, trainer: Any, fit: Callable[..., bool]) -> None:
 
 def _start(registry: Registry, base: BaseModel, config: TrainConfig) -> tuple[Path | None, TrainConfig]:
     """The folder of the version to go on from, and the config with its whole name and its rank."""
+    if (config.recipe == "ppo") != (config.reward is not None):
+        raise BrogueError(
+            "recipe 'ppo', and no other, learns from a reward model: --recipe ppo --reward NAME@N. Train one: "
+            "brogue train NAME --data PREFERENCES --recipe reward"
+        )
+    if config.reward is not None:
+        scorer = registry.resolve(config.reward)
+        if scorer.recipe != "reward":
+            raise BrogueError(f"{scorer.name} is no reward model (recipe {scorer.recipe}); train one: --recipe reward")
+        config = config.model_copy(update={"reward": scorer.name})
     if config.start is None:
         return None, config
     card = registry.resolve(config.start)

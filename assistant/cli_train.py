@@ -35,6 +35,8 @@ def train(
         float | None, typer.Option(help="Peak [default: from the recipe and the model's size].")
     ] = None,
     beta: Annotated[float, typer.Option(help="dpo and kto: larger stays nearer to what training starts from.")] = 0.1,
+    reward: Annotated[str | None, typer.Option(help="ppo: the reward model, NAME@N.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="ppo: answers are written, scored and learnt from.")] = 50,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longer rows are left out and counted.")] = 1024,
     seed: Annotated[int, typer.Option(help="Seed of order and initial weights.")] = 0,
     json: Json = False,
@@ -48,8 +50,11 @@ def train(
     prompt = training_prompt(home, adapter, assistant)
     if start is not None:
         start = Registry(home).resolve(start).name
+    if reward is not None:
+        reward = Registry(home).resolve(reward).name
     config = _config(
         recipe=recipe, method=method, start=start, rank=rank, epochs=epochs, batch_size=batch_size, beta=beta,
+        reward=reward, rounds=rounds,
         learning_rate=learning_rate, max_tokens=max_tokens, seed=seed, system_prompt=prompt,
     )  # fmt: skip
     card = train_here(home, adapter, dataset, config)
@@ -83,6 +88,12 @@ def print_scores(card: AdapterCard) -> None:
         if f"adapter_{split}_loss" in scores and scores[f"base_{split}_loss"]:
             base, ours = scores[f"base_{split}_loss"], scores[f"adapter_{split}_loss"]
             typer.echo(f"{split} loss {ours:.3f}, base model {base:.3f} ({(ours - base) / base:+.0%})")
+        if f"adapter_{split}_reward" in scores:
+            base, ours = scores[f"base_{split}_reward"], scores[f"adapter_{split}_reward"]
+            strayed, long = scores[f"adapter_{split}_kl"], scores[f"adapter_{split}_tokens"]
+            typer.echo(
+                f"{split} reward {ours:.3f}, before {base:.3f}; KL {strayed:.1f} nats, {long:.0f} tokens an answer"
+            )
         if f"adapter_{split}_accuracy" in scores:
             typer.echo(_accuracy(scores, split))
     if card.recipe == "reward":

@@ -1,0 +1,81 @@
+"""The recipe `ppo`: questions from a dataset, a reward model's scores, and a version that began as another one."""
+
+from typing import Any
+
+from adapters.ppo import Measured, PPOConfig, RoundStats
+from adapters.ppo_policy import Policy
+from adapters.ppo_rollout import measure
+from adapters.ppo_trainer import PPOTrainer, newest_checkpoint
+from adapters.progress import Interrupted, TrainProgress
+from adapters.registry import Registry
+from adapters.reward_model import RewardModel
+from adapters.train import HELD_OUT, Job
+from adapters.trainer_watch import StopOnSignal
+
+MEASURED = 64  # held-out questions: each takes an answer to be written
+
+
+def trained_by_ppo(job: Job, registry: Registry) -> tuple[Policy, dict[str, float]]:
+    """The policy after its last round, and its reward on held-out questions beside that of what it began as.
+
+    Raises `BrogueError` if the reward model cannot be used or the policy runs away, `Interrupted` after Ctrl-C.
+    """
+    assert job.config.reward is not None  # train() has looked
+    job.say("loading the reward model and the base model")
+    reward = RewardModel.load(registry, job.config.reward, job.base).score
+    config = ppo_config(job.config)
+    policy = Policy(job.base.path, job.tokenizer, config, job.start)
+    trainer = PPOTrainer(policy, job.tokenizer, job.examples["train"], reward, config, job.run)
+    stopper = StopOnSignal()
+    with stopper:
+        finished = trainer.train(_Reporter(job, config), lambda: stopper.asked)
+    if not finished:
+        kept = newest_checkpoint(job.run)
+        raise Interrupted(
+            f"training stopped; {kept.name if kept else 'nothing'} is kept. Go on from it with the same command"
+        )
+    job.say("measuring on held-out questions")
+    scores: dict[str, float] = {}
+    for split in HELD_OUT:
+        if prompts := job.examples[split][:MEASURED]:
+            for who in ("base", "adapter"):
+                found = measure(policy, job.tokenizer, prompts, reward, config, reference=who == "base")
+                scores |= _named(found, f"{who}_{split}")
+    return policy, scores
+
+
+def ppo_config(config: Any) -> PPOConfig:
+    """What `TrainConfig` says of it; two minibatches make a round."""
+    given = {
+        "rank": config.rank, "rounds": config.rounds, "batch_size": 2 * config.batch_size,
+        "minibatch_size": config.batch_size, "learning_rate": config.learning_rate, "seed": config.seed,
+    }  # fmt: skip
+    return PPOConfig.model_validate(given)
+
+
+def _named(found: Measured, prefix: str) -> dict[str, float]:
+    return {f"{prefix}_{name}": round(value, 4) for name, value in found.model_dump().items()}
+
+
+class _Reporter:
+    """A progress line for each round, and the figures in words now and then."""
+
+    def __init__(self, job: Job, config: PPOConfig) -> None:
+        self._job, self._config, self._seconds, self._tokens = job, config, list[float](), 0.0
+
+    def __call__(self, stats: RoundStats) -> None:
+        self._seconds.append(stats.seconds)
+        self._tokens += stats.tokens * self._config.batch_size
+        spent, rounds = sum(self._seconds), self._config.rounds
+        self._job.on_progress(
+            TrainProgress(
+                step=stats.round, steps=rounds, loss=stats.loss, tokens_per_s=self._tokens / max(spent, 1e-9),
+                seconds_left=spent / len(self._seconds) * (rounds - stats.round),
+            )
+        )  # fmt: skip
+        if stats.round % self._config.save_every == 0:
+            self._job.say(
+                f"round {stats.round} of {rounds}: reward {stats.reward:.2f}, KL {stats.kl:.1f} nats (wanted: "
+                f"{self._config.kl_target:g}), "
+                f"{stats.tokens:.0f} tokens an answer, {stats.ended:.0%} ended, {stats.repeated:.0%} repeated"
+            )
