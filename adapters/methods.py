@@ -117,7 +117,7 @@ def attach(model: Any, method: Method, rank: int) -> Any:
 def serving(model: Any, method: Method) -> Serving:
     """How the engine can serve what is trained. `model` is the `PeftModel` that `attach` gave.
 
-    `converted` stands for a conversion that PEFT offers; how exact it is has to be measured (DoRA's loses a part).
+    `converted` is for those that are a LoRA of some small rank; the others' nearest LoRA answers differently.
     """
     if method.peft_type == "LORA" and not method.options.get("use_dora"):
         return "native"
@@ -125,7 +125,8 @@ def serving(model: Any, method: Method) -> Serving:
         return "never" if method.peft_type in _KEYS_AND_VALUES else "soft-prompt"
     if not hasattr(model.base_model, "merge_and_unload"):
         return "never"
-    return "converted" if model.supports_lora_conversion() else "merged"
+    exact = lora_rank(method, 1) is not None
+    return "converted" if exact and model.supports_lora_conversion() else "merged"
 
 
 def lora_rank(method: Method, rank: int) -> int | None:

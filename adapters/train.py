@@ -11,12 +11,12 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import Field
 from safetensors import SafetensorError
 
-from adapters import lineage, runs
+from adapters import lineage, runs, served
 from adapters.base_model import BaseModel, load_tokenizer
 from adapters.examples import Encoder
 from adapters.progress import Diverged, Interrupted, TrainProgress
@@ -27,7 +27,7 @@ from data.dataset import DatasetCard, Row
 from data.errors import BrogueError, DataError, one_line
 from data.home import Home, write_json
 from data.records import SPLITS, Split
-from data.settings import Frozen
+from data.settings import Frozen, load_settings
 
 _UNWRITTEN = ("No space left", "PytorchStreamWriter", "inline_container")  # how the libraries say that a disk is full
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
@@ -37,7 +37,7 @@ class TrainConfig(Frozen):
     """How to train. The defaults were chosen on the example workspace and on support answers (docs/training.md)."""
 
     recipe: RecipeName = "sft"
-    method: Literal["lora"] = "lora"
+    method: str = "lora"  # see adapters/methods.py
     system_prompt: str | None = None  # as the assistant is served; see data/messages.py
     start: str | None = None  # `name@n`: the version that training goes on from, and that dpo and kto stay near
     rank: int = Field(8, ge=1)  # LoRA r; alpha is 2r, so that the learning rate need not follow the rank
@@ -70,6 +70,8 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
     check_trainable(dataset, config.recipe)
     started, registry, recipe = time.monotonic(), Registry(home), find(config.recipe)
     start, config = _start(registry, base, config)
+    max_rank = load_settings(home.settings_file).engine.max_lora_rank
+    served.check(base, config.method, config.rank, config.recipe, start is not None, max_rank)
     tokenizer = load_tokenizer(base.path)
     prompt = labelling_prompt(config.system_prompt, rows) if recipe.name == "labelled" else config.system_prompt
     made = _made(rows, tokenizer, base, config.model_copy(update={"system_prompt": prompt}), say)
@@ -97,7 +99,8 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
         else:
             trainer, scores = _trained(job)
         with registry.new_version(adapter, chat=recipe.name != "reward") as (version, folder):
-            trainer.model.save_pretrained(folder, selected_adapters=["default"])
+            compared = examples["validation"] or examples["train"]
+            rank, measured = served.write(trainer.model, folder, config.method, config.rank, compared)
             card = AdapterCard(
                 adapter=adapter,
                 version=version,
@@ -107,11 +110,11 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
                 dataset_digest=dataset.digest,
                 recipe=config.recipe,
                 method=config.method,
-                rank=config.rank,
+                rank=rank,
                 config=config.model_dump(),
                 system_prompt=prompt,
                 parent=max(registry.versions(adapter), default=None),
-                scores=scores,
+                scores=scores | measured,
                 minutes=round((time.monotonic() - started) / 60, 2),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 files=file_hashes(folder),

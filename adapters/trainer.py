@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, PeftModel
+from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM, PrinterCallback, Trainer
 from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
 
+from adapters import methods
 from adapters.progress import Diverged, TrainProgress
 from adapters.tokens import IGNORED
 from adapters.train import TrainConfig
@@ -23,7 +24,7 @@ from adapters.trainer_watch import Guard, Metrics, Order, Reporter, StopOnSignal
 SAVES = 200  # at least one checkpoint in so many steps
 
 
-def build_sft(model: Any, lora: LoraConfig | None, tokenizer: Any, train: Sequence[Any], validation: Dataset | None,
+def build_sft(model: Any, lora: PeftConfig | None, tokenizer: Any, train: Sequence[Any], validation: Dataset | None,
               config: TrainConfig, run: Path) -> SFTTrainer:  # fmt: skip
     """A trainer over already tokenised answers (`Example`)."""
     trainer_class = SFTTrainer if torch.cuda.is_available() else CpuSFTTrainer
@@ -34,8 +35,8 @@ def build_sft(model: Any, lora: LoraConfig | None, tokenizer: Any, train: Sequen
     return trainer
 
 
-def load_model(model_path: str, config: TrainConfig, start: Path | None) -> tuple[Any, LoraConfig | None]:
-    """The base model, and the LoRA to put on it; or, with the folder of a version to start from, both in one.
+def load_model(model_path: str, config: TrainConfig, start: Path | None) -> tuple[Any, PeftConfig | None]:
+    """The base model, and what the method puts on it; or, with the folder of a version to start from, both in one.
 
     The frozen base stays in bfloat16, as it is served; PEFT keeps the adapter's own weights in float32.
     """
@@ -43,7 +44,7 @@ def load_model(model_path: str, config: TrainConfig, start: Path | None) -> tupl
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.bfloat16)
     if start is not None:
         return PeftModel.from_pretrained(model, str(start), is_trainable=True), None
-    return model, lora_for(config, "CAUSAL_LM")
+    return model, peft_config(config, model, "CAUSAL_LM")
 
 
 def quiet() -> None:
@@ -52,11 +53,10 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-def lora_for(config: TrainConfig, task: str) -> LoraConfig:
-    """LoRA on all linear layers."""
-    return LoraConfig(
-        r=config.rank, lora_alpha=2 * config.rank, target_modules="all-linear", lora_dropout=0.0, task_type=task
-    )
+def peft_config(config: TrainConfig, model: Any, task: str) -> PeftConfig:
+    """What the method trains of this model."""
+    layers = int(model.config.get_text_config().num_hidden_layers)
+    return methods.config_for(methods.find(config.method), config.rank, layers, task)
 
 
 def arguments_for(examples: int, validation: Dataset | None, config: TrainConfig, run: Path) -> dict[str, Any]:

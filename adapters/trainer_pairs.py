@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig
+from peft import PeftConfig
 from torch.nn.functional import logsigmoid
 from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification, PrinterCallback
@@ -26,13 +26,13 @@ from trl.trainer.utils import use_adapter
 from adapters.held_out import pair_scores
 from adapters.tokens import IGNORED
 from adapters.train import TrainConfig
-from adapters.trainer import arguments_for, lora_for, quiet
+from adapters.trainer import arguments_for, peft_config, quiet
 
 REFERENCE = "ref"  # TRL's name for its frozen copy of the starting adapter
 _OURS = ("prompt_ids", "chosen_ids", "rejected_ids", "completion_ids", "label")
 
 
-def build_pairs(model: Any, lora: LoraConfig | None, tokenizer: Any, train: Sequence[Any], validation: Dataset | None,
+def build_pairs(model: Any, lora: PeftConfig | None, tokenizer: Any, train: Sequence[Any], validation: Dataset | None,
                 config: TrainConfig, run: Path) -> Any:  # fmt: skip
     """The trainer of the recipes `dpo`, `kto` and `reward` over already tokenised pairs or thumbs."""
     shared = arguments_for(len(train), validation, config, run) | {
@@ -55,7 +55,7 @@ def build_pairs(model: Any, lora: LoraConfig | None, tokenizer: Any, train: Sequ
     return trainer
 
 
-def load_scorer(model_path: str, config: TrainConfig, tokenizer: Any) -> tuple[Any, LoraConfig]:
+def load_scorer(model_path: str, config: TrainConfig, tokenizer: Any) -> tuple[Any, PeftConfig]:
     """The base model with a head that gives one number, and the LoRA to put on it; the head is trained whole."""
     quiet()
     torch.manual_seed(config.seed)  # the head begins with random numbers
@@ -66,7 +66,7 @@ def load_scorer(model_path: str, config: TrainConfig, tokenizer: Any) -> tuple[A
             part.float()
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model, lora_for(config, "SEQ_CLS")
+    return model, peft_config(config, model, "SEQ_CLS")
 
 
 class _Ours:

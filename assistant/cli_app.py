@@ -15,6 +15,7 @@ from assistant import (
     cli_feedback,
     cli_feedback_queues,
     cli_knowledge,
+    cli_plan,
     cli_runs,
     cli_services,
     cli_train,
@@ -34,6 +35,7 @@ app.command()(cli_services.status)
 app.command()(cli_services.doctor)
 app.command()(cli_assistants.chat)
 app.command()(cli_train.train)
+app.command()(cli_plan.plan)
 app.add_typer(cli_assistants.app, name="assistants")
 app.add_typer(cli_data.app, name="data")
 cli_data.app.command("dedupe")(cli_data_clean.dedupe)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 GIB = 1024**3
 SERVED = {
     "native": "as it is",
-    "converted": "as a LoRA, if the conversion is near enough",
+    "converted": "as a LoRA that answers the same",
     "merged": "merged into a copy of the base model only",
-    "soft-prompt": "not yet (a soft prompt)",
+    "soft-prompt": "not yet",
     "never": "not by this engine",
 }
 

@@ -24,7 +24,9 @@ def train(
     data: Annotated[str, typer.Option(help="Name of the dataset.")],
     assistant: Annotated[str | None, typer.Option(help="Train with this assistant's system prompt.")] = None,
     recipe: Annotated[str, typer.Option(help=f"How weights are updated: {', '.join(RECIPES)}.")] = "sft",
-    method: Annotated[str, typer.Option(help="Which weights: lora.")] = "lora",
+    method: Annotated[
+        str, typer.Option(help="Which weights, PEFT's names: lora, rslora, miss, loha, vera; see: brogue plan.")
+    ] = "lora",
     start: Annotated[
         str | None, typer.Option("--from", help="Go on from this version, NAME or NAME@N; dpo and kto stay near it.")
     ] = None,

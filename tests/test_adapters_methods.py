@@ -75,7 +75,8 @@ def test_every_named_method_can_be_counted_without_weights(tiny: Path, name: str
 
 @pytest.mark.parametrize(
     ("name", "served"),
-    [("lora", "native"), ("rslora", "native"), ("miss", "converted"), ("ia3", "merged"), ("ln-tuning", "merged"),
+    [("lora", "native"), ("rslora", "native"), ("miss", "converted"), ("dora", "merged"),
+     ("lokr", "merged"), ("ia3", "merged"), ("ln-tuning", "merged"),
      ("prompt-tuning", "soft-prompt"), ("prefix-tuning", "never"), ("hra", "merged")],
 )  # fmt: skip
 def test_a_method_tells_how_it_can_be_served(tiny: Path, name: str, served: str) -> None:

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 
 from adapters import runs
+from adapters.base_model import prepare
 from adapters.lineage import lineage
 from adapters.registry import Registry, file_hashes
+from adapters.validation import check_version
 from assistant.prompt import HomeCatalogue
 from data.errors import BrogueError
 from data.home import Home, write_text
+from data.settings import load_settings
 from serve.live import LiveMap
 from tests.conftest import Run
 from tests.tiny_models import make_model
@@ -109,6 +112,45 @@ def test_a_recipe_lowers_the_held_out_loss_and_says_what_it_was(
         scores = card["scores"]
         assert 0 <= scores["adapter_validation_accuracy_low"] <= scores["adapter_validation_accuracy"] <= 1
         assert {"base_validation_accuracy", "usual_validation_accuracy"} <= set(scores)
+
+
+@pytest.mark.parametrize(("method", "rank", "served_rank"), [("miss", 8, 8), ("loha", 4, 16), ("rslora", 4, 4)])
+def test_another_method_is_trained_and_written_as_a_lora_that_the_engine_takes(
+    brogue: Run, ready: Callable[..., None], home: Home, method: str, rank: int, served_rank: int
+) -> None:
+    ready("instruction")
+    card = trained(brogue, "sft", "--epochs", "3", "--method", method, "--rank", str(rank))
+    assert (card["method"], card["rank"]) == (method, served_rank)
+    assert card["scores"]["adapter_validation_loss"] < card["scores"]["base_validation_loss"]
+    assert card["scores"].get("converted_kl", 0) <= 1e-3 and ("converted_kl" in card["scores"]) == (method != "rslora")
+    folder = Registry(home).folder("a-sft", 1)
+    assert json.loads((folder / "adapter_config.json").read_text())["peft_type"] == "LORA"
+    base = prepare(load_settings(home.settings_file).base_model, home, lambda _: None)
+    check_version(Registry(home).card("a-sft", 1), folder, base, 16, home.root)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--method", "dora"), "the engine could not serve what 'dora' trains"),
+        (("--method", "prompt-tuning"), "it needs a prompt of its own kind"),
+        (("--method", "loha", "--rank", "8"), "a LoRA of rank 64, above engine.max_lora_rank = 16; give --rank 4"),
+        (("--method", "lroa"), "no method 'lroa'"),
+    ],
+)
+def test_a_method_that_could_not_be_served_is_refused_before_training(
+    brogue: Run, ready: Callable[..., None], home: Home, options: tuple[str, ...], line: str
+) -> None:
+    ready("instruction")
+    done = brogue("train", "a", "--data", "instruction", *options)
+    assert done.returncode == 1 and line in done.stderr and "Traceback" not in done.stderr
+    assert not home.runs.exists() or not any(home.runs.iterdir())
+
+
+def test_a_method_other_than_lora_is_for_recipes_that_learn_answers(brogue: Run, ready: Callable[..., None]) -> None:
+    ready("preference")
+    done = brogue("train", "a", "--data", "preference", "--recipe", "dpo", "--method", "miss")
+    assert done.returncode == 1 and "the recipe 'dpo' takes lora only; leave --method out" in done.stderr
 
 
 def test_a_labelling_version_learns_the_labels_and_gives_nothing_else(

@@ -57,12 +57,13 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "peft": (
         "adapters/converting.py",
         "adapters/methods.py",
+        "adapters/served.py",
         "adapters/ppo_policy.py",
         "adapters/trainer*.py",
         "adapters/reward_model.py",
         "adapters/merging.py",
     ),
-    "trl": ("adapters/trainer*.py",),
+    "trl": ("adapters/reward_model.py", "adapters/trainer*.py"),
     "vllm": ("serve/cpu_lora.py", "serve/cpu_lora_kernel.py", "serve/model_check.py"),
     "fastapi": (
         "serve/gateway.py",
