@@ -39,7 +39,7 @@ def create(
     else:
         typer.echo(f"{user.name} may sign in as {user.role}")
     if first:
-        say("this is the first user: from now on rating wants a sign-in; for the page, restart: brogue down, brogue up")
+        say("this is the first user: from now on the page and /v1/feedback ask who is there")
 
 
 @app.command("list")
