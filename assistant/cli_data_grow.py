@@ -109,7 +109,7 @@ def _expand(home: Home, card: DatasetCard, client: "Client", plan: "Plan", work:
         if kept.answers:
             tell(f"{len(kept.answers):,} questions were asked before")
         try:
-            ask(client, plan, work.rows, kept.answers, kept.add, _now_and_then(tell, len(work.rows)))
+            ask(client, plan, work.rows, kept.answers, kept.add, _now_and_then(tell, len(work.rows)), _say_stopping)
         except (GatewayError, KeyboardInterrupt, SystemExit) as error:
             done = sum(row.id in kept.answers for row in work.rows)
             say(f"{done:,} of {len(work.rows):,} questions are answered and kept; the same command goes on")
@@ -128,6 +128,10 @@ def _expand(home: Home, card: DatasetCard, client: "Client", plan: "Plan", work:
     for why, number in counts.items():
         say(f"refused {number}: {why}")
     say(f"read some of them before you train: brogue data export {new.name} --to FILE.csv, column synthetic_of")
+
+
+def _say_stopping() -> None:
+    say("stopping; the questions on their way are still answered")
 
 
 def _now_and_then(tell: Callable[[str], None], total: int) -> Callable[[str], None]:

@@ -83,10 +83,11 @@ def gather(home: Home, card: DatasetCard, only: int | None) -> Work:
 
 
 def ask(client: Client, plan: Plan, rows: Sequence[Row], answers: Answers, keep: Callable[[Row, list[Answer]], None],
-        tell: Tell) -> None:  # fmt: skip
+        tell: Tell, stopping: Callable[[], None] = lambda: None) -> None:  # fmt: skip
     """Ask for the rows that `answers` lacks, several at once, and put into it what comes; `keep` is told of each.
 
-    Ends early only by an error, after the requests on their way have been answered.
+    Ends early only by an error or Ctrl-C, after the requests on their way have been answered; `stopping` is called
+    when it begins to wait for them.
     """
     lacking = [row for row in rows if row.id not in answers]
     todo, before = iter(lacking), len(answers)
@@ -112,8 +113,11 @@ def ask(client: Client, plan: Plan, rows: Sequence[Row], answers: Answers, keep:
     try:
         for worker in [pool.submit(work) for _ in range(IN_FLIGHT)]:
             worker.result()
-    finally:
+    except BaseException:
         stop.set()
+        stopping()
+        raise
+    finally:
         pool.shutdown()
 
 

@@ -290,9 +290,12 @@ def test_ctrl_c_is_said_with_what_is_kept(home: Home, rewriter: Rewriter) -> Non
     stopped = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: len(rewriter.bodies) == 10, "two answers and eight requests on their way")
     stopped.send_signal(signal.SIGINT)
-    time.sleep(2)  # a busy machine may be slow to take the signal; until then further questions are asked
+    assert stopped.stderr is not None
+    for line in stopped.stderr:  # a busy machine may be slow to take the signal
+        if line.startswith("stopping;"):
+            break
     rewriter.go_on.set()
-    _, said = stopped.communicate(timeout=30)
+    _, said = stopped.communicate(timeout=60)
     assert stopped.returncode == 130
     kept = re.search(r"(\d+) of 24 questions are answered and kept; the same command goes on", said)
     assert kept, said
