@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
-from transformers import AutoModelForCausalLM, PrinterCallback, Trainer
+from transformers import AutoModelForCausalLM, EarlyStoppingCallback, PrinterCallback, Trainer
 from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
 
@@ -22,6 +22,7 @@ from adapters.train import TrainConfig
 from adapters.trainer_watch import Guard, Metrics, Order, Reporter, StopOnSignal
 
 SAVES = 200  # at least one checkpoint in so many steps
+PATIENCE = 4  # measurements of the validation loss without a lower one, two in a pass over few rows
 
 
 def build_sft(model: Any, lora: PeftConfig | None, tokenizer: Any, train: Sequence[Any], validation: Dataset | None,
@@ -113,6 +114,8 @@ def fit(trainer: Trainer, checkpoint: Path | None, run: Path, on_progress: Calla
     stopper, guard = StopOnSignal(), Guard()
     for callback in (Reporter(on_progress), Metrics(run), Order(run), stopper, guard):
         trainer.add_callback(callback)
+    if trainer.args.load_best_model_at_end:
+        trainer.add_callback(EarlyStoppingCallback(PATIENCE))
     with stopper:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if guard.reason:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -151,6 +152,22 @@ def test_a_method_other_than_lora_is_for_recipes_that_learn_answers(brogue: Run,
     ready("preference")
     done = brogue("train", "a", "--data", "preference", "--recipe", "dpo", "--method", "miss")
     assert done.returncode == 1 and "the recipe 'dpo' takes lora only; leave --method out" in done.stderr
+
+
+def test_training_ends_when_the_validation_loss_has_turned_and_keeps_the_best(
+    brogue: Run, ready: Callable[..., None], tmp_path: Path
+) -> None:
+    ready("instruction")
+    folder = tmp_path / "other-words"
+    folder.mkdir()
+    for split, answer in (("train", "Item 1 is in aisle 3."), ("validation", "What? user model")):
+        rows = [{"prompt": f"What is {split} item {n}?", "response": answer} for n in range(16)]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert brogue("data", "import", str(folder), "--as", "instruction", "--into", "other").returncode == 0
+    done = brogue("train", "a", "--data", "other", "--epochs", "30", "--learning-rate", "0.02")
+    assert done.returncode == 0, done.stderr
+    told = re.search(r"validation loss was lowest at step (\d+) of (\d+); that state is kept", done.stderr)
+    assert told and int(told[1]) < int(told[2]) < 60, done.stderr
 
 
 def test_a_labelling_version_learns_the_labels_and_gives_nothing_else(
