@@ -77,7 +77,9 @@ def free_port() -> int:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The engine's tests come last: by then `brogue up` is done, which begins with the first test (see below)."""
-    items.sort(key=lambda item: item.get_closest_marker("engine") is not None)
+    items.sort(
+        key=lambda item: item.get_closest_marker("engine") is not None or "up_home" in getattr(item, "fixturenames", ())
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
