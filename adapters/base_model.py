@@ -211,6 +211,23 @@ def _hash_files(folder: Path, names: list[str]) -> str:
     return digest.hexdigest()
 
 
+def load_weights(path: Path | str, dtype: str = "bfloat16") -> Any:
+    """The model with its weights, without transformers' bars and warnings."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    quiet()
+    return AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+
+
+def quiet() -> None:
+    """transformers says nothing below errors, and draws no bars."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def load_tokenizer(folder: Path | str) -> Any:
     """The model's tokenizer, with a chat template, or a one-line error."""
     from transformers import AutoTokenizer

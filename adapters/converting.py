@@ -67,7 +67,7 @@ def logits(model: Any, ids: Sequence[int]) -> torch.Tensor:
 
 
 def _of_lora(model: PeftModel, folder: Path, sequences: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-    """Logits of the same base weights with the LoRA; the trained adapter is set aside meanwhile."""
+    """Logits of the same base weights, read anew, with the LoRA."""
     from transformers import AutoModelForCausalLM
 
     path = model.get_base_model().config.name_or_path

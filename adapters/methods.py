@@ -119,7 +119,7 @@ def serving(model: Any, method: Method) -> Serving:
 
     `converted` is for those that are a LoRA of some small rank; the others' nearest LoRA answers differently.
     """
-    if method.peft_type == "LORA" and not method.options.get("use_dora"):
+    if is_lora(method):
         return "native"
     if model.active_peft_config.is_prompt_learning:
         return "never" if method.peft_type in _KEYS_AND_VALUES else "soft-prompt"
@@ -129,11 +129,16 @@ def serving(model: Any, method: Method) -> Serving:
     return "converted" if exact and model.supports_lora_conversion() else "merged"
 
 
+def is_lora(method: Method) -> bool:
+    """Whether the engine takes what is trained as it is; of DoRA it would leave the magnitudes out."""
+    return method.peft_type == "LORA" and not method.options.get("use_dora")
+
+
 def lora_rank(method: Method, rank: int) -> int | None:
     """The rank at which a LoRA is exactly what the method trained; none where no small rank is exact.
 
     LoHa multiplies two products of rank r element by element, which has rank r² at most (Hyeon-Woo et al. 2022).
     """
-    if method.peft_type in ("LORA", "MISS", "VERA") and not method.options.get("use_dora"):
+    if is_lora(method) or method.peft_type in ("MISS", "VERA"):
         return rank
     return rank * rank if method.peft_type == "LOHA" else None

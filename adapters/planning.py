@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from adapters import methods
-from adapters.base_model import BaseModel, model_class
+from adapters.base_model import BaseModel, load_weights, model_class
 from adapters.methods import Method, Serving
 from data.errors import BrogueError
 from data.frozen import Frozen
@@ -64,7 +64,7 @@ def size(base: BaseModel, method: Method, rank: int) -> Size:
         except BrogueError:
             model = None
     if model is None:
-        model = methods.attach(_loaded(base), method, rank)
+        model = methods.attach(load_weights(base.path), method, rank)
     return Size(trainable=trainable(model), total=sum(p.numel() for p in model.parameters()),
                 served=methods.serving(model, method))  # fmt: skip
 
@@ -98,14 +98,14 @@ def free_bytes() -> int:
 
 def largest_batch(base: BaseModel, found: Size, batch: int, tokens: int, free: int) -> int:
     """The most rows up to `batch` that a step has room for; 0 if there is none for a single one."""
-    fitting = (rows for rows in range(batch, 0, -1) if memory(base, found, rows, tokens).total <= free)
-    return next(fitting, 0)
+    row = memory(base, found, 1, tokens)  # activations are the same for each; the rest does not depend on them
+    return min(batch, max(0, (free - row.total + row.activations) // row.activations))
 
 
 def measure(base: BaseModel, method: Method, rank: int, batch: int, tokens: int) -> Speed:
     """Train `STEPS` steps on random tokens and throw the result away."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = methods.attach(_loaded(base).to(device), method, rank)
+    model = methods.attach(load_weights(base.path).to(device), method, rank)
     model.train()
     text = model.config.get_text_config()
     weights = [p for p in model.parameters() if p.requires_grad]
@@ -131,12 +131,3 @@ def measure(base: BaseModel, method: Method, rank: int, batch: int, tokens: int)
 def steps(rows: int, batch: int, epochs: int) -> int:
     """Optimiser steps of a training."""
     return math.ceil(rows / batch) * epochs
-
-
-def _loaded(base: BaseModel) -> Any:
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    return AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.bfloat16)

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GenerationConfig
-from transformers.utils import logging
+from transformers import GenerationConfig
 
+from adapters import methods
+from adapters.base_model import load_weights
 from adapters.ppo import PPOConfig
 from data.home import new_folder
 
@@ -22,12 +23,10 @@ class Policy:
 
     def __init__(self, model_path: str, tokenizer: Any, config: PPOConfig, start: Path | None) -> None:
         """`start` is a LoRA adapter's folder; without it the policy begins as the base model."""
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.dtype = getattr(torch, config.dtype)
         torch.manual_seed(config.seed)
-        base = AutoModelForCausalLM.from_pretrained(model_path, dtype=self.dtype)
+        base = load_weights(model_path, config.dtype)
         self.end_ids = _end_ids(base, tokenizer)
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_ids[0]
         self.has_start = start is not None
@@ -107,11 +106,7 @@ def _end_ids(base: Any, tokenizer: Any) -> list[int]:
 
 def _with_adapters(base: Any, config: PPOConfig, start: Path | None) -> Any:
     if start is None:
-        lora = LoraConfig(
-            r=config.rank, lora_alpha=2 * config.rank, target_modules="all-linear", lora_dropout=0.0,
-            task_type="CAUSAL_LM",
-        )  # fmt: skip
-        return get_peft_model(base, lora)
+        return methods.attach(base, methods.METHODS["lora"], config.rank)
     model = PeftModel.from_pretrained(base, start, adapter_name=POLICY, is_trainable=True)
     model.load_adapter(start, adapter_name=REFERENCE, is_trainable=False)
     model.set_adapter(POLICY)

@@ -295,6 +295,12 @@ class Registry:
             raise unknown("adapter", adapter, self.adapters(), f"Train one: brogue train {adapter} --data NAME")
 
 
+def require_scorer(card: AdapterCard) -> None:
+    """Only a reward model can score answers."""
+    if card.recipe != "reward":
+        raise BrogueError(f"{card.name} is no reward model (recipe {card.recipe}); train one: --recipe reward")
+
+
 def refuse_scorer(card: AdapterCard) -> None:
     """A reward model gives numbers, no answers."""
     if card.recipe == "reward":

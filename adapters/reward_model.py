@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from adapters.base_model import BaseModel, load_tokenizer
-from adapters.registry import AdapterCard, Registry
+from adapters.registry import AdapterCard, Registry, require_scorer
 from adapters.tokens import encode_answer, prompt_ids
 from adapters.validation import changed_files
 from data.errors import BrogueError
@@ -31,8 +31,7 @@ class RewardModel:
     def load(cls, registry: Registry, version: str, base: BaseModel) -> "RewardModel":
         """The reward model `name@n`; raises `BrogueError` if that version is none, or was made for another base."""
         card = registry.resolve(version)
-        if card.recipe != "reward":
-            raise BrogueError(f"{card.name} is no reward model (recipe {card.recipe}); train one: --recipe reward")
+        require_scorer(card)
         if card.base_sha256 != base.sha256:
             raise BrogueError(f"{card.name} was trained on base model {card.base_model}; the base model is {base.name}")
         folder = registry.folder(card.adapter, card.version)

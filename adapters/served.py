@@ -3,7 +3,6 @@
 The engine takes LoRA. Methods that are a LoRA of a small rank are converted, and the conversion is measured.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ from data.errors import BrogueError
 if TYPE_CHECKING:
     from peft import PeftModel
 
-PLAIN = ("lora", "rslora")  # written as they are
 LEARNS_ANSWERS = ("sft", "instruct", "labelled")  # recipes that know nothing of LoRA
 
 
@@ -36,13 +34,19 @@ def check(base: BaseModel, name: str, rank: int, recipe: str, goes_on: bool, max
             f"the engine could not serve what '{name}' trains ({_why(how)}), so nothing is trained; "
             f"choose one of {fitting}. See: brogue plan --method all"
         )
-    exact = methods.lora_rank(method, rank) or rank
+    exact = _exact(method, rank)
     if exact > max_rank:
-        most = math.isqrt(max_rank) if exact == rank * rank and exact != rank else max_rank
+        most = max(smaller for smaller in range(1, rank) if _exact(method, smaller) <= max_rank)
         raise BrogueError(
             f"'{name}' at rank {rank} is a LoRA of rank {exact}, above engine.max_lora_rank = {max_rank}; "
             f"give --rank {most} or less, or raise max_lora_rank under [engine] in brogue.toml"
         )
+
+
+def _exact(method: methods.Method, rank: int) -> int:
+    exact = methods.lora_rank(method, rank)
+    assert exact is not None  # check() refuses the others
+    return exact
 
 
 def _why(how: methods.Serving) -> str:
@@ -57,11 +61,12 @@ def write(model: "PeftModel", folder: Path, name: str, rank: int,
 
     A conversion is measured on the `input_ids` of `compared`. Raises `BrogueError` if it is not near enough.
     """
-    if name in PLAIN:
+    method = methods.find(name)
+    if methods.is_lora(method):
         model.save_pretrained(str(folder), selected_adapters=["default"])
         return rank, {}
     from adapters.converting import convert
 
-    exact = methods.lora_rank(methods.find(name), rank) or rank
+    exact = _exact(method, rank)
     found = convert(model, folder, exact, [example["input_ids"] for example in compared])
     return exact, {"converted_kl": found.kl, "converted_logit": round(found.largest, 4)}

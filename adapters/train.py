@@ -22,7 +22,7 @@ from adapters.examples import Encoder
 from adapters.progress import Diverged, Interrupted, TrainProgress
 from adapters.recipes import PAIRED, RecipeName, find, labelling_prompt
 from adapters.recipes import check_trainable as check_trainable
-from adapters.registry import CARD, AdapterCard, Registry, file_hashes
+from adapters.registry import CARD, AdapterCard, Registry, file_hashes, require_scorer
 from data.dataset import DatasetCard, Row
 from data.errors import BrogueError, DataError, one_line
 from data.home import Home, write_json
@@ -212,8 +212,7 @@ def _start(registry: Registry, base: BaseModel, config: TrainConfig) -> tuple[Pa
         )
     if config.reward is not None:
         scorer = registry.resolve(config.reward)
-        if scorer.recipe != "reward":
-            raise BrogueError(f"{scorer.name} is no reward model (recipe {scorer.recipe}); train one: --recipe reward")
+        require_scorer(scorer)
         config = config.model_copy(update={"reward": scorer.name})
     if config.start is None:
         return None, config

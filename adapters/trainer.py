@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
-from transformers import AutoModelForCausalLM, EarlyStoppingCallback, PrinterCallback, Trainer
-from transformers.utils import logging
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
 from trl import SFTConfig, SFTTrainer
 
 from adapters import methods
+from adapters.base_model import load_weights
 from adapters.progress import Diverged, TrainProgress
 from adapters.tokens import IGNORED
 from adapters.train import TrainConfig
@@ -41,17 +41,10 @@ def load_model(model_path: str, config: TrainConfig, start: Path | None) -> tupl
 
     The frozen base stays in bfloat16, as it is served; PEFT keeps the adapter's own weights in float32.
     """
-    quiet()
-    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.bfloat16)
+    model = load_weights(model_path)
     if start is not None:
         return PeftModel.from_pretrained(model, str(start), is_trainable=True), None
     return model, peft_config(config, model, "CAUSAL_LM")
-
-
-def quiet() -> None:
-    """transformers says nothing below errors, and draws no bars."""
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 
 def peft_config(config: TrainConfig, model: Any, task: str) -> PeftConfig:

@@ -23,10 +23,11 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, Rewa
 from trl.trainer import dpo_trainer, kto_trainer, reward_trainer
 from trl.trainer.utils import use_adapter
 
+from adapters.base_model import quiet
 from adapters.held_out import pair_scores
 from adapters.tokens import IGNORED
 from adapters.train import TrainConfig
-from adapters.trainer import arguments_for, peft_config, quiet
+from adapters.trainer import arguments_for, peft_config
 
 REFERENCE = "ref"  # TRL's name for its frozen copy of the starting adapter
 _OURS = ("prompt_ids", "chosen_ids", "rejected_ids", "completion_ids", "label")

@@ -3,13 +3,13 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from assistant.cli_data_options import Json, parse_shares
+from assistant.cli_store import day, opened_store
 from assistant.console import print_json, say, working
 from data.dataset import DatasetCard, Row, Shares, Step, save_dataset
 from data.dataset_folder import refuse_existing
@@ -40,26 +40,20 @@ def collect(
     from data.judgements import Wanted
     from data.memory import many_objects
     from data.raters import weights_in
-    from data.store_home import open_store
 
     if kind not in KINDS:
         raise BrogueError(f"--as wants one of {', '.join(KINDS)}; found '{kind}'")
     shares, home = parse_shares(split), Home.from_environment()
     refuse_existing(home, check_name("a dataset", into), replace)
-    wanted = Wanted(assistant=assistant, since=_day(since))
+    wanted = Wanted(assistant=assistant, since=day("--since", since))
     counts: Counter[str] = Counter()
-    home.create()
-    store = open_store(home)
-    try:
-        with working("collecting") as tell, many_objects():
-            told = sorted(store.judgements(wanted), key=lambda kept: (kept.created, kept.judgement.id))
-            tell(f"{len(told)} judgements")
-            weights = {} if unweighted else weights_in(store, wanted, told)
-            rows = _rows(store, told, kind, shares, counts, weights)  # type: ignore[arg-type]
-            options = {"as": kind, "assistant": assistant, "since": since}
-            card = _save(home, into, rows, told, shares, replace, counts, options | {"unweighted": unweighted or None})
-    finally:
-        store.close()
+    with opened_store(home) as store, working("collecting") as tell, many_objects():
+        told = sorted(store.judgements(wanted), key=lambda kept: (kept.created, kept.judgement.id))
+        tell(f"{len(told)} judgements")
+        weights = {} if unweighted else weights_in(store, wanted, told)
+        rows = _rows(store, told, kind, shares, counts, weights)  # type: ignore[arg-type]
+        options = {"as": kind, "assistant": assistant, "since": since}
+        card = _save(home, into, rows, told, shares, replace, counts, options | {"unweighted": unweighted or None})
     if json:
         print_json(card.model_dump(mode="json"))
         return
@@ -91,16 +85,6 @@ def _save(home: Home, into: str, rows: Iterator[Row], told: "list[StoredJudgemen
         home, into, rows, "the store", source, {}, shares, replace,
         steps=lambda: (Step(name="collect", options=options, counts=dict(+counts)),),
     )  # fmt: skip
-
-
-def _day(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        day = datetime.fromisoformat(text)
-    except ValueError:
-        raise BrogueError(f"--since wants a day, such as 2026-03-01; found '{text}'") from None
-    return day if day.tzinfo else day.replace(tzinfo=UTC)
 
 
 def _nothing(kind: str, told: int, counts: Counter[str]) -> str:

@@ -1,8 +1,6 @@
 """`brogue data forget` and `trace`: what people said is removed, and is found again."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +8,7 @@ import typer
 from adapters.lineage import learnt_from, mark_forgotten
 from adapters.registry import Registry
 from assistant.cli_data_options import Json
+from assistant.cli_store import opened_store
 from assistant.console import print_json, say, working
 from data.errors import BrogueError, one_line
 from data.home import Home
@@ -37,7 +36,7 @@ def forget(
 
     home = Home.from_environment()
     registry = Registry(home)
-    with _store(home) as store:
+    with opened_store(home) as store:
         with working("looking") as tell:
             found = find(home, store, subject, tell)
         learnt = _learnt(registry, found)
@@ -68,25 +67,13 @@ def trace(
     from assistant.tracing import trace as traced
 
     home = Home.from_environment()
-    with _store(home) as store, working("tracing") as tell:
+    with opened_store(home) as store, working("tracing") as tell:
         tell("reading the version's dataset")
         found = traced(response, home, store, records)
     if json:
         print_json(found.model_dump(mode="json"))
     else:
         _print_trace(found)
-
-
-@contextmanager
-def _store(home: Home) -> "Iterator[Store]":
-    from data.store_home import open_store
-
-    home.create()
-    store = open_store(home)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def _learnt(registry: Registry, found: "Found") -> dict[str, list[str]]:

@@ -1,17 +1,14 @@
 """`brogue feedback`: what people said of answers; how far it can be trusted, who wins, and files to train on."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from assistant.cli_data_options import Json
+from assistant.cli_store import day, opened_store
 from assistant.console import print_json, say, working
 from data.errors import BrogueError
-from data.home import Home
 
 if TYPE_CHECKING:
     from data.judgements import Wanted
@@ -52,7 +49,7 @@ def list_(
         kind=kind, assistant=assistant, version=version, rater=rater, response=response, subject=subject,
         conversation=conversation, since=since, until=until, taken_back=taken_back, limit=limit,
     )  # fmt: skip
-    with _store() as store:
+    with opened_store() as store:
         found = store.judgements(wanted)
     if json:
         print_json([kept.model_dump(mode="json") for kept in found])
@@ -75,7 +72,7 @@ def agreement(
     from data.raters import agreement as measured
     from data.raters import ranked
 
-    with _store() as store, working("agreement") as tell, many_objects():
+    with opened_store() as store, working("agreement") as tell, many_objects():
         found = ranked(store, _wanted(assistant=assistant, since=since, until=until))
         tell(f"{len(found):,} comparisons and rankings")
         report = measured(found, store.judged_lengths())
@@ -130,7 +127,7 @@ def _estimated(wanted: "Wanted", by: "By | None", style: bool,
     from data.memory import many_objects
     from data.raters import ranked, weights_in
 
-    with _store() as store, working("leaderboard") as tell, many_objects():
+    with opened_store() as store, working("leaderboard") as tell, many_objects():
         found = ranked(store, wanted)
         tell(f"{len(found):,} comparisons and rankings")
         styles = _styles(store) if style else None
@@ -172,7 +169,7 @@ def export(
     if kind not in FORMATS:
         raise BrogueError(f"--as wants one of {', '.join(FORMATS)}; found '{kind}'")
     wanted = _wanted(assistant=assistant, version=version, rater=rater, since=since, until=until)
-    with _store() as store, working("exporting") as tell, many_objects():
+    with opened_store() as store, working("exporting") as tell, many_objects():
         found = store.judgements(wanted)
         tell(f"{len(found):,} judgements")
         weights = {} if unweighted else weights_in(store, wanted, found)
@@ -191,33 +188,10 @@ def export(
         say(f"skipped: {why} ({count:,})")
 
 
-@contextmanager
-def _store() -> "Iterator[Store]":
-    from data.store_home import open_store
-
-    home = Home.from_environment()
-    home.create()
-    store = open_store(home)
-    try:
-        yield store
-    finally:
-        store.close()
-
-
 def _wanted(*, since: str | None = None, until: str | None = None, **given: Any) -> "Wanted":
     from data.judgements import Wanted
 
-    return Wanted(since=_day("--since", since), until=_day("--until", until), **given)
-
-
-def _day(option: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        day = datetime.fromisoformat(text)
-    except ValueError:
-        raise BrogueError(f"{option} wants a day, such as 2026-03-01; found '{text}'") from None
-    return day if day.tzinfo else day.replace(tzinfo=UTC)
+    return Wanted(since=day("--since", since), until=day("--until", until), **given)
 
 
 def _styles(store: "Store") -> "dict[str, Style]":

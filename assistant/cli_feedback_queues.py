@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assistant.cli_data_options import Json
-from assistant.cli_feedback import _day
+from assistant.cli_store import day
 from assistant.console import print_json, print_table
 from data.errors import BrogueError
 from data.home import Home
@@ -48,7 +48,7 @@ def queue(
     if dataset:
         body["dataset"] = _given(name=dataset, split=split, limit=limit)
     elif traffic:
-        start = _day("--since", since)
+        start = day("--since", since)
         body["traffic"] = _given(assistant=traffic, since=start and start.isoformat(), limit=limit)
     else:
         body["prompts"] = [_given(messages=[{"role": "user", "content": text}], topic=topic) for text in prompt or ()]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assistant.cli_data_options import Json
+from assistant.cli_store import opened_store
 from assistant.console import print_json, print_table, say
 from data.errors import BrogueError, unknown
-from data.home import Home
 from data.users import Role
 
 if TYPE_CHECKING:
@@ -100,13 +100,7 @@ def _password(from_stdin: bool) -> str:
 
 @contextmanager
 def _users() -> "Iterator[Users]":
-    from data.store_home import open_store
     from data.store_users import Users
 
-    home = Home.from_environment()
-    home.create()
-    store = open_store(home)
-    try:
+    with opened_store() as store:
         yield Users(store)
-    finally:
-        store.close()

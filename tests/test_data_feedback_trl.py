@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -10,7 +9,7 @@ from data.home import Home
 from data.judgements import Comparison, Correction, Ranking, Rating, Response
 from data.store_home import open_store
 from tests.inside import brogue_inside
-from tests.tiny_models import make_model
+from tests.trl_steps import train_two_steps
 
 
 @pytest.fixture
@@ -43,23 +42,5 @@ def exports(home: Home, tmp_path: Path) -> dict[str, str]:
 def test_trls_trainers_run_two_steps_on_the_exports_unchanged(
     exports: dict[str, str], tmp_path: Path, kind: str
 ) -> None:
-    import trl
-    from datasets import load_dataset
-    from transformers import AutoTokenizer, LlamaForCausalLM, LlamaForSequenceClassification
-
-    size: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
-    size |= {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 256}
-    if kind == "reward":
-        size |= {"num_labels": 1, "pad_token_id": 0}
-    folder = make_model(
-        tmp_path / "model", LlamaForSequenceClassification if kind == "reward" else LlamaForCausalLM, **size
-    )
-    configs = {"sft": trl.SFTConfig, "dpo": trl.DPOConfig, "reward": trl.RewardConfig, "kto": trl.KTOConfig}
-    trainers = {"sft": trl.SFTTrainer, "dpo": trl.DPOTrainer, "reward": trl.RewardTrainer, "kto": trl.KTOTrainer}
-    rows = load_dataset("json", data_files=exports[kind], split="train", cache_dir=str(tmp_path / "cache"))
-    options = configs[kind](output_dir=str(tmp_path / "out"), max_steps=2, per_device_train_batch_size=2, report_to=[],
-                     use_cpu=True, bf16=False, save_strategy="no", disable_tqdm=True)  # fmt: skip
-    model_class = LlamaForSequenceClassification if kind == "reward" else LlamaForCausalLM
-    done = trainers[kind](model=model_class.from_pretrained(folder), args=options, train_dataset=rows,
-                   processing_class=AutoTokenizer.from_pretrained(folder)).train()  # fmt: skip
+    done = train_two_steps(kind, Path(exports[kind]), tmp_path)
     assert done.global_step == 2 and done.training_loss > 0
