@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Whose tabs a role sees besides the ones for everybody.
 MAY = {"user": (), "rater": ("rater",), "admin": ("rater", "admin")}
 VISITORS = 32  # answers that can be written at the same time; Gradio's own default is one
+FOCUS = "() => document.querySelector('#message textarea')?.focus()"  # it could not take it before
 # A model can write a picture's address into its answer; the browser must not go and fetch it.
 CONTENT_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -87,7 +88,7 @@ def build_page(people: "People") -> "gr.Blocks":
 
         role_tabs = [tab for tab, _ in shown_to.values()]
         outputs = [team, who, nobody, tabs, *role_tabs, *chat.outputs, *compare.outputs]
-        page.load(load, None, outputs, **quiet)
+        page.load(load, None, outputs, **quiet).then(None, None, None, js=FOCUS, **quiet)
     return page.queue(default_concurrency_limit=VISITORS)
 
 

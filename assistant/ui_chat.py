@@ -73,7 +73,7 @@ class ChatTab:
             submit_btn="Send",
             lines=1,
             max_lines=6,
-            autofocus=True,
+            interactive=False,  # until the page knows its assistants: nobody would answer an Enter before
             elem_id="message",
         )
         with gr.Row(elem_classes="underline"):
@@ -84,7 +84,7 @@ class ChatTab:
     @property
     def outputs(self) -> list[gr.Component]:
         """What `show` fills."""
-        first = [self._hint, self._thread, self._chosen, self._segments, self._menu]
+        first = [self._hint, self._box, self._thread, self._chosen, self._segments, self._menu]
         return [*first, self._header, self._chat, *self._credit.outputs]
 
     def show(self, team: dict[str, Voice], logging: str = "") -> list[Update]:
@@ -94,6 +94,7 @@ class ChatTab:
         few = len(choices) <= MAX_SEGMENTS
         return [
             hint(logging),
+            gr.Textbox(interactive=bool(team)),
             new_conversation(),
             chosen,
             gr.Radio(choices=choices, value=chosen, visible=few and len(choices) > 1),

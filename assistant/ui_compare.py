@@ -37,6 +37,7 @@ class CompareTab:
             submit_btn="Ask both",
             lines=1,
             max_lines=6,
+            interactive=False,  # until the page knows its assistants
             elem_id="question",
         )
         with gr.Row(elem_classes="examples"):  # buttons, because a Dataset cuts its samples at 60 characters
@@ -50,7 +51,7 @@ class CompareTab:
     @property
     def outputs(self) -> list[gr.Component]:
         """What `show` fills."""
-        return [*self._pickers, *self._faces, *self._examples]
+        return [self._box, *self._pickers, *self._faces, *self._examples]
 
     def show(self, team: dict[str, Voice]) -> list[Update]:
         """Values for `outputs` when the page has loaded the list of assistants."""
@@ -60,6 +61,7 @@ class CompareTab:
         in_turn = chain.from_iterable(zip_longest(*(voice.examples for voice in pair if voice)))
         texts = list(dict.fromkeys(text for text in in_turn if text))
         return [
+            gr.Textbox(interactive=bool(team)),
             *(gr.Dropdown(choices=choices, value=voice.id if voice else None) for voice in pair),
             *map(card_mark, pair),
             *(gr.Button(text, visible=True) for text in texts[:EXAMPLES]),

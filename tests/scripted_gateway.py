@@ -86,6 +86,7 @@ class ScriptedGateway:
     text: str | None = None  # the answer, whatever is asked
     checked: dict[str, Any] | None = None  # its field `brogue`
     has_documents: bool = True
+    seconds_to_list: float = 0  # how long the list of assistants takes
 
     def reset(self) -> None:
         self.adapters = {"reed-voice": adapter()}
@@ -98,6 +99,7 @@ class ScriptedGateway:
         self.version = "reed-voice@2"
         self.text = self.checked = None
         self.has_documents = True
+        self.seconds_to_list = 0
         self.assistants = [brand("reed", "#4a6b57"), brand("fern", "#8a4a2f")]
         self.bodies.clear()
         self.broken.clear()
@@ -109,6 +111,7 @@ class ScriptedGateway:
 
         @app.get("/v1/models")
         def models() -> dict[str, Any]:
+            time.sleep(self.seconds_to_list)
             return {"data": [*self.assistants, {"id": "base", "kind": "base"}]}
 
         @app.post("/v1/chat/completions")

@@ -252,6 +252,24 @@ def test_closing_the_page_ends_the_answer_in_the_gateway(
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("tab", ["chat", "compare"])
+def test_a_question_typed_before_the_assistants_are_known_is_not_lost(
+    tab: str, page: Page, gateway: ScriptedGateway, scripted_url: str
+) -> None:
+    gateway.seconds_to_list = 2
+    page.goto(f"{scripted_url}/?tab={tab}")
+    compare(page, "hello") if tab == "compare" else ask(page, "hello")
+    shown = answer(page, "left") if tab == "compare" else bot(page, "reed says: hello")
+    expect(shown).to_contain_text("reed says: hello")
+
+
+@pytest.mark.browser
+def test_the_cursor_stands_in_the_message_when_the_page_has_loaded(page: Page, scripted_url: str) -> None:
+    open_page(page, scripted_url)
+    expect(page.get_by_label("Your message")).to_be_focused()
+
+
+@pytest.mark.browser
 def test_enter_during_an_answer_starts_no_second_one(page: Page, gateway: ScriptedGateway, scripted_url: str) -> None:
     open_page(page, scripted_url)
     ask(page, "wait for it")
