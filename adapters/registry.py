@@ -27,6 +27,9 @@ CARD = "card.json"
 STATE = "aliases.json"
 RECORDS = "records.json"  # `<n>.records.json` lies beside the version's folder; see adapters/lineage.py
 ALIASES = ("stable", "candidate", "canary")
+# How the engine answers in a version's voice: by the LoRA that was trained; by a LoRA that equals what was trained; with
+# vectors before each prompt; from weights of the version's own, which take an engine of their own.
+Served = Literal["native", "converted", "soft-prompt", "merged"]
 
 
 class AdapterCard(Frozen):
@@ -41,6 +44,7 @@ class AdapterCard(Frozen):
     recipe: str
     method: str
     rank: int
+    served: Served = "native"
     config: dict[str, Any]  # the whole training configuration
     system_prompt: str | None  # what it was trained with and must be served with
     parent: int | None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters import methods
 from adapters.base_model import BaseModel
+from adapters.registry import Served
 from data.errors import BrogueError
 
 if TYPE_CHECKING:
@@ -56,17 +57,17 @@ def _why(how: methods.Serving) -> str:
 
 
 def write(model: "PeftModel", folder: Path, name: str, rank: int,
-          compared: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, float]]:  # fmt: skip
-    """Write what was trained as the engine takes it: (the LoRA's rank, how near it is if it was converted).
+          compared: Sequence[Mapping[str, Any]]) -> tuple[int, Served, dict[str, float]]:  # fmt: skip
+    """Write what was trained as the engine takes it: (the LoRA's rank, how it is served, how near it is if converted).
 
     A conversion is measured on the `input_ids` of `compared`. Raises `BrogueError` if it is not near enough.
     """
     method = methods.find(name)
     if methods.is_lora(method):
         model.save_pretrained(str(folder), selected_adapters=["default"])
-        return rank, {}
+        return rank, "native", {}
     from adapters.converting import convert
 
     exact = _exact(method, rank)
     found = convert(model, folder, exact, [example["input_ids"] for example in compared])
-    return exact, {"converted_kl": found.kl, "converted_logit": round(found.largest, 4)}
+    return exact, "converted", {"converted_kl": found.kl, "converted_logit": round(found.largest, 4)}

@@ -100,7 +100,7 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
             trainer, scores = _trained(job)
         with registry.new_version(adapter, chat=recipe.name != "reward") as (version, folder):
             compared = examples["validation"] or examples["train"]
-            rank, measured = served.write(trainer.model, folder, config.method, config.rank, compared)
+            rank, how, measured = served.write(trainer.model, folder, config.method, config.rank, compared)
             card = AdapterCard(
                 adapter=adapter,
                 version=version,
@@ -111,6 +111,7 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
                 recipe=config.recipe,
                 method=config.method,
                 rank=rank,
+                served=how,
                 config=config.model_dump(),
                 system_prompt=prompt,
                 parent=max(registry.versions(adapter), default=None),
