@@ -27,8 +27,8 @@ CARD = "card.json"
 STATE = "aliases.json"
 RECORDS = "records.json"  # `<n>.records.json` lies beside the version's folder; see adapters/lineage.py
 ALIASES = ("stable", "candidate", "canary")
-# How the engine answers in a version's voice: by the LoRA that was trained; by a LoRA that equals what was trained; with
-# vectors before each prompt; from weights of the version's own, which take an engine of their own.
+# How the engine answers in a version's voice: by the LoRA that was trained; by a LoRA that equals what was trained;
+# with vectors before each prompt; from weights of the version's own, which take an engine of their own.
 Served = Literal["native", "converted", "soft-prompt", "merged"]
 
 
