@@ -33,6 +33,14 @@ class EngineState:
     starts: int = 1
 
 
+@dataclass(frozen=True)
+class Lease:
+    """Where to send what a version is to answer: the name that it has in its engine, and a client of that engine."""
+
+    name: str
+    client: httpx.AsyncClient
+
+
 class EngineApi:
     """vLLM's run-time LoRA endpoints. `client` speaks to the engine with its key."""
 

@@ -15,7 +15,7 @@ import httpx
 
 from adapters.registry import AdapterCard, Registry
 from data.errors import BrogueError
-from serve.engine_api import EngineApi, Refused, Unavailable
+from serve.engine_api import EngineApi, Lease, Refused, Unavailable
 from serve.metrics import Metrics
 from serve.slots import PATIENCE_S, Slots
 
@@ -46,6 +46,7 @@ class Loader:
         self.slots = Slots(limits.slots, limits.patience_s)
         self.kept: frozenset[str] = frozenset()  # engine names that are not unloaded just because nobody asks for them
         self.refused: dict[str, tuple[str, float]] = {}  # version → reason, when
+        self._client = client
         self._api = EngineApi(client)
         self._registry = registry
         self._check = check
@@ -78,13 +79,13 @@ class Loader:
         self._breakdowns.pop(card.name, None)
 
     @asynccontextmanager
-    async def holding(self, card: AdapterCard, deadline: float) -> AsyncIterator[str]:
-        """The engine's name of a version that has a slot and stays loaded until the block ends."""
+    async def holding(self, card: AdapterCard, deadline: float) -> AsyncIterator[Lease]:
+        """A version that has a slot and stays loaded until the block ends."""
         name = card.engine_name
         await self._take_slot(name, deadline)
         try:
             await self._ensure_loaded(card, name)
-            yield name
+            yield Lease(name, self._client)
         finally:
             self._used[name] = time.monotonic()
             self.slots.leave(name)
@@ -103,12 +104,12 @@ class Loader:
         """Check, load and probe; raises `Refused` with the reason. Gives the seconds that each took."""
         began = time.monotonic()
         await self._checked(card)  # before it queues for a slot
-        async with self.holding(card, began + self.limits.max_wait_s) as name:
+        async with self.holding(card, began + self.limits.max_wait_s) as lease:
             loaded_at, proven = time.monotonic(), self._proven
-            if name not in proven:
+            if lease.name not in proven:
                 with self._blamed(card):
-                    await self._api.probe(name)
-                proven.add(name)
+                    await self._api.probe(lease.name)
+                proven.add(lease.name)
                 self._breakdowns.pop(card.name, None)
         return {"load": loaded_at - began, "probe": time.monotonic() - loaded_at}
 

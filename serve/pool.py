@@ -18,7 +18,7 @@ import httpx
 from adapters.registry import AdapterCard, AdapterState, CanaryPlan, Registry
 from data.errors import BrogueError
 from serve.canary import Trials
-from serve.engine_api import EngineState, Unavailable
+from serve.engine_api import EngineState, Lease, Unavailable
 from serve.live import LiveMap
 from serve.loader import Limits, Loader
 from serve.metrics import Metrics
@@ -78,14 +78,14 @@ class AdapterPool:
                 pass  # look again: the engine may be dead by now
 
     @asynccontextmanager
-    async def lease(self, card: AdapterCard | None, deadline: float) -> AsyncIterator[str]:
-        """The engine's name for a version (none: the base model), which stays usable until the block ends."""
+    async def lease(self, card: AdapterCard | None, deadline: float) -> AsyncIterator[Lease]:
+        """A version (none: the base model) as its engine knows it, usable until the block ends."""
         await self.wait_open(deadline)
         if card is None:
-            yield self.base_name
+            yield Lease(self.base_name, self.client)
             return
-        async with self.loader.holding(card, deadline) as name:
-            yield name
+        async with self.loader.holding(card, deadline) as lease:
+            yield lease
 
     async def restore(self) -> None:
         """The engine's process is a new one: load all that is to stay loaded, then let requests through."""

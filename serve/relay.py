@@ -111,14 +111,14 @@ class Relay:
         while True:
             try:
                 async with AsyncExitStack() as stack:
-                    name = await stack.enter_async_context(self._pool.lease(exchange.card, deadline))
+                    lease = await stack.enter_async_context(self._pool.lease(exchange.card, deadline))
                     began = time.perf_counter()
-                    request = self._pool.client.build_request("POST", exchange.path, json=body | {"model": name})
+                    request = lease.client.build_request("POST", exchange.path, json=body | {"model": lease.name})
                     headers = exchange.answer_headers(ours + time.perf_counter() - began)
-                    reply = await self._pool.client.send(request, stream=True)
+                    reply = await lease.client.send(request, stream=True)
                     stack.push_async_callback(reply.aclose)
                     if exchange.card is None or reply.status_code != 404 or not may_reload:
-                        return name, reply, stack.pop_all(), headers
+                        return lease.name, reply, stack.pop_all(), headers
                     may_reload = False  # the engine says it does not know the version: load it anew, once
                     self._pool.loader.forget(exchange.card)
             except Unavailable as error:

@@ -53,8 +53,8 @@ class Shadow:
         canary = self._pool.live.card(stable.adapter, version)
         body = {key: value for key, value in body.items() if key not in ("stream", "stream_options")}
         try:
-            async with self._pool.lease(canary, time.monotonic() + self._pool.limits.max_wait_s) as name:
-                reply = await self._pool.client.post(path, json=body | {"model": name})
+            async with self._pool.lease(canary, time.monotonic() + self._pool.limits.max_wait_s) as lease:
+                reply = await lease.client.post(path, json=body | {"model": lease.name})
             answered = reply.json()["choices"][0]["message"].get("content") or "" if reply.status_code == 200 else None
         except (httpx.HTTPError, BrogueError):
             self._pool.metrics.shadow_dropped()  # the engine was away: that says nothing about the version
