@@ -77,14 +77,11 @@ def queues(json: Json = False) -> None:
 
 def _client() -> "FeedbackClient":
     from assistant.client_feedback import FeedbackClient
-    from assistant.services import load_services
-    from data.secrets import admin_key
+    from assistant.services import running_gateway
 
-    home = Home.from_environment()
-    services = load_services(home)
-    if services is None or not services.supervisor.is_alive():
+    if (running := running_gateway(Home.from_environment())) is None:
         raise BrogueError("queues are made by the running gateway, which writes the answers; start it: brogue up")
-    return FeedbackClient.with_key(services.gateway_url, admin_key(home))
+    return FeedbackClient.with_key(*running)
 
 
 def _arm(text: str) -> dict[str, Any]:

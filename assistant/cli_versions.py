@@ -94,15 +94,13 @@ def retire(version: Version, json: Json = False) -> None:
 
 def running_admin(home: Home) -> "Admin | None":
     """A client of the running gateway with the admin key, or none while nothing runs."""
-    from assistant.services import load_services
+    from assistant.services import running_gateway
 
-    services = load_services(home)
-    if services is None or not services.supervisor.is_alive():
+    if (running := running_gateway(home)) is None:
         return None
     from assistant.client import Admin
-    from data.secrets import admin_key
 
-    return Admin(services.gateway_url, admin_key(home))
+    return Admin(*running)
 
 
 def _named_version(registry: Registry, reference: str, command: str) -> AdapterCard:

@@ -75,7 +75,7 @@ class Client:
                 trust_env=False,
             ) as reply:
                 if reply.status_code != 200:
-                    raise GatewayError(_message(reply.read(), reply.status_code))
+                    raise GatewayError(message_of(reply.read(), reply.status_code))
                 if on_start is not None:
                     headers = reply.headers
                     on_start(Source(headers.get("x-brogue-version", ""), headers.get("x-brogue-response-id", "")))
@@ -109,7 +109,7 @@ class Client:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if reply.status_code != 200:
-            raise GatewayError(_message(reply.content, reply.status_code), reply.status_code)
+            raise GatewayError(message_of(reply.content, reply.status_code), reply.status_code)
         return dict(reply.json())
 
     def _unreachable(self, error: httpx.HTTPError) -> GatewayError:
@@ -180,7 +180,8 @@ def _pieces(event: dict[str, Any]) -> Iterator[str]:
             yield text
 
 
-def _message(content: bytes, status: int) -> str:
+def message_of(content: bytes, status: int) -> str:
+    """What a refused request says: the error's message, or the status."""
     try:
         return one_line(json.loads(content)["error"]["message"])
     except (ValueError, KeyError, TypeError):

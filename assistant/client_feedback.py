@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from assistant.client import TIMEOUT, Client, GatewayError, _message
+from assistant.client import TIMEOUT, Client, GatewayError, message_of
 
 USER_HEADER = "x-brogue-user"
 SOON = 30.0  # seconds that anything but an answer may take
@@ -111,7 +111,7 @@ class FeedbackClient(Client):
         try:
             with httpx.stream("POST", url, json={}, headers=self.headers, timeout=TIMEOUT, trust_env=False) as reply:
                 if reply.status_code != 200:
-                    raise GatewayError(_message(reply.read(), reply.status_code), reply.status_code)
+                    raise GatewayError(message_of(reply.read(), reply.status_code), reply.status_code)
                 for line in reply.iter_lines():
                     if line.startswith("data: ") and line != "data: [DONE]":
                         yield json.loads(line.removeprefix("data: "))

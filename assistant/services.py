@@ -10,6 +10,7 @@ import psutil
 
 from data.errors import BrogueError
 from data.home import Home, write_json
+from data.secrets import admin_key
 from data.settings import Address, Frozen
 from serve.process import stop_process_group
 
@@ -59,6 +60,14 @@ def load_services(home: Home) -> Services | None:
         return None
     children = (services.supervisor, services.engine, services.page)
     return services if any(c is not None and c.is_alive() for c in children) else None
+
+
+def running_gateway(home: Home) -> tuple[str, str] | None:
+    """Address and admin key of the gateway that runs for this home, or none."""
+    services = load_services(home)
+    if services is None or not services.supervisor.is_alive():
+        return None
+    return services.gateway_url, admin_key(home)
 
 
 def stop_services(home: Home, timeout_s: float = 30) -> bool:
