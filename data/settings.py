@@ -62,6 +62,14 @@ class GatewaySettings(Address):
     max_wait_s: float = Field(120, gt=0, description="a request waits so long for the engine or for an adapter slot")
 
 
+class TrainingSettings(Frozen):
+    """What is done with a training's figures beside writing them to the run's folder."""
+
+    report_to: tuple[Literal["tensorboard", "mlflow", "trackio"], ...] = Field(
+        (), description="followed there too; each is a package to be installed"
+    )
+
+
 class StoreSettings(Frozen):
     """Where answers and judgements are kept, and how much of them."""
 
@@ -87,6 +95,7 @@ class Settings(Frozen):
     page: Address = Address(port=7860)
     store: StoreSettings = StoreSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
+    training: TrainingSettings = TrainingSettings()
 
 
 def load_settings(path: Path) -> Settings:

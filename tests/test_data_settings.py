@@ -19,6 +19,7 @@ def test_without_a_file_all_is_default(home: Home) -> None:
         ("[engine]\nmax_lora = 2", "unknown key 'engine.max_lora'; known keys here: .*max_loras"),
         ("[gateway]\nport = 'x'", "gateway.port: .*found 'x'"),
         ("[engine]\nmax_lora_rank = 12", "engine.max_lora_rank: .*found 12"),
+        ("[training]\nreport_to = ['wandb']", "training.report_to.0: .*'tensorboard', 'mlflow' or 'trackio'.*'wandb'"),
         ("base_model = ", "not valid TOML"),
     ],
 )
