@@ -30,6 +30,9 @@ class EngineSettings(Frozen):
     max_loras: int = Field(4, ge=1, description="adapters in one batch; keep it above the number of live versions")
     max_cpu_loras: int = Field(16, ge=1, description="adapters kept in memory")
     max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = 16
+    max_own_engines: int | None = Field(
+        None, ge=0, description="engines of versions that cannot share the base model's; none: one for every 4 cores"
+    )
     kv_cache_gib: float | None = Field(None, gt=0, description="none: from the model's size and free memory (CPU)")
     cpu_cores: str | None = Field(None, description="cores of the engine, such as '0-3'; none: all that we may use")
     preload_openmp: bool = Field(True, description="preload Intel's OpenMP runtime on a CPU")

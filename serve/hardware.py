@@ -5,20 +5,24 @@ Each choice can be overridden in `brogue.toml`; benchmarks/engine.py measures wh
 
 import importlib.metadata
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import psutil
 
-from data.errors import BrogueError
+from data.errors import BrogueError, one_line
 from data.settings import EngineSettings
 
 GIB = 1024**3
 ENGINE_OVERHEAD_BYTES = 3 * GIB  # vLLM's three processes without weights and KV cache, measured at 2.6 GiB
 CPU_MAX_MODEL_LEN = 4096  # tokens; longer contexts are slow on a CPU and cost memory per stream
 CPU_MAX_NUM_SEQS = 16
+GPU_OVERHEAD_BYTES = 3 * GIB  # of the GPU's own memory: CUDA's context, graphs, activations of one forward pass
+OWN_CONVERSATIONS = 4  # so many of full length a version's own engine keeps at a time
+CORES_PER_ENGINE = 4  # engines of versions' own, if the settings do not say how many
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,14 @@ class EnginePlan:
     kv_cache_bytes: int | None
     cores: str | None  # as VLLM_CPU_OMP_THREADS_BIND wants them: "0-1"
     preload: Path | None  # the OpenMP runtime
+    memory_bytes: int | None = None  # what it needs in all; only reckoned for a version's own engine
+
+
+class Memory(NamedTuple):
+    """Bytes."""
+
+    total: int
+    free: int
 
 
 def plan(settings: EngineSettings, weight_bytes: int, kv_bytes_per_token: int, context_length: int) -> EnginePlan:
@@ -44,8 +56,70 @@ def plan(settings: EngineSettings, weight_bytes: int, kv_bytes_per_token: int, c
         longest = min(longest, CPU_MAX_MODEL_LEN)
     streams = settings.max_num_seqs or CPU_MAX_NUM_SEQS
     kv = _kv_cache_bytes(settings, weight_bytes, kv_bytes_per_token, longest, streams)
-    cores = settings.cpu_cores or format_cores(os.sched_getaffinity(0))
+    cores = settings.cpu_cores or format_cores(_our_cores())
     return EnginePlan("cpu", longest, streams, kv, cores, find_openmp() if settings.preload_openmp else None)
+
+
+def plan_own(settings: EngineSettings, weight_bytes: int, kv_bytes_per_token: int, context_length: int) -> EnginePlan:
+    """The engine of one version that has weights of its own, beside the base model's: the same, but a small cache.
+
+    Nothing is looked at but the settings, so that the memory can be said before there is anything to start.
+    """
+    device = detect_device() if settings.device == "auto" else settings.device
+    longest = settings.max_model_len or (context_length if device == "gpu" else min(context_length, CPU_MAX_MODEL_LEN))
+    size = 2 if settings.dtype in ("float32", "float") else 1  # weights and caches are reckoned at 2 bytes a number
+    kv = kv_bytes_per_token * longest * OWN_CONVERSATIONS * size
+    memory = weight_bytes * size + kv + (ENGINE_OVERHEAD_BYTES if device == "cpu" else GPU_OVERHEAD_BYTES)
+    if device == "gpu":
+        return EnginePlan("gpu", longest, settings.max_num_seqs, kv, None, None, memory)
+    streams, cores = settings.max_num_seqs or CPU_MAX_NUM_SEQS, settings.cpu_cores or format_cores(_our_cores())
+    return EnginePlan("cpu", longest, streams, kv, cores, find_openmp() if settings.preload_openmp else None, memory)
+
+
+def most_own_engines(settings: EngineSettings) -> int:
+    """How many versions may have an engine of their own; whether the memory suffices is asked for each."""
+    chosen = settings.max_own_engines
+    return max(1, len(_our_cores()) // CORES_PER_ENGINE) if chosen is None else chosen
+
+
+def gib(count: int) -> str:
+    """A number of bytes for a person."""
+    return f"{count / GIB:.1f} GiB"
+
+
+def refuse_own_engine(what: str, own: EnginePlan, weight_bytes: int, settings: EngineSettings) -> None:
+    """Raises `BrogueError` if this machine could never hold the engine `own` beside the base model's engine."""
+    memory = memory_of(own.device)
+    if own.device == "gpu":
+        base = int(memory.total * settings.gpu_memory_utilization)
+        way = "lower engine.gpu_memory_utilization in brogue.toml"
+    else:
+        base = weight_bytes + ENGINE_OVERHEAD_BYTES
+        way = "name a smaller base_model or lower engine.max_model_len in brogue.toml"
+    if (own.memory_bytes or 0) + base > memory.total:
+        raise BrogueError(
+            f"{what} takes an engine of its own: about {gib(own.memory_bytes or 0)} beside the base model's "
+            f"{gib(base)}, and this machine has {gib(memory.total)}; use a method whose versions share the base "
+            f"model's engine, such as lora, or {way}"
+        )
+
+
+def memory_of(device: Literal["cpu", "gpu"]) -> Memory:
+    """The machine's memory, or that of its first GPU as the driver tells it."""
+    if device == "cpu":
+        memory = psutil.virtual_memory()
+        return Memory(memory.total, memory.available)
+    command = ["nvidia-smi", "--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+        total, free = (int(number) * 1024**2 for number in said.splitlines()[0].split(","))
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        raise BrogueError(f"cannot tell how much memory the GPU has (nvidia-smi: {one_line(error, 120)})") from error
+    return Memory(total, free)
+
+
+def _our_cores() -> set[int]:
+    return os.sched_getaffinity(0)
 
 
 def detect_device() -> Literal["cpu", "gpu"]:

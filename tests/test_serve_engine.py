@@ -14,7 +14,16 @@ from data.home import Home
 from data.settings import EngineSettings
 from serve.engine import Engine, command_line, environment
 from serve.engine_log import death_reason, phase
-from serve.hardware import GIB, EnginePlan, format_cores, plan
+from serve.hardware import (
+    GIB,
+    EnginePlan,
+    format_cores,
+    memory_of,
+    most_own_engines,
+    plan,
+    plan_own,
+    refuse_own_engine,
+)
 from serve.process import stop_process_group
 
 FOLLOWS = "Engine core initialization failed. See root cause above."
@@ -124,3 +133,40 @@ def test_stopping_ends_children_that_ignore_a_polite_request() -> None:
     deadline = time.monotonic() + 20
     while any(c.is_running() and c.status() != psutil.STATUS_ZOMBIE for c in children):
         assert time.monotonic() < deadline, "a child is still there"
+
+
+def test_an_engine_of_its_own_needs_its_weights_a_small_cache_and_what_vllm_itself_takes() -> None:
+    chosen = plan_own(EngineSettings(device="cpu"), 2 * GIB, 1000, 8192)
+    assert chosen.kv_cache_bytes == 1000 * 4096 * 4
+    assert chosen.memory_bytes == 2 * GIB + 3 * GIB + 1000 * 4096 * 4
+    twice = plan_own(EngineSettings(device="cpu", dtype="float32"), 2 * GIB, 1000, 8192)
+    assert twice.memory_bytes == 4 * GIB + 3 * GIB + 2 * 1000 * 4096 * 4
+
+
+def test_an_engine_of_its_own_that_can_never_fit_is_refused_in_one_line_that_names_a_way_out() -> None:
+    settings = EngineSettings(device="cpu")
+    refuse_own_engine("method 'ia3'", plan_own(settings, 1, 1, 64), 1, settings)
+    huge = plan_own(settings, 10_000 * GIB, 1000, 8192)
+    with pytest.raises(
+        BrogueError, match=r"method 'ia3' takes an engine of its own: about 10003.* GiB beside the base"
+    ):
+        refuse_own_engine("method 'ia3'", huge, 10_000 * GIB, settings)
+
+
+def test_the_number_of_own_engines_is_the_settings_or_at_least_one() -> None:
+    assert most_own_engines(EngineSettings(max_own_engines=0)) == 0
+    assert most_own_engines(EngineSettings()) >= 1
+
+
+def test_a_gpu_that_cannot_be_asked_for_its_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(BrogueError, match="cannot tell how much memory the GPU has"):
+        memory_of("gpu")
+
+
+def test_a_gpu_tells_its_memory_in_mebibytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\necho 81559, 12000\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert memory_of("gpu") == (81559 * 1024**2, 12000 * 1024**2)
