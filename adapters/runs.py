@@ -10,20 +10,22 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from adapters.progress import METRICS
+from adapters.progress import METRICS, TrainProgress
 from data.errors import BrogueError, unknown
 from data.home import Home, write_json
 from data.settings import Frozen
 
-RUN, END, DONE, LOCK, CURVE = "run.json", "end.json", "done", "lock", "loss.png"
+RUN, END, DONE, LOCK, CURVE = "run.json", "end.json", "done", "lock", "curves.png"
+PROGRESS = "progress.json"  # while it runs
 State = Literal["running", "stopped", "failed", "done"]
 
 
@@ -51,6 +53,7 @@ class Run(Frozen):
     version: str | None = None  # what came of it
     reason: str | None = None  # why it failed
     pid: int | None = None
+    progress: TrainProgress | None = None  # of one that runs, as it was told last
 
     @property
     def recipe(self) -> str:
@@ -59,7 +62,8 @@ class Run(Frozen):
 
 def folder_of(home: Home, asked: Asked) -> Path:
     """The folder of this very training: an unfinished one of equal settings is taken up again."""
-    given = {name: value for name, value in asked.config.items() if value is not None}  # a new option changes nothing
+    # An option that a later Brogue adds is none (or false) until it is given: older unfinished runs are taken up again.
+    given = {name: value for name, value in asked.config.items() if value is not None and value is not False}
     what = [asked.adapter, asked.dataset_digest, asked.base_sha256, given]
     stem = f"{asked.adapter}-{hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]}"
     number = 1
@@ -83,7 +87,23 @@ def running(run: Path, asked: Asked) -> Iterator[None]:
         if not (run / RUN).exists():
             write_json(run / RUN, asked.model_dump(mode="json"))
         (run / END).unlink(missing_ok=True)
+        (run / PROGRESS).unlink(missing_ok=True)
         yield
+
+
+def noting(run: Path, on_progress: Callable[[TrainProgress], None]) -> Callable[[TrainProgress], None]:
+    """`on_progress`, and how far it is into the run's folder, for those who look on from another process."""
+    noted = 0.0
+
+    def note(progress: TrainProgress) -> None:
+        nonlocal noted
+        on_progress(progress)
+        if time.monotonic() - noted >= 1:
+            noted = time.monotonic()
+            with suppress(OSError):  # a full disk is told where the checkpoint is written
+                write_json(run / PROGRESS, progress.model_dump())
+
+    return note
 
 
 def finish(run: Path, version: str) -> None:
@@ -175,7 +195,8 @@ def _read(folder: Path) -> Run | None:
     trained = [line for line in metrics(Home(folder.parent.parent), folder.name) if "loss" in line]
     last = trained[-1] if trained else {}
     return Run(id=folder.name, state=state, asked=asked, step=int(last.get("step", 0)), steps=last.get("steps"),
-               loss=last.get("loss"), version=end.get("version"), reason=end.get("reason"), pid=pid)  # fmt: skip
+               loss=last.get("loss"), version=end.get("version"), reason=end.get("reason"), pid=pid,
+               progress=_progress(folder) if state == "running" else None)  # fmt: skip
 
 
 def _holder(lock: Path) -> int | None:
@@ -189,6 +210,13 @@ def _holder(lock: Path) -> int | None:
     except OSError:
         pass
     return None
+
+
+def _progress(folder: Path) -> TrainProgress | None:
+    try:
+        return TrainProgress.model_validate_json((folder / PROGRESS).read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from adapters.progress import METRICS, TrainProgress
+from adapters.progress import MEASURING, METRICS, TrainProgress
+from adapters.tracking import Tracker
 
 EXPLODED = 3.0  # nats above the first losses' mean, and twice as large: lower than that it may still recover
+FIGURES = {"reward": "reward", "kl": "KL"}  # TRL's log lines → what is shown of them beside the loss
 _SEEN = 5  # losses that a mean is taken of
 
 
@@ -127,5 +129,60 @@ class Reporter(TrainerCallback):  # type: ignore[misc]
                 loss=logs["loss"],
                 tokens_per_s=(state.num_input_tokens_seen - tokens_0) / elapsed,
                 seconds_left=elapsed / max(1, state.global_step - step_0) * (state.max_steps - state.global_step),
+                figures={words: logs[name] for name, words in FIGURES.items() if name in logs},
             )
         )
+
+
+class Measuring(TrainerCallback):  # type: ignore[misc]
+    """Tells how far a measurement on held-out rows is: `TrainProgress` of its own phase, once a batch."""
+
+    def __init__(self, on_progress: Callable[[TrainProgress], None]) -> None:
+        self._on_progress, self._done, self._began = on_progress, 0, 0.0
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, eval_dataloader: Any = None,
+        **_: Any,
+    ) -> None:  # fmt: skip
+        batches = len(eval_dataloader)
+        self._began = self._began if self._done else time.monotonic()
+        self._done += 1
+        each = (time.monotonic() - self._began) / max(1, self._done - 1)  # the clock starts when the first is done
+        left = each * (batches - self._done)
+        self._on_progress(
+            TrainProgress(step=self._done, steps=batches, loss=None, tokens_per_s=0, seconds_left=left, phase=MEASURING)
+        )
+        self._done %= batches
+
+
+class Tracked(TrainerCallback):  # type: ignore[misc]
+    """Hands the trainer's log lines to trackers such as MLflow."""
+
+    def __init__(self, names: Sequence[str], run: Path, say: Callable[[str], None]) -> None:
+        self._names, self._run, self._say = names, run, say
+        self._tracker: Tracker | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        self._tracker = Tracker(self._names, self._run, args, model, self._say)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+        logs: dict[str, float] | None = None, **_: Any,
+    ) -> None:  # fmt: skip
+        if self._tracker:  # not before training, where held-out rows are measured
+            self._tracker.log(state.global_step, logs or {})
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._tracker:
+            self._tracker.close()
+            self._tracker = None
+
+
+def watch(trainer: Any, run: Path, report_to: Sequence[str], on_progress: Callable[[TrainProgress], None],
+          say: Callable[[str], None]) -> None:  # fmt: skip
+    """From now on measurements tell how far they are, and trackers are told what is logged."""
+    trainer.add_callback(Measuring(on_progress))
+    if report_to:
+        trainer.add_callback(Tracked(report_to, run, say))

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,9 @@ import typer
 
 if TYPE_CHECKING:
     from adapters.progress import TrainProgress
+
+
+_QUIET_S = 15  # without a terminal, a measurement is told only so often
 
 
 def print_json(value: Any) -> None:
@@ -57,33 +61,40 @@ def working(title: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def training_bar(title: str) -> Iterator[Callable[["TrainProgress"], None]]:
-    """A bar with loss, tokens/s and time left; without a terminal, a line every tenth of the way."""
+    """A bar with loss, tokens/s and time left, and one below it while something is measured; without a terminal, a
+    line every tenth of the way."""
     if not sys.stderr.isatty():
         yield _training_lines(title)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-    facts = TextColumn("loss {task.fields[loss]}  {task.fields[speed]} tokens/s  {task.fields[left]} left")
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), facts)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"))
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=None, loss="-", speed="-", left="-")
+        bars: dict[str, TaskID] = {}
 
         def update(p: "TrainProgress") -> None:
-            progress.update(
-                task, completed=p.step, total=p.steps, loss=f"{p.loss:.3f}", speed=f"{p.tokens_per_s:.0f}",
-                left=f"{p.seconds_left:.0f} s",
-            )  # fmt: skip
+            if p.phase not in bars:
+                name = title if p.phase == "training" else f"{title}, {p.phase}"
+                bars[p.phase] = progress.add_task(name, total=p.steps, facts="")
+            passing = p.phase != "training"
+            progress.update(bars[p.phase], completed=p.step, total=p.steps, facts=p.words,
+                            visible=not passing or p.step < p.steps)  # fmt: skip
 
         yield update
 
 
 def _training_lines(title: str) -> Callable[["TrainProgress"], None]:
+    said = time.monotonic()
+
     def update(p: "TrainProgress") -> None:
-        if p.step == 1 or p.step == p.steps or p.step % max(1, p.steps // 10) == 0:
-            say(
-                f"{title}: step {p.step}/{p.steps}, loss {p.loss:.3f}, {p.tokens_per_s:.0f} tokens/s, "
-                f"{p.seconds_left:.0f} s left"
-            )
+        nonlocal said
+        if p.phase != "training":
+            if time.monotonic() - said >= _QUIET_S and p.step < p.steps:
+                said = time.monotonic()
+                say(f"{title}: {p.phase} {p.step}/{p.steps}, {p.words}")
+        elif p.step == 1 or p.step == p.steps or p.step % max(1, p.steps // 10) == 0:
+            said = time.monotonic()
+            say(f"{title}: step {p.step}/{p.steps}, {p.words}")
 
     return update

@@ -35,6 +35,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "assistant/name_model.py",
     ),
     "transformers": (
+        "adapters/tracking.py",
         "adapters/converting.py",
         "adapters/planning.py",
         "adapters/ppo_policy.py",
