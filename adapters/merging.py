@@ -8,7 +8,6 @@ takes 4 bytes of memory for each number of the model, for as long as it lasts.
 
 import argparse
 import sys
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from adapters.base_model import load_tokenizer, model_class, quiet
 from adapters.lora_config import PREFIX
 from adapters.tensors import read_header
 from adapters.validation import WEIGHTS
-from data.errors import BrogueError
-from data.home import Home, new_folder
 from data.errors import BrogueError, one_line
 from data.home import new_folder
 
@@ -104,21 +101,3 @@ def main() -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-
-
-def main() -> None:
-    """`python -m adapters.merging BASE_MODEL ADAPTER TARGET`, in a process of its own: the folder `TARGET` or none.
-
-    `BASE_MODEL` is the setting. Exit code 1 with one line on stderr for what a person can mend.
-    """
-    setting, adapter, target = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    try:
-        base = prepare(setting, Home.from_environment(), lambda _: None)
-        with new_folder(target) as folder:
-            merge(base, adapter, folder)
-    except (BrogueError, OSError) as error:
-        sys.exit(f"brogue: {error}")
-
-
-if __name__ == "__main__":
-    main()
