@@ -55,7 +55,7 @@ def _write_adapter(card: AdapterCard, version: Path, base: BaseModel, folder: Pa
 def _write_merged(card: AdapterCard, version: Path, base: BaseModel, folder: Path) -> None:
     from adapters.merging import merge
 
-    merge(base, version, folder)
+    merge(base.path, version, folder)
     what = "A whole model: the base model with the adapter merged in."
     (folder / "README.md").write_text(_readme(card, base, what), encoding="utf-8")
 

@@ -46,9 +46,10 @@ def loaded(model: Any, adapter: Path) -> PeftModel:
         found = PeftModel.from_pretrained(model, str(adapter))
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:  # each of PEFT's kinds has its own
         raise BrogueError(f"it does not fit this base model ({one_line(error, 160)})") from error
-    wanted, there = set(get_peft_model_state_dict(found)), set(read_header(adapter / WEIGHTS))
-    odd = [*(f"{name} is missing" for name in sorted(wanted - there)),
-           *(f"there is no place for {name}" for name in sorted(there - wanted) if ".base_layer." not in name)]  # fmt: skip
+    wanted = set(get_peft_model_state_dict(found, save_embedding_layers=False))
+    there = {name for name in read_header(adapter / WEIGHTS) if ".base_layer." not in name}  # copies of the base's own
+    odd = [f"{name} is missing" for name in sorted(wanted - there)]
+    odd += [f"there is no place for {name}" for name in sorted(there - wanted)]
     if odd:
         raise BrogueError(f"it does not fit this base model: {odd[0]}")
     return found
