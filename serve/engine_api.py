@@ -1,8 +1,9 @@
 """What the gateway asks of the engine besides answers: load, unload, list and try adapters. And how the engine is."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -39,6 +40,12 @@ class Lease:
 
     name: str
     client: httpx.AsyncClient
+    dress: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # what a soft prompt makes of a request
+
+    def body(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """A chat request as this version's engine is to see it."""
+        body = asked | {"model": self.name}
+        return body if self.dress is None else self.dress(body)
 
 
 class EngineApi:
@@ -71,16 +78,16 @@ class EngineApi:
             raise BrogueError(f"the engine did not list its adapters: {_message(reply)}")
         return {model["id"] for model in reply.json()["data"] if model.get("parent")}
 
-    async def probe(self, name: str) -> None:
+    async def probe(self, version: str, lease: Lease) -> None:
         """A short greedy answer must come."""
-        body = {"model": name, "messages": _PROBE, "max_tokens": 4, "temperature": 0}
+        body = lease.body({"messages": _PROBE, "max_tokens": 4, "temperature": 0})
         with _reachable():
             try:
-                reply = await self._client.post("/v1/chat/completions", json=body, timeout=PROBE_TIMEOUT_S)
+                reply = await lease.client.post("/v1/chat/completions", json=body, timeout=PROBE_TIMEOUT_S)
             except httpx.ReadTimeout as error:
-                raise Refused(f"adapter {name} gave no answer to a first question in {PROBE_TIMEOUT_S} s") from error
+                raise Refused(f"{version} gave no answer to a first question in {PROBE_TIMEOUT_S} s") from error
         if reply.status_code != 200 or not reply.json().get("choices"):
-            raise Refused(f"adapter {name} could not answer a first question: {_message(reply)}")
+            raise Refused(f"{version} could not answer a first question: {_message(reply)}")
 
 
 @contextmanager

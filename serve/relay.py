@@ -113,7 +113,7 @@ class Relay:
                 async with AsyncExitStack() as stack:
                     lease = await stack.enter_async_context(self._pool.lease(exchange.card, deadline))
                     began = time.perf_counter()
-                    request = lease.client.build_request("POST", exchange.path, json=body | {"model": lease.name})
+                    request = lease.client.build_request("POST", exchange.path, json=lease.body(body))
                     headers = exchange.answer_headers(ours + time.perf_counter() - began)
                     reply = await lease.client.send(request, stream=True)
                     stack.push_async_callback(reply.aclose)

@@ -54,7 +54,7 @@ class Shadow:
         body = {key: value for key, value in body.items() if key not in ("stream", "stream_options")}
         try:
             async with self._pool.lease(canary, time.monotonic() + self._pool.limits.max_wait_s) as lease:
-                reply = await lease.client.post(path, json=body | {"model": lease.name})
+                reply = await lease.client.post(path, json=lease.body(body))
             answered = reply.json()["choices"][0]["message"].get("content") or "" if reply.status_code == 200 else None
         except (httpx.HTTPError, BrogueError):
             self._pool.metrics.shadow_dropped()  # the engine was away: that says nothing about the version
