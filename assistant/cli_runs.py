@@ -9,6 +9,7 @@ from adapters.train import TrainConfig
 from assistant.cli_data_options import Json
 from assistant.cli_train import print_scores, train_here
 from assistant.console import print_json, print_table, say
+from assistant.run_plot import picture
 from data.dataset import load_card
 from data.errors import BrogueError
 from data.home import Home
@@ -35,20 +36,17 @@ def list_(json: Json = False) -> None:
 
 @app.command()
 def show(id: Id, json: Json = False) -> None:
-    """Show a run: what was asked, its losses, and the picture of its loss curve."""
+    """Show a run: what was asked, how far it is, its losses, and where the picture of its curves is."""
     home = Home.from_environment()
     run, lines = runs.get(home, id), runs.metrics(home, id)
-    curve = home.runs / id / runs.CURVE
-    if any("loss" in line for line in lines):
-        from assistant.run_plot import draw
-
-        draw(run, lines, curve)
-    picture = str(curve) if curve.exists() else None
+    curves = picture(home, run)
     if json:
-        print_json(run.model_dump(mode="json") | {"metrics": lines, "curve": picture})
+        print_json(run.model_dump(mode="json") | {"metrics": lines, "curves": None if curves is None else str(curves)})
         return
     made = f", {run.version}" if run.version else ""
     typer.echo(f"{run.id}: {run.state}, step {run.step} of {run.steps or '?'}{made}")
+    if run.progress:
+        typer.echo(f"{run.progress.phase} {run.progress.step}/{run.progress.steps}: {run.progress.words}")
     if run.reason:
         typer.echo(f"why: {run.reason}")
     for name, value in {"dataset": run.asked.dataset, "base model": run.asked.base_model, **run.asked.config}.items():
@@ -56,8 +54,8 @@ def show(id: Id, json: Json = False) -> None:
     for line in lines:
         if "eval_loss" in line:
             typer.echo(f"step {line['step']}: validation loss {line['eval_loss']:.4f}")
-    if picture:
-        typer.echo(f"loss curve: {picture}")
+    if curves:
+        typer.echo(f"curves: {curves}")
     if run.state in ("stopped", "failed"):
         say(f"next: brogue runs resume {run.id}, or brogue runs cancel {run.id}")
 

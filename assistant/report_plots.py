@@ -22,7 +22,7 @@ def plots(report: Report) -> dict[str, str]:
     """Heading → SVG, for what the report has figures of."""
     done = {}
     if len(report.histogram) > 1:
-        done[f"Lengths in {report.unit}"] = _draw(2.6, lambda axes: _histogram(axes, report))
+        done[f"Lengths in {report.unit}"] = draw(2.6, lambda axes: _histogram(axes, report))
     if report.languages:
         done["Languages"] = _named_bars(report.languages)
     if len(report.classes) > 1:
@@ -32,7 +32,7 @@ def plots(report: Report) -> dict[str, str]:
     if len(report.lengths_by_class) > 1:
         boxes = dict(list(report.lengths_by_class.items())[:MOST])
         done[f"Length by class in {report.unit} (half of the records lie in the bar, 95% left of the line's end)"] = (
-            _draw(_height(len(boxes)), lambda axes: _boxes(axes, boxes))
+            draw(_height(len(boxes)), lambda axes: _boxes(axes, boxes))
         )
     return done
 
@@ -51,7 +51,7 @@ def _histogram(axes: "Axes", report: Report) -> None:
 def _named_bars(values: Mapping[str, int]) -> str:
     shown = dict(sorted(values.items(), key=lambda item: -item[1])[:MOST])
 
-    def draw(axes: "Axes") -> None:
+    def fill(axes: "Axes") -> None:
         bars = axes.barh([*map(_short, _unique(shown))], list(shown.values()), color=BAR, height=0.7)
         axes.bar_label(bars, labels=[f"{count:,}" for count in shown.values()], padding=3, color=INK, fontsize=11)
         axes.margins(x=0.15)
@@ -59,7 +59,7 @@ def _named_bars(values: Mapping[str, int]) -> str:
         axes.xaxis.set_visible(False)
         axes.spines["bottom"].set_visible(False)
 
-    return _draw(_height(len(shown)), draw)
+    return draw(_height(len(shown)), fill)
 
 
 def _boxes(axes: "Axes", boxes: Mapping[str, Any]) -> None:
@@ -75,7 +75,8 @@ def _boxes(axes: "Axes", boxes: Mapping[str, Any]) -> None:
     axes.invert_yaxis()
 
 
-def _draw(height: float, fill: Callable[["Axes"], None]) -> str:
+def draw(height: float, fill: Callable[["Axes"], None]) -> str:
+    """A drawing `WIDTH` wide and `height` inches high as SVG; `fill` draws in the colours INK, BAR, LINE and ALARM."""
     import matplotlib
     from matplotlib.ticker import MaxNLocator
 

@@ -28,6 +28,7 @@ from assistant.knowledge import Knowledge
 from assistant.knowledge_answer import Answers, BaseFacts
 from assistant.knowledge_api import KnowledgeApi
 from assistant.prompt import HomeCatalogue
+from assistant.runs_api import RunsApi
 from assistant.services import Child, Services
 from data.errors import BrogueError
 from data.home import Home
@@ -167,8 +168,8 @@ class Supervisor:
         self._signs_in = Users(store).any()
         recorder = Recorder(lambda: store, self._metrics)
         api = KnowledgeApi(self._knowledge)
-        key = admin_key(home)
-        return build_app(pool, catalogue, Reconciler(pool), shadow, recorder, key, home, self._knowledge, api)
+        key, runs = admin_key(home), RunsApi(home)
+        return build_app(pool, catalogue, Reconciler(pool), shadow, recorder, key, home, self._knowledge, api, runs)
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C, then stop everything."""

@@ -35,6 +35,7 @@ from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
 from serve.relay import Relay
+from serve.runs import Runs, run_routes
 from serve.shadow import Shadow
 from serve.users import user_routes
 
@@ -52,11 +53,12 @@ ENGINE_TIMEOUT = httpx.Timeout(600, connect=5)  # seconds; a long queue before t
 def build_app(
     pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, recorder: Recorder, admin_key: str,
     home: Home, embedding: embeddings.Model | None = None, documents: knowledge.Documents | None = None,
+    runs: Runs | None = None,
 ) -> FastAPI:  # fmt: skip
     """The gateway as an ASGI application. Reconciler and recorder run as long as the application does.
 
-    `home` has the datasets that raters' queues can draw on. Without `embedding` and `documents` there are no routes
-    for them.
+    `home` has the datasets that raters' queues can draw on. Without `embedding`, `documents` and `runs` there are no
+    routes for them.
     """
     relay = Relay(pool, shadow, recorder)
     answers = TaskAnswers(catalogue, relay, recorder)
@@ -91,6 +93,8 @@ def build_app(
         app.include_router(embeddings.embedding_routes(embedding))
     if documents is not None:
         app.include_router(knowledge.knowledge_routes(documents, access.admin))
+    if runs is not None:
+        app.include_router(run_routes(runs, access.admin))
     _answer_errors_in_openai_shape(app)
     return app
 

@@ -15,6 +15,7 @@ from assistant.knowledge import Knowledge
 from assistant.knowledge_answer import Answers, BaseFacts
 from assistant.knowledge_api import KnowledgeApi
 from assistant.prompt import HomeCatalogue
+from assistant.runs_api import RunsApi
 from data.errors import BrogueError
 from data.home import Home, write_json, write_text
 from data.settings import load_settings
@@ -212,6 +213,7 @@ class FakeGateway:
             self.pool, catalogue, self.reconciler,
             Shadow(self.pool, home.logs / "shadow.jsonl", load_settings(home.settings_file).store.logging),
             self.recorder, ADMIN_KEY, home, knowledge, KnowledgeApi(knowledge) if knowledge else None,
+            RunsApi(home),
         )  # fmt: skip
 
     def _check(self, card: AdapterCard) -> None:

@@ -71,6 +71,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "serve/admin.py",
         "serve/embeddings.py",
         "serve/knowledge.py",
+        "serve/runs.py",
         "serve/feedback.py",
         "serve/feedback_turns.py",
         "serve/users.py",
