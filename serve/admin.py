@@ -102,13 +102,10 @@ def _describe_version(pool: AdapterPool, name: str, version: int) -> dict[str, A
         card = pool.live.card(name, version)
     except BrogueError as error:  # a broken card hides neither itself nor the other versions
         return found | {"detail": str(error)}
-    status, (reason, _) = (
-        "loaded" if pool.loader.is_loaded(card) else "idle",
-        pool.loader.refused.get(reference, ("", 0)),
-    )
+    status, (reason, _) = pool.way(card).status(card), pool.refusals.reasons.get(reference, ("", 0))
     found |= {"created": card.created, "status": "refused" if reason else status, "detail": reason}
     return found | {
-        "in_flight": pool.slots.holding(card.engine_name), "waiting": pool.slots.waiting(card.engine_name)
+        "in_flight": pool.in_flight(card), "waiting": pool.slots.waiting(card.engine_name)
     }  # fmt: skip
 
 

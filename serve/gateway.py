@@ -113,7 +113,7 @@ def _add_health(app: FastAPI, pool: AdapterPool) -> None:
             return engine_down(reason).response()
         slots = pool.slots
         used = {"total": slots.total, "in_use": slots.in_use, "wanted": slots.wanted, "waiting": slots.waiting()}
-        refused = {version: why for version, (why, _) in pool.loader.refused.items()}
+        refused = {version: why for version, (why, _) in pool.refusals.reasons.items()}
         return JSONResponse({"status": "ready", "slots": used, "refused": refused})
 
     @app.get("/metrics")

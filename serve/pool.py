@@ -22,6 +22,8 @@ from serve.engine_api import EngineState, Lease, Unavailable
 from serve.live import LiveMap
 from serve.loader import Limits, Loader
 from serve.metrics import Metrics
+from serve.refusals import Refusals
+from serve.ways import InFlight, Way, WithBase
 
 _LOG = logging.getLogger("brogue.pool")
 
@@ -50,7 +52,9 @@ class AdapterPool:
         self.metrics = metrics
         self.limits = limits
         self.live = LiveMap(registry)
-        self.loader = Loader(client, registry, check, metrics, limits)
+        self.refusals, self.in_flight = Refusals(check), InFlight(metrics)
+        self.loader = Loader(client, registry, self.refusals, metrics, self.in_flight, limits)
+        self._with_base = WithBase(Lease(base_name, client), self.refusals, self.in_flight)
         self.slots = self.loader.slots
         self._moves: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by adapter: one move at a time
         self._restored = 0  # the engine's start for which everything was loaded
@@ -77,6 +81,10 @@ class AdapterPool:
             except TimeoutError:
                 pass  # look again: the engine may be dead by now
 
+    def way(self, card: AdapterCard) -> Way:
+        """How a version is served."""
+        return self._with_base if card.served == "soft-prompt" else self.loader
+
     @asynccontextmanager
     async def lease(self, card: AdapterCard | None, deadline: float) -> AsyncIterator[Lease]:
         """A version (none: the base model) as its engine knows it, usable until the block ends."""
@@ -84,7 +92,7 @@ class AdapterPool:
         if card is None:
             yield Lease(self.base_name, self.client)
             return
-        async with self.loader.holding(card, deadline) as lease:
+        async with self.way(card).holding(card, deadline) as lease:
             yield lease
 
     async def restore(self) -> None:
@@ -110,8 +118,8 @@ class AdapterPool:
         async with self._moves[adapter]:
             card, before = self.registry.card(adapter, version), self.live.alias(adapter, alias)
             await self.wait_open(time.monotonic() + self.limits.max_wait_s)
-            self.loader.try_again(card)
-            seconds = await self.loader.prove(card)
+            self.refusals.try_again(card)
+            seconds = await self.way(card).prove(card)
             began = time.monotonic()
             self._flip(adapter, self.registry.move(adapter, alias, version, who, why, plan))
             return Moved(before, version, seconds | {"flip": time.monotonic() - began})
@@ -129,7 +137,7 @@ class AdapterPool:
             card = self.registry.card(adapter, version)
             self.registry.retire(adapter, version)
             self._flip(adapter, self.registry.state(adapter))
-            self.loader.drop(card)
+            self.way(card).drop(card)
 
     async def follow_disk(self) -> None:
         """Make live what the registry's files say; a refused version leaves its alias where it was."""
@@ -156,7 +164,7 @@ class AdapterPool:
     async def _prove_if_possible(self, card: AdapterCard) -> None:
         """Without an error for a version that is refused: the loader has noted and logged it. The engine must be up."""
         try:
-            await self.loader.prove(card)
+            await self.way(card).prove(card)
         except Unavailable:
             raise
         except BrogueError:
@@ -180,7 +188,8 @@ class AdapterPool:
 
     def _is_proven(self, adapter: str, version: int) -> bool:
         try:
-            return self.loader.is_proven(self.live.card(adapter, version))
+            card = self.live.card(adapter, version)
+            return self.way(card).is_proven(card)
         except BrogueError:
             return False
 
@@ -192,7 +201,8 @@ class AdapterPool:
         if None not in pair and pair != (before.get("stable"), before.get("canary")):
             self.trials.start(adapter, after["stable"], after["canary"])
         for version in set(before.values()) - set(after.values()):
-            self.loader.drain(self.live.card(adapter, version))
+            card = self.live.card(adapter, version)
+            self.way(card).drain(card)
 
     def _kept_cards(self) -> list[AdapterCard]:
         cards = []
@@ -200,7 +210,7 @@ class AdapterPool:
             try:
                 cards.append(self.live.card(adapter, version))
             except BrogueError as error:  # one broken card must not hold up the other versions
-                self.loader.refused[f"{adapter}@{version}"] = (str(error), time.monotonic())
+                self.refusals.reasons[f"{adapter}@{version}"] = (str(error), time.monotonic())
         return cards[: self.limits.memory]
 
     def _keep(self) -> None:

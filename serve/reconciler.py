@@ -5,8 +5,8 @@ import logging
 import time
 
 from data.errors import BrogueError
-from serve.loader import REFUSED_FOR_S
 from serve.pool import AdapterPool
+from serve.refusals import REFUSED_FOR_S
 
 _LOG = logging.getLogger("brogue.reconciler")
 PERIOD_S = 1.0
@@ -53,7 +53,7 @@ class Reconciler:
 
     async def _follow(self) -> None:
         signature = self._pool.registry.signature()
-        again = self._pool.loader.refused and time.monotonic() - self._followed_at >= REFUSED_FOR_S
+        again = self._pool.refusals.reasons and time.monotonic() - self._followed_at >= REFUSED_FOR_S
         if signature != self._seen or again:
             self._followed_at = time.monotonic()
             await self._pool.follow_disk()

@@ -289,7 +289,7 @@ def test_what_changes_on_disk_goes_live_by_itself_and_what_is_refused_there_does
         await until(lambda: gateway.pool.live.alias("reed-voice", "stable") == 2)
         assert (await ask(client)).version == "reed-voice@2"
         registry.move("reed-voice", "stable", 3)
-        await until(lambda: "reed-voice@3" in gateway.pool.loader.refused)
+        await until(lambda: "reed-voice@3" in gateway.pool.refusals.reasons)
         assert (await ask(client)).version == "reed-voice@2"
         assert "add_lora" in (await client.get("/ready")).json()["refused"]["reed-voice@3"]
 
