@@ -111,8 +111,6 @@ def finish(run: Path, version: str) -> None:
     write_json(run / END, {"version": version})
     for checkpoint in run.glob("checkpoint-*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
-    for order in run.glob("order-*"):
-        order.unlink()
     (run / DONE).touch()
 
 

@@ -105,7 +105,7 @@ def fit(trainer: Trainer, checkpoint: Path | None, run: Path, on_progress: Calla
     Raises `Diverged` if the loss went wrong; what was saved before stays.
     """
     stopper, guard = StopOnSignal(), Guard()
-    for callback in (Reporter(on_progress), Metrics(run), Order(run), stopper, guard):
+    for callback in (Reporter(on_progress), Metrics(run), Order(), stopper, guard):
         trainer.add_callback(callback)
     if trainer.args.load_best_model_at_end:
         trainer.add_callback(EarlyStoppingCallback(PATIENCE))

@@ -71,22 +71,20 @@ class Guard(TrainerCallback):  # type: ignore[misc]
 
 
 class Order(TrainerCallback):  # type: ignore[misc]
-    """A pass that is taken up again goes over its rows in the order in which it began.
+    """Each pass goes over its rows in an order that only the seed and the pass decide.
 
-    The sampler draws the order from torch's random numbers, which the trainer sets back for the steps only.
+    By itself the sampler draws it from torch's random numbers, of which a run that is taken up again has used others.
     """
 
-    def __init__(self, run: Path) -> None:
-        self._run = run
-
-    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        file = self._run / f"order-{round(state.epoch or 0)}.bin"
-        if file.exists():
-            torch.set_rng_state(torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8))
-        else:
-            temporary = file.with_suffix(".new")
-            temporary.write_bytes(torch.get_rng_state().numpy().tobytes())
-            temporary.replace(file)
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, train_dataloader: Any, **_: Any
+    ) -> None:
+        batches = train_dataloader.batch_sampler
+        batches = getattr(batches, "batch_sampler", batches)  # of several processes each has a part of it
+        sampler = getattr(batches, "sampler", batches)
+        if hasattr(sampler, "generator"):
+            number = int(state.epoch or 0)  # a part of a pass may be done
+            sampler.generator = torch.Generator().manual_seed(args.seed * 100_003 + number)
 
 
 class Metrics(TrainerCallback):  # type: ignore[misc]
