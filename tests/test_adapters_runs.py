@@ -53,7 +53,7 @@ def test_reward_kl_and_length_are_drawn_where_there_are_any_and_the_loss_always(
 def test_a_long_run_is_thinned_and_what_is_no_number_is_left_out() -> None:
     lines: list[dict[str, Any]] = [{"step": step, "loss": float(step % 2)} for step in range(10_000)]
     [panel] = panels(lines)
-    assert len(panel.curves[0].steps) == 400 and set(panel.curves[0].values) == {0.5}
+    assert len(panel.curves[0].steps) == 400 and set(panel.curves[0].values) == {0.48, 0.52}, "means of 25"
     [panel] = panels([{"step": 1, "loss": 2.0}, {"step": 2, "loss": float("nan")}, {"step": 3, "loss": "x"}])
     assert panel.curves[0].steps == (1,)
     assert panels([{"step": 1, "loss": float("inf")}]) == []
@@ -219,6 +219,7 @@ def tracked(home: Home, said: list[str]) -> Tracker:
     return Tracker(["trackio"], run, TrainingArguments(output_dir=str(run), report_to=[]), object(), said.append)
 
 
+@pytest.mark.slow
 def test_what_is_logged_reaches_the_tracker_under_the_runs_name(home: Home, trackio: Written) -> None:
     said: list[str] = []
     tracker = tracked(home, said)
@@ -229,12 +230,14 @@ def test_what_is_logged_reaches_the_tracker_under_the_runs_name(home: Home, trac
     assert trackio[1][1] == {"train/loss": 2.0, "eval/loss": 1.0, "train/global_step": 1}
 
 
+@pytest.mark.slow
 def test_a_tracker_that_cannot_be_reached_ends_the_training_before_it_begins(home: Home, trackio: Written) -> None:
     trackio.failing = "init"
     with pytest.raises(BrogueError, match=r"trackio cannot be written to \(no tracker here\); mend it, or take trackio"):
         tracked(home, [])
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_later_is_said_once_and_the_training_goes_on(home: Home, trackio: Written) -> None:
     said: list[str] = []
     tracker = tracked(home, said)
