@@ -280,7 +280,7 @@ def test_a_loss_that_is_no_number_stops_in_one_line_and_keeps_what_was_saved(
     assert (failed.state, failed.step) == ("failed", 6)
     shown = brogue("runs", "show", failed.id)
     assert "why: the loss of step 6 is no number" in shown.stdout
-    assert "loss curve: " in shown.stdout and (home.runs / failed.id / "loss.png").stat().st_size > 5000
+    assert "curves: " in shown.stdout and (home.runs / failed.id / "curves.png").stat().st_size > 5000
     assert brogue("runs", "cancel", failed.id).stdout == f"{failed.id}: removed\n"
     again = brogue("runs", "show", failed.id)
     assert again.returncode == 1 and f"no run '{failed.id}'; have: " in again.stderr
