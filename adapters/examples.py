@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from adapters.base_model import BaseModel
-from adapters.recipes import Recipe
-from adapters.tokens import Example, Pair, Thumb, encode, encode_answer, ends_in_token, prompt_ids
+from adapters.ppo import Prompt, questions
+from adapters.recipes import SCORED, Recipe
+from adapters.tokens import Example, Pair, Thumb, encode, encode_answer, ends_in_token, prompt_ids, with_labels
 from data.dataset import Row
 from data.exporting_shapes import pair_weight, pairs
 from data.messages import with_system
@@ -23,7 +24,7 @@ from data.records import (
 )
 
 MAX_EVALUATED_ROWS = 200  # of validation and of test: bounds the time of an evaluation
-AnyExample = Example | Pair | Thumb
+AnyExample = Example | Pair | Thumb | Prompt
 Made = tuple[str, AnyExample]  # the record's id, and an example made of it
 
 
@@ -36,16 +37,21 @@ class Encoder(NamedTuple):
     system_prompt: str | None
     max_tokens: int
     say: Callable[[str], None]
+    labels: tuple[str, ...] = ()  # of a classification head, if one is trained
 
     def split(self, split: Split, rows: Iterable[Row]) -> list[Made]:
         """The split's examples, each with the id of its record, without those that are too long."""
         chosen = [row for row in rows if row.split == split]
+        if self.recipe.name in SCORED:
+            asked = [(row.id, row.record) for row in chosen]
+            return list(questions(asked, self.tokenizer, self.system_prompt, self.base.supports_system,
+                                  self.max_tokens, self.say, split))  # fmt: skip
         if split != "train":
             chosen = chosen[:MAX_EVALUATED_ROWS]
         makers: dict[str, Callable[[Row, int], Sequence[AnyExample]]] = {
-            "dpo": self._pairs, "reward": self._pairs, "kto": self._thumbs
+            "dpo": self._pairs, "orpo": self._pairs, "simpo": self._pairs, "reward": self._pairs, "kto": self._thumbs
         }  # fmt: skip
-        make = makers.get(self.recipe.name, self._answers)
+        make = makers.get(self.recipe.name, self._tagged if self.labels else self._answers)
         made = [(row.id, example) for number, row in enumerate(chosen) for example in make(row, number)]
         if unequal := sum(not self._gives(row) for row in chosen):
             self.say(
@@ -63,7 +69,7 @@ class Encoder(NamedTuple):
                 f"{split}: {len(long)} of {len(made)} {self.recipe.unit} are left out, as they are longer than "
                 f"{self.max_tokens} tokens (--max-tokens; the longest has {max(long)})"
             )
-        if split == "train" and short and not ends_in_token(self.tokenizer, _closing(short[0][1])):
+        if split == "train" and short and not self.labels and not ends_in_token(self.tokenizer, _closing(short[0][1])):
             self.say(
                 "warning: the base model's chat template closes an answer without an end token, so the adapter will "
                 "not learn when to stop; use a base model whose template does"
@@ -74,6 +80,11 @@ class Encoder(NamedTuple):
         record = row.record
         said = _labelled(record) if isinstance(record, LabelledRecord) else conversation(record)
         return encode(self.tokenizer, said, self.system_prompt, self.base.supports_system)
+
+    def _tagged(self, row: Row, _number: int) -> list[Example]:
+        record = row.record
+        assert isinstance(record, LabelledRecord)  # the recipe takes no others
+        return [with_labels(self.tokenizer, record, self.labels)]
 
     def _pairs(self, row: Row, number: int) -> list[Pair]:
         made = []

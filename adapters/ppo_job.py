@@ -50,7 +50,8 @@ def ppo_config(config: Any) -> PPOConfig:
         "rank": config.rank, "rounds": config.rounds, "batch_size": 2 * config.batch_size,
         "minibatch_size": config.batch_size, "learning_rate": config.learning_rate, "seed": config.seed,
     }  # fmt: skip
-    return PPOConfig.model_validate(given)
+    named = {"max_new_tokens": config.max_new_tokens, "kl_target": config.kl_target}
+    return PPOConfig.model_validate(given | {name: value for name, value in named.items() if value is not None})
 
 
 def _named(found: Measured, prefix: str) -> dict[str, float]:

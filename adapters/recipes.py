@@ -1,8 +1,10 @@
 """The recipes: what each learns from, how fast, and how often it passes over the data. Pure: no torch.
 
 `sft`, `instruct` and `labelled` learn answers word for word. `dpo` (Rafailov 2023) and `kto` (Ethayarajh 2024) learn
-which answers are better, staying near the adapter they start from. `reward` learns to score answers (Bradley-Terry).
-`ppo` (Schulman 2017) writes answers to a dataset's questions and learns from a reward model's scores (docs/ppo.md).
+which answers are better, staying near the adapter they start from; `orpo` (Hong 2024) and `simpo` (Meng 2024) do so
+without one to stay near. `reward` learns to score answers (Bradley-Terry; rankings after Plackett and Luce).
+`ppo` (Schulman 2017), `rloo` (Ahmadian 2024) and `grpo` (Shao 2024) write answers to a dataset's questions and learn
+from a reward model's scores (docs/ppo.md).
 Learning rates are for LoRA, which wants about ten times those of full training (Schulman 2025, "LoRA without regret").
 """
 
@@ -13,8 +15,9 @@ from data.dataset import DatasetCard, Row
 from data.errors import DataError, unknown
 from data.records import Kind, LabelledRecord
 
-RecipeName = Literal["sft", "instruct", "labelled", "dpo", "kto", "reward", "ppo"]
-PAIRED: tuple[RecipeName, ...] = ("dpo", "kto", "reward")  # they learn which answers are better
+RecipeName = Literal["sft", "instruct", "labelled", "dpo", "kto", "orpo", "simpo", "reward", "ppo", "rloo", "grpo"]
+PAIRED: tuple[RecipeName, ...] = ("dpo", "kto", "orpo", "simpo", "reward")  # they learn which answers are better
+SCORED: tuple[RecipeName, ...] = ("ppo", "rloo", "grpo")  # they learn from a reward model's scores of their own answers
 LISTED = 40  # labels that a prompt names; more would cost more tokens than they tell
 
 
@@ -27,6 +30,7 @@ class Recipe(NamedTuple):
     peaks: tuple[float, float, float]  # learning rates for bases below 1 GB of bfloat16 weights, below 4 GB, above
     most_passes: int
     few: int  # fewer of the units than this are said to be few
+    beta: float = 0.1  # how near to the reference (rloo, grpo: what a nat costs); orpo, simpo: the comparison's weight
 
     def peak_learning_rate(self, weight_bytes: int) -> float:
         """LoRA's learning rate by the base model's size (bfloat16): small models bear and need more."""
@@ -37,7 +41,8 @@ class Recipe(NamedTuple):
         return min(self.most_passes, max(1, round(300 / units)))
 
 
-_PPO = (3e-4, 1e-4, 5e-5)
+_ONLINE = (3e-4, 1e-4, 5e-5)
+_QUESTIONS: tuple[Kind, ...] = ("preference", "ranking", "rated", "chat", "instruction")
 _SFT, _PAIRS, _SCORES = (1e-3, 5e-4, 2e-4), (1e-4, 5e-5, 2e-5), (5e-4, 2e-4, 1e-4)
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -47,8 +52,12 @@ RECIPES: dict[str, Recipe] = {
         Recipe("labelled", ("labelled",), "texts", _SFT, 8, 20),
         Recipe("dpo", ("preference", "ranking"), "pairs", _PAIRS, 3, 100),
         Recipe("kto", ("rated", "preference", "ranking"), "answers", _PAIRS, 3, 100),
+        Recipe("orpo", ("preference", "ranking"), "pairs", _SCORES, 3, 100),
+        Recipe("simpo", ("preference", "ranking"), "pairs", _PAIRS, 3, 100, 2.0),
         Recipe("reward", ("preference", "ranking"), "pairs", _SCORES, 3, 100),
-        Recipe("ppo", ("preference", "ranking", "rated", "chat", "instruction"), "questions", _PPO, 1, 50),
+        Recipe("ppo", _QUESTIONS, "questions", _ONLINE, 1, 50),
+        Recipe("rloo", _QUESTIONS, "questions", _ONLINE, 1, 50, 0.05),
+        Recipe("grpo", _QUESTIONS, "questions", _ONLINE, 1, 50, 0.04),
     )
 }
 assert tuple(RECIPES) == get_args(RecipeName)

@@ -46,6 +46,7 @@ class AdapterCard(Frozen):
     rank: int
     served: Served = "native"
     config: dict[str, Any]  # the whole training configuration
+    labels: tuple[str, ...] = ()  # what a classification head chooses among, in the order of its outputs
     system_prompt: str | None  # what it was trained with and must be served with
     parent: int | None
     scores: dict[str, float]  # losses in nats per answer token
@@ -56,6 +57,11 @@ class AdapterCard(Frozen):
     @property
     def name(self) -> str:
         return f"{self.adapter}@{self.version}"
+
+    @property
+    def chats(self) -> bool:
+        """Can it be talked to? Reward models give scores, classification heads give labels."""
+        return self.recipe != "reward" and not self.config.get("head")
 
     @property
     def engine_name(self) -> str:
@@ -156,9 +162,9 @@ class Registry:
             ) from error
 
     def chats(self, adapter: str, version: int) -> bool:
-        """Can it be talked to? A reward model cannot; of a version with a broken card it is told when it is asked."""
+        """Can it be talked to? Of a version with a broken card it is told when it is asked."""
         try:
-            return self.card(adapter, version).recipe != "reward"
+            return self.card(adapter, version).chats
         except BrogueError:
             return True
 
@@ -261,7 +267,7 @@ class Registry:
     def new_version(self, adapter: str, chat: bool = True) -> Iterator[tuple[int, Path]]:
         """(number, empty folder) of the next version; it exists for others only if the block succeeds.
 
-        An adapter's first version becomes stable, unless it cannot chat (a reward model).
+        An adapter's first version becomes stable, unless it cannot chat (a reward model, a classifier).
         """
         check_name("an adapter", adapter)
         with self._locked(adapter, "versions"):
@@ -306,12 +312,18 @@ def require_scorer(card: AdapterCard) -> None:
 
 
 def refuse_scorer(card: AdapterCard) -> None:
-    """A reward model gives numbers, no answers."""
-    if card.recipe == "reward":
+    """A reward model gives numbers, a classification head labels: no answers."""
+    if not card.chats:
+        what = "a reward model: it scores answers" if card.recipe == "reward" else "a classifier: it labels texts"
         raise BrogueError(
-            f"{card.name} is a reward model: it scores answers and cannot chat. Promote a version of another recipe: "
-            "brogue adapters list"
+            f"{card.name} is {what} and cannot chat. Promote a version of another recipe: brogue adapters list"
         )
+
+
+def require_classifier(card: AdapterCard) -> None:
+    """Only a classification head can label texts without an engine."""
+    if not card.labels:
+        raise BrogueError(f"{card.name} is no classifier (recipe {card.recipe}); train one: --recipe labelled --head")
 
 
 def _moved(state: AdapterState, alias: str, version: int | None, who: str, why: str,

@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 
 from data.errors import DataError, one_line
 from data.messages import with_system
-from data.records import Message
+from data.records import LabelledRecord, Message
 
 IGNORED = -100  # the label that torch's cross entropy leaves out
 
@@ -56,6 +56,34 @@ def encode(tokenizer: Any, messages: Sequence[Message], system: str | None, supp
             prompt, answer = prompt_ids(tokenizer, turns[:position]), _answer_ids(tokenizer, turns[: position + 1])
             examples.append(Example(input_ids=prompt + answer, labels=[IGNORED] * len(prompt) + answer))
     return examples
+
+
+def with_labels(tokenizer: Any, record: LabelledRecord, labels: Sequence[str]) -> Example:
+    """A text as a question, or words, for a classification head: the labels' numbers stand where the head is read.
+
+    That is the last token of the question for a text, the last token of each word for words: a causal model has seen
+    all of it there, and nothing that comes after.
+    """
+    if record.tokens is None:
+        ids = text_ids(tokenizer, record.text or "")
+        return Example(input_ids=ids, labels=[IGNORED] * (len(ids) - 1) + [labels.index(record.label or "")])
+    words = word_ids(tokenizer, record.tokens)
+    marks = [
+        [IGNORED] * (len(ids) - 1) + [labels.index(tag)] for ids, tag in zip(words, record.tags or (), strict=True)
+    ]
+    return Example(input_ids=[i for ids in words for i in ids], labels=[i for some in marks for i in some])
+
+
+def text_ids(tokenizer: Any, text: str) -> list[int]:
+    """A text as a classification head reads it: asked as a question, up to where the answer would begin."""
+    return prompt_ids(tokenizer, [{"role": "user", "content": text}])
+
+
+def word_ids(tokenizer: Any, words: Sequence[str]) -> list[list[int]]:
+    """The token ids of each word of a text, at least one."""
+    parts = [word if number == 0 else f" {word}" for number, word in enumerate(words)]
+    found = [list(tokenizer(part, add_special_tokens=False)["input_ids"]) for part in parts]
+    return [ids or [tokenizer.eos_token_id] for ids in found]
 
 
 def encode_answer(tokenizer: Any, messages: Sequence[dict[str, Any]], answer: str) -> list[int]:

@@ -36,9 +36,22 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(help="Peak [default: from the recipe and the model's size].")
     ] = None,
-    beta: Annotated[float, typer.Option(help="dpo and kto: larger stays nearer to what training starts from.")] = 0.1,
-    reward: Annotated[str | None, typer.Option(help="ppo: the reward model, NAME@N.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="ppo: answers are written, scored and learnt from.")] = 50,
+    beta: Annotated[
+        float | None, typer.Option(help="Larger stays nearer to what training starts from [default: the recipe's].")
+    ] = None,
+    head: Annotated[
+        bool, typer.Option("--head", help="labelled: train a classification head, for brogue classify.")
+    ] = False,
+    reward: Annotated[str | None, typer.Option(help="ppo, rloo, grpo: the reward model, NAME@N.")] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="ppo, rloo, grpo: in each, answers are written, scored and learnt from.")
+    ] = 50,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="ppo, rloo, grpo: longer answers are cut [default: 64].")
+    ] = None,
+    kl_target: Annotated[
+        float | None, typer.Option(help="ppo: nats an answer may stray from what training starts from [default: 6].")
+    ] = None,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longer rows are left out and counted.")] = 1024,
     seed: Annotated[int, typer.Option(help="Seed of order and initial weights.")] = 0,
     json: Json = False,
@@ -56,7 +69,7 @@ def train(
         reward = Registry(home).resolve(reward).name
     config = _config(
         recipe=recipe, method=method, start=start, rank=rank, epochs=epochs, batch_size=batch_size, beta=beta,
-        reward=reward, rounds=rounds,
+        reward=reward, rounds=rounds, head=head, max_new_tokens=max_new_tokens, kl_target=kl_target,
         learning_rate=learning_rate, max_tokens=max_tokens, seed=seed, system_prompt=prompt,
     )  # fmt: skip
     card = train_here(home, adapter, dataset, config)

@@ -1,0 +1,70 @@
+"""Which trainer a recipe takes, with its model, and what measures it. Imports torch: import it when training begins."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+from datasets import Dataset
+
+from adapters.recipes import PAIRED, SCORED
+from adapters.registry import Registry
+from adapters.train import HELD_OUT, Job
+from adapters.trainer import build_sft, evaluate, load_model
+
+Measure = Callable[[Any, dict[str, Dataset], str], dict[str, float]]
+
+
+class Chosen(NamedTuple):
+    """A trainer, ready to go."""
+
+    trainer: Any
+    held_out: dict[str, Dataset]  # split → what is measured on
+    measure: Measure
+    before: Callable[[], AbstractContextManager[Any]]  # within it, the model is what the version is compared with
+
+
+def choose(job: Job, registry: Registry) -> Chosen:
+    """The trainer of the job's recipe. Raises `BrogueError` if the reward model cannot be used."""
+    if job.config.recipe in SCORED:
+        return _online(job, registry)
+    held_out = {split: Dataset.from_list(job.examples[split]) for split in HELD_OUT if job.examples[split]}
+    if job.config.head:
+        from adapters.trainer_heads import build_head, head_evaluator, load_head
+
+        model, lora = load_head(job.base.path, job.config, job.tokenizer, job.labels, job.examples["train"])
+        measure, build = head_evaluator(job.labels, job.examples["train"]), build_head
+    elif job.config.recipe in PAIRED:
+        from adapters.trainer_pairs import build_pairs, evaluate_pairs, load_scorer
+
+        measure, build = evaluate_pairs, build_pairs
+        scorer = job.config.recipe == "reward"
+        model, lora = (
+            load_scorer(job.base.path, job.config, job.tokenizer)
+            if scorer
+            else load_model(job.base.path, job.config, job.start)
+        )
+    else:
+        measure, build = evaluate, build_sft
+        model, lora = load_model(job.base.path, job.config, job.start)
+        if job.config.recipe == "labelled":
+            from adapters.trainer_labels import label_evaluator
+
+            measure = label_evaluator(job.examples["train"], job.tokenizer)
+    trainer = build(model, lora, job.tokenizer, job.examples["train"], held_out.get("validation"), job.config, job.run)
+    # Pairs are measured against the reference, which is what training starts from. A head has nothing to be without;
+    # a soft prompt changes answers from the start.
+    as_it_is = job.config.recipe in PAIRED or job.config.head
+    bare = nullcontext if as_it_is else trainer.model.disable_adapter
+    return Chosen(trainer, held_out, measure, bare)
+
+
+def _online(job: Job, registry: Registry) -> Chosen:
+    from adapters.reward_model import RewardModel
+    from adapters.trainer_online import as_dataset, build_online, evaluate_online
+
+    assert job.config.reward is not None  # train() has looked
+    reward = RewardModel.load(registry, job.config.reward, job.base).score
+    model, lora = load_model(job.base.path, job.config, job.start)
+    trainer = build_online(model, lora, job.tokenizer, job.examples["train"], reward, job.config, job.run)
+    held_out = {split: as_dataset(job.examples[split]) for split in HELD_OUT if job.examples[split]}
+    return Chosen(trainer, held_out, evaluate_online, nullcontext)

@@ -1,0 +1,147 @@
+"""TRL's RLOO and GRPO trainers for our prompts and a reward model: the policy's own answers, scored, no value head.
+
+`rloo` (Ahmadian et al. 2024, arXiv:2402.14740): an answer's advantage is its score, less what straying costs, less the
+mean of the other answers' to the same question. `grpo` (Shao et al. 2024, arXiv:2402.03300): its score in standard
+deviations from its group's mean; straying costs in the loss. The reference is the adapter that training starts from,
+or the bare base model. Each step writes its answers with the policy as it stands, so a run that is taken up again at
+any step goes on exactly. Answers lose for having been cut and for repeating themselves, as in `ppo`.
+"""
+
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftConfig
+from transformers import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+
+from adapters.ppo import PPOConfig, Prompt, Reward, repeated_share, rewards_of
+from adapters.train import TrainConfig
+from adapters.trainer import arguments_for
+from adapters.trainer_pairs import REFERENCE
+
+SAVE_EVERY = 10  # steps
+MEASURED = 64  # held-out questions: each takes an answer to be written
+_PENALTIES = PPOConfig()
+
+
+def build_online(model: Any, lora: PeftConfig | None, tokenizer: Any, prompts: Sequence[Prompt], reward: Reward,
+                 config: TrainConfig, run: Path) -> Any:  # fmt: skip
+    """The trainer of the recipes `rloo` and `grpo`; a step learns from two batches of answers, as a round of `ppo`."""
+    most = 8 if config.recipe == "grpo" else 4
+    shared = arguments_for(len(prompts), None, config, run) | {
+        "max_steps": config.rounds, "save_steps": SAVE_EVERY, "lr_scheduler_type": "constant", "warmup_steps": 0,
+        "gradient_accumulation_steps": 2, "num_generations": answers_each(config.batch_size, most),
+        "num_generations_eval": 1, "max_completion_length": config.max_new_tokens or _PENALTIES.max_new_tokens,
+        "beta": config.beta,
+    }  # fmt: skip
+    for name in ("train_sampling_strategy", "include_num_input_tokens_seen"):  # these trainers have their own
+        del shared[name]
+    judge = _Judge(reward, tokenizer)
+    trainer_class, arguments_class = (
+        (GroupTrainer, GRPOConfig) if config.recipe == "grpo" else (LeaveOneOutTrainer, RLOOConfig)
+    )
+    trainer = trainer_class(
+        model=model, reward_funcs=judge, args=arguments_class(**shared), train_dataset=as_dataset(prompts),
+        processing_class=tokenizer, peft_config=lora,
+    )  # fmt: skip
+    judge.ends = set(trainer.eos_token_ids)
+    trainer.judge = judge
+    trainer.remove_callback(PrinterCallback)  # it prints every log line to stdout
+    return trainer
+
+
+def answers_each(batch_size: int, most: int) -> int:
+    """How many answers each question gets: at most `most`, and so many that two batches hold whole groups."""
+    return next(n for n in range(most, 1, -1) if 2 * batch_size % n == 0)
+
+
+def as_dataset(prompts: Sequence[Prompt]) -> Dataset:
+    """Each question with its token ids, which are ours and not made again."""
+    return Dataset.from_list([{"prompt": list(p.ids), "asked": p.model_dump_json()} for p in prompts])
+
+
+class _Judge:
+    """The reward function that TRL calls: the reward model's scores less the penalties of `ppo`."""
+
+    __name__ = "reward_model"
+
+    def __init__(self, reward: Reward, tokenizer: Any) -> None:
+        self._reward, self._tokenizer, self.ends = reward, tokenizer, set[int]()
+        self.rewards, self.repeated = list[float](), list[float]()  # of the last batch, without penalties
+
+    def __call__(self, *, completions: list[str], completion_ids: list[list[int]], asked: list[str],
+                 log_metric: Any, **_: Any) -> list[float]:  # fmt: skip
+        """One number for each answer."""
+        self.rewards = rewards_of(self._reward, [Prompt.model_validate_json(p) for p in asked],
+                                  [text.strip() for text in completions])  # fmt: skip
+        bare = [[token for token in ids if token not in self.ends] for ids in completion_ids]
+        self.repeated = [repeated_share(ids) for ids in bare]
+        cut = [not ids or ids[-1] not in self.ends for ids in completion_ids]
+        log_metric("score", sum(self.rewards) / len(self.rewards))
+        log_metric("repeated", sum(self.repeated) / len(self.repeated))
+        return [
+            reward - _PENALTIES.unended_penalty * unended - _PENALTIES.repetition_penalty * again
+            for reward, unended, again in zip(self.rewards, cut, self.repeated, strict=True)
+        ]
+
+
+class _Online:
+    """What both have in common: prompts are tokenised already, the reference is not saved."""
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[Any], None, dict[str, Any]]:
+        return prompts, None, {}
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)  # type: ignore[misc]
+        # A folder beside the adapter would be loaded in its place when the run is resumed (transformers 5.19).
+        shutil.rmtree(Path(output_dir or "") / REFERENCE, ignore_errors=True)
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """None: our card is written with the version."""
+
+
+class LeaveOneOutTrainer(_Online, RLOOTrainer):  # type: ignore[misc]
+    """REINFORCE with the other answers' mean as the baseline."""
+
+
+class GroupTrainer(_Online, GRPOTrainer):  # type: ignore[misc]
+    """Group relative policy optimisation."""
+
+
+def evaluate_online(trainer: Any, held_out: dict[str, Dataset], who: str) -> dict[str, float]:
+    """Means over the answers to held-out questions, keyed `<who>_<split>_…` as for `ppo`; sampled with a fixed seed."""
+    scores: dict[str, float] = {}
+    for split, data in held_out.items():
+        rows = list(data)[:MEASURED]
+        sums = dict.fromkeys(("reward", "kl", "tokens", "ended", "repeated"), 0.0)
+        trainer.model.eval()
+        with torch.random.fork_rng(), torch.no_grad(), trainer.compute_loss_context_manager():
+            torch.manual_seed(trainer.args.seed)
+            for start in range(0, len(rows), trainer.args.per_device_eval_batch_size):
+                some = rows[start : start + trainer.args.per_device_eval_batch_size]
+                for name, value in _sums(trainer, some).items():
+                    sums[name] += value
+        scores |= {f"{who}_{split}_{name}": round(value / len(rows), 4) for name, value in sums.items()}
+    return scores
+
+
+def _sums(trainer: Any, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The figures of one batch of answers, summed over them."""
+    figures = trainer._metrics["eval"]
+    figures.clear()
+    trainer._generate_and_score_completions(rows)
+    tokens = figures["completions/mean_length"][-1] * len(rows)
+    found = {
+        "reward": sum(trainer.judge.rewards),
+        "kl": figures["kl"][-1] * tokens,  # TRL's is a mean over tokens
+        "tokens": tokens,
+        "ended": (1 - figures["completions/clipped_ratio"][-1]) * len(rows),
+        "repeated": sum(trainer.judge.repeated),
+    }
+    figures.clear()
+    return found
