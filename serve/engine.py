@@ -23,6 +23,7 @@ from serve.engine_log import death_reason, phase
 from serve.hardware import EnginePlan
 from serve.process import stop_process_group
 
+KEEP_ALIVE_S = 2  # vLLM closes a connection after 5 idle seconds; a request must not be sent into that moment
 Progress = Callable[[str], None]
 
 
@@ -33,14 +34,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def command_line(model_path: str, name: str, port: int, settings: EngineSettings, plan: EnginePlan) -> list[str]:
-    """vLLM's command line. The key is not in it (other users can read command lines): it goes by environment."""
+def command_line(
+    model_path: str, name: str, port: int, settings: EngineSettings, plan: EnginePlan, adapters: bool = True
+) -> list[str]:
+    """vLLM's command line, with or without LoRA.
+
+    The key is not in it (other users can read command lines): it goes by environment.
+    """
     # `vllm serve` needs package metadata named "vllm", which the CPU wheel lacks; the module works with both.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", model_path, "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--dtype", settings.dtype, "--max-model-len", str(plan.max_model_len), "--enable-lora"]
-    command += ["--max-loras", str(settings.max_loras), "--max-lora-rank", str(settings.max_lora_rank)]
-    command += ["--max-cpu-loras", str(max(settings.max_cpu_loras, settings.max_loras))]
+    command += ["--dtype", settings.dtype, "--max-model-len", str(plan.max_model_len)]
+    if adapters:
+        command += ["--enable-lora", "--max-loras", str(settings.max_loras)]
+        command += ["--max-lora-rank", str(settings.max_lora_rank)]
+        command += ["--max-cpu-loras", str(max(settings.max_cpu_loras, settings.max_loras))]
     if plan.max_num_seqs is not None:
         command += ["--max-num-seqs", str(plan.max_num_seqs)]
     if plan.kv_cache_bytes is not None:
@@ -83,11 +91,21 @@ class Engine:
         self._log: IO[bytes] | None = None
 
     @classmethod
-    def build(cls, model_path: str, name: str, settings: EngineSettings, plan: EnginePlan, home: Home) -> "Engine":
-        """An engine for the model in folder `model_path`, not yet started."""
+    def build(
+        cls, model_path: str, name: str, settings: EngineSettings, plan: EnginePlan, home: Home,
+        log: str = "engine.log", adapters: bool = True,
+    ) -> "Engine":  # fmt: skip
+        """An engine for the model in folder `model_path`, not yet started; without `adapters` it takes none."""
         port, key = free_port(), secrets.token_urlsafe(32)
-        command = command_line(model_path, name, port, settings, plan)
-        return cls(command, environment(home, key, plan), home.logs / "engine.log", port)
+        command = command_line(model_path, name, port, settings, plan, adapters)
+        return cls(command, environment(home, key, plan), home.logs / log, port)
+
+    def client(self) -> httpx.AsyncClient:
+        """A client with its key. A long queue before the first token is not a failure."""
+        return httpx.AsyncClient(
+            base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=httpx.Timeout(600, connect=5),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE_S), trust_env=False,
+        )  # fmt: skip
 
     @property
     def pid(self) -> int | None:
@@ -111,11 +129,8 @@ class Engine:
             if not self.is_alive():
                 raise BrogueError(self.why_dead())
             if time.monotonic() > deadline:
-                raise BrogueError(
-                    f"the engine was not ready after {timeout_s:.0f} s, last seen {self._phase()}; "
-                    f"see {self.log_file} or raise engine.start_timeout_s in brogue.toml"
-                )
-            progress(self._phase())
+                raise BrogueError(self.why_late(timeout_s))
+            progress(self.phase())
             time.sleep(0.5)
 
     def is_alive(self) -> bool:
@@ -125,6 +140,17 @@ class Engine:
         """One line: how the engine ended and the root cause that its log names."""
         code = self._process.poll() if self._process else None
         return f"the engine stopped: {death_reason(self._read_log(), code)} (log: {self.log_file})"
+
+    def why_late(self, timeout_s: float) -> str:
+        """One line for an engine that does not get ready."""
+        return (
+            f"the engine was not ready after {timeout_s:.0f} s, last seen {self.phase()}; "
+            f"see {self.log_file} or raise engine.start_timeout_s in brogue.toml"
+        )
+
+    def phase(self) -> str:
+        """What it is doing while it starts, in a person's words."""
+        return phase(self._read_log())
 
     def stop(self) -> None:
         """Stop the engine and everything it started; returns when all of it is gone."""
@@ -140,9 +166,6 @@ class Engine:
             return httpx.get(f"{self.url}/health", timeout=2, trust_env=False).status_code == 200
         except httpx.HTTPError:
             return False
-
-    def _phase(self) -> str:
-        return phase(self._read_log())
 
     def _read_log(self) -> str:
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""

@@ -21,16 +21,19 @@ class Refusals:
     def __init__(self, check: Callable[[AdapterCard], None]) -> None:
         self.reasons: dict[str, tuple[str, float]] = {}  # version → reason, when
         self._check = check
-        self._breakdowns: dict[str, tuple[int, float]] = {}  # version → how often, when last
+        self._breakdowns: dict[str, tuple[int, float, str]] = {}  # version → how often, when last, why
 
     async def require_fit(self, card: AdapterCard) -> None:
         """Raises `Refused` for a version that is not to be tried now."""
         reason, when = self.reasons.get(card.name, ("", -REFUSED_FOR_S))
         if time.monotonic() - when < REFUSED_FOR_S:
             raise Refused(reason)
-        times, when = self._breakdowns.get(card.name, (0, 0))
+        times, when, why = self._breakdowns.get(card.name, (0, 0, ""))
         if times >= BREAKDOWNS and time.monotonic() - when < BREAKDOWN_FOR_S:
-            raise self.refuse(card, BrogueError(f"the engine broke down {times} times when it was to load {card.name}"))
+            last = f"; the last time: {why}" if why else ""
+            raise self.refuse(
+                card, BrogueError(f"the engine broke down {times} times when it was to load {card.name}{last}")
+            )
         try:
             await asyncio.to_thread(self._check, card)  # it may read all of the weights
         except BrogueError as error:
@@ -55,11 +58,10 @@ class Refusals:
         self.reasons[card.name] = (str(error), time.monotonic())
         return Refused(str(error))
 
-    def broke_down(self, card: AdapterCard) -> int:
-        """An engine broke down with this version: how often it has now."""
-        times = self._breakdowns.get(card.name, (0, 0))[0] + 1
-        self._breakdowns[card.name] = (times, time.monotonic())
-        return times
+    def broke_down(self, card: AdapterCard, why: str = "") -> None:
+        """An engine broke down with this version."""
+        times, *_ = self._breakdowns.get(card.name, (0, 0, ""))
+        self._breakdowns[card.name] = (times + 1, time.monotonic(), why)
 
     def works(self, card: AdapterCard) -> None:
         """The version has answered."""
