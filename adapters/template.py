@@ -26,6 +26,22 @@ def template_tokens(folder: Path | str) -> tuple[str, ...]:
     return tuple(sorted(token for token in found if isinstance(token, str) and token.strip()))
 
 
+def chat_templates(folder: Path | str) -> dict[str, str]:
+    """The chat templates of the base model in `folder` by name ("default", "tool_use", …), as transformers finds them.
+
+    Files of their own come before what tokenizer_config.json holds. What cannot be read gives none.
+    """
+    folder = Path(folder)
+    named = {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
+    files = {"default": folder / "chat_template.jinja"} | named
+    if found := {name: path.read_text(encoding="utf-8") for name, path in files.items() if path.is_file()}:
+        return found
+    held = _json(folder / "tokenizer_config.json").get("chat_template")
+    if isinstance(held, str):
+        return {"default": held}
+    return {str(template["name"]): str(template["template"]) for template in _dicts(held)}
+
+
 def _dicts(values: Any) -> list[dict[str, Any]]:
     """The objects in a list, or among the values of an object."""
     values = values.values() if isinstance(values, dict) else values or []

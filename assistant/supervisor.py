@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 from adapters.base_model import BaseModel, prepare
 from adapters.counting import token_counter
 from adapters.registry import Registry
-from adapters.template import template_tokens
+from adapters.template import chat_templates, template_tokens
 from adapters.validation import VersionChecker
 from assistant.knowledge import Knowledge
 from assistant.knowledge_answer import Answers, BaseFacts
@@ -161,7 +161,10 @@ class Supervisor:
         )  # fmt: skip
         check = VersionChecker(registry, base, settings.max_lora_rank, home.root)
 
-        pool = AdapterPool(client, base.name, registry, self._keeper.now, check, Trials(home), self._metrics, limits)
+        pool = AdapterPool(
+            client, base.name, registry, self._keeper.now, check, Trials(home), self._metrics, limits,
+            chat_templates(base.path),
+        )  # fmt: skip
         catalogue = HomeCatalogue(home, base.name, base.supports_system, pool.live, answers)
         shadow = Shadow(pool, home.logs / "shadow.jsonl", self._settings.store.logging)
         store = open_store(home, self._settings.store)  # a wrong address is told now, not when somebody chats

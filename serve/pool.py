@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -23,7 +23,8 @@ from serve.live import LiveMap
 from serve.loader import Limits, Loader
 from serve.metrics import Metrics
 from serve.refusals import Refusals
-from serve.ways import InFlight, Way, WithBase
+from serve.soft_prompt import SoftPrompts
+from serve.ways import InFlight, Way
 
 _LOG = logging.getLogger("brogue.pool")
 
@@ -38,11 +39,15 @@ class Moved:
 
 
 class AdapterPool:
-    """One engine's adapters. `client` speaks to the engine with its key, `engine` tells how its process is."""
+    """One engine's adapters. `client` speaks to the engine with its key, `engine` tells how its process is.
+
+    `templates` are the base model's chat templates by name: soft prompts go before what these write.
+    """
 
     def __init__(
         self, client: httpx.AsyncClient, base_name: str, registry: Registry, engine: Callable[[], EngineState],
         check: Callable[[AdapterCard], None], trials: Trials, metrics: Metrics, limits: Limits,
+        templates: Mapping[str, str],
     ) -> None:  # fmt: skip
         self.client = client
         self.base_name = base_name
@@ -54,7 +59,7 @@ class AdapterPool:
         self.live = LiveMap(registry)
         self.refusals, self.in_flight = Refusals(check), InFlight(metrics)
         self.loader = Loader(client, registry, self.refusals, metrics, self.in_flight, limits)
-        self._with_base = WithBase(Lease(base_name, client), self.refusals, self.in_flight)
+        self._soft_prompts = SoftPrompts(Lease(base_name, client), templates, registry, self.refusals, self.in_flight)
         self.slots = self.loader.slots
         self._moves: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by adapter: one move at a time
         self._restored = 0  # the engine's start for which everything was loaded
@@ -83,7 +88,7 @@ class AdapterPool:
 
     def way(self, card: AdapterCard) -> Way:
         """How a version is served."""
-        return self._with_base if card.served == "soft-prompt" else self.loader
+        return self._soft_prompts if card.served == "soft-prompt" else self.loader
 
     @asynccontextmanager
     async def lease(self, card: AdapterCard | None, deadline: float) -> AsyncIterator[Lease]:

@@ -24,6 +24,7 @@ from serve.openai_errors import ApiError, engine_down
 from serve.pool import AdapterPool
 from serve.recorder import Answered, Recorder, conversation_of, subject_of, topic_of
 from serve.shadow import Shadow
+from serve.soft_prompt import refuse_own
 from serve.stream import StreamReader, compact, renamed, wants_usage, with_usage
 
 CLIENT_GONE = 499  # the status in the metrics of a stream that nobody read to its end; nginx's number
@@ -43,6 +44,7 @@ class Relay:
             return self._answer_ourselves(exchange, exchange.prepared.instead)
         self._choose_version(exchange)
         try:
+            refuse_own(exchange.prepared.body)
             name, reply, held, headers = await self._open(exchange)
         except (ApiError, Refused) as error:
             self._measure(exchange, error.status if isinstance(error, ApiError) else 503)

@@ -1,19 +1,18 @@
-"""The ways in which versions are served: what the pool asks of each, and the simplest of them.
+"""The ways in which versions are served: what the pool asks of each.
 
-`Loader` (adapters in the base model's engine), `WithBase` (the base model itself, with a prompt of the version's own)
+`Loader` (adapters in the base model's engine), `SoftPrompts` (the base model itself, with vectors before the prompt)
 and `OwnEngines` (an engine for each version). Which of them a version takes stands in its card.
 """
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Protocol
 
 from adapters.registry import AdapterCard
 from serve.engine_api import Lease
 from serve.metrics import Metrics
-from serve.refusals import Refusals
 
 
 class Way(Protocol):
@@ -81,38 +80,3 @@ class InFlight:
             self._draining[card.engine_name] = time.monotonic()
         else:
             self._metrics.drain(card.name, 0)
-
-
-class WithBase:
-    """Versions that need nothing from the engine but the base model: they are checked, and that is all."""
-
-    def __init__(self, base: Lease, refusals: Refusals, in_flight: InFlight) -> None:
-        self._base = base
-        self._refusals = refusals
-        self._in_flight = in_flight
-        self._proven: set[str] = set()
-
-    def status(self, card: AdapterCard) -> str:
-        return "loaded" if self.is_proven(card) else "idle"
-
-    def is_proven(self, card: AdapterCard) -> bool:
-        return card.engine_name in self._proven
-
-    @asynccontextmanager
-    async def holding(self, card: AdapterCard, deadline: float) -> AsyncIterator[Lease]:  # noqa: ARG002  # a Way
-        if not self.is_proven(card):
-            await self.prove(card)
-        with self._in_flight.counted(card):
-            yield self._base
-
-    async def prove(self, card: AdapterCard) -> dict[str, float]:
-        began = time.monotonic()
-        await self._refusals.require_fit(card)
-        self._proven.add(card.engine_name)
-        return {"load": time.monotonic() - began, "probe": 0.0}
-
-    def drain(self, card: AdapterCard) -> None:
-        self._in_flight.drain(card)
-
-    def drop(self, card: AdapterCard) -> None:
-        self._proven.discard(card.engine_name)

@@ -192,7 +192,8 @@ class FakeGateway:
     """The whole gateway over a fake engine and a home folder. `unfit`: versions that the check refuses, and why."""
 
     def __init__(
-        self, home: Home, engine: FakeEngine | None = None, knowledge: Knowledge | None = None, **limits: Any
+        self, home: Home, engine: FakeEngine | None = None, knowledge: Knowledge | None = None,
+        templates: dict[str, str] | None = None, **limits: Any,
     ) -> None:
         self.home = home
         self.engine = engine or FakeEngine()
@@ -202,7 +203,7 @@ class FakeGateway:
         self.trials = Trials(home)
         self.pool = AdapterPool(
             self.engine.client(), "base", self.registry, self.engine.now, self._check, self.trials, Metrics(),
-            Limits(**limits),
+            Limits(**limits), templates or {},
         )  # fmt: skip
         self.reconciler = Reconciler(self.pool, period_s=0.02)
         self.recorder = Recorder(lambda: open_store(home), self.pool.metrics, back_off_s=(0.05,))

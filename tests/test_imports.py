@@ -30,6 +30,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "adapters/merging.py",
         "serve/cpu_lora.py",
         "serve/cpu_lora_kernel.py",
+        "serve/soft_prompt.py",
         "assistant/embeddings_attention.py",
         "assistant/embeddings_models.py",
         "assistant/name_model.py",

@@ -1,0 +1,120 @@
+"""Soft prompts: versions that are a few vectors before each prompt, answered by the engine of the base model.
+
+PEFT's prompt tuning and p-tuning leave the base model alone and put trained vectors ("virtual tokens") before the
+embeddings of the whole prompt. vLLM takes vectors in a chat as a content part of type `prompt_embeds`, at the place
+where the chat template writes that part, and tokenizes and embeds all else itself. So such a version's request gets one
+message more, and the model's own chat template with a line before it that writes this message first. The rest is the
+chat endpoint's: streams, tools, structured outputs, logprobs, counts; the prefix cache tells soft prompts apart.
+"""
+
+import asyncio
+import base64
+import io
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from adapters.registry import AdapterCard, Registry
+from serve.engine_api import EngineApi, Lease
+from serve.openai_errors import ApiError
+from serve.refusals import Refusals
+from serve.ways import InFlight
+
+ENGINE_ARGS = ("--enable-prompt-embeds", "--trust-request-chat-template")
+WEIGHTS, VECTORS = "adapter_model.safetensors", "prompt_embeddings"  # PEFT's names
+PART, ROLE = "prompt_embeds", "soft-prompt"
+# The content is a string or a list of parts, as the template wants it; the last expression keeps a line break after it.
+FIRST = (
+    f"{{% for m in messages if m.role == '{ROLE}' %}}"
+    "{{ m.content if m.content is string else m.content[0].text }}{% endfor %}"
+    f"{{% set messages = messages | rejectattr('role', 'equalto', '{ROLE}') | list %}}{{{{ '' }}}}"
+)
+Body = dict[str, Any]
+
+
+class SoftPrompts:
+    """A `Way`: each soft prompt is checked and read once, and then written into the requests.
+
+    `templates` are the base model's chat templates by name.
+    """
+
+    def __init__(
+        self, base: Lease, templates: Mapping[str, str], registry: Registry, refusals: Refusals, in_flight: InFlight
+    ) -> None:
+        self._base = base
+        self._templates = {name: FIRST + template for name, template in templates.items()}
+        self._registry = registry
+        self._refusals = refusals
+        self._in_flight = in_flight
+        self._api = EngineApi(base.client)
+        self._encoded: dict[str, str] = {}  # by engine name
+        self._proven: set[str] = set()
+
+    def status(self, card: AdapterCard) -> str:
+        return "loaded" if card.engine_name in self._encoded else "idle"
+
+    def is_proven(self, card: AdapterCard) -> bool:
+        return card.engine_name in self._proven
+
+    @asynccontextmanager
+    async def holding(self, card: AdapterCard, deadline: float) -> AsyncIterator[Lease]:  # noqa: ARG002  # a Way
+        name = card.engine_name
+        if name not in self._encoded:
+            await self._refusals.require_fit(card)
+            path = self._registry.folder(card.adapter, card.version) / WEIGHTS
+            self._encoded[name] = await asyncio.to_thread(encoded, path)
+        vectors = {"role": ROLE, "content": [{"type": PART, "data": self._encoded[name]}]}
+        with self._in_flight.counted(card):
+            yield replace(self._base, dress=partial(self._dressed, vectors))
+
+    async def prove(self, card: AdapterCard) -> dict[str, float]:
+        began = time.monotonic()
+        await self._refusals.require_fit(card)
+        async with self.holding(card, began) as lease:
+            read_at = time.monotonic()
+            if card.engine_name not in self._proven:
+                with self._refusals.blamed(card):
+                    await self._api.probe(card.name, lease)
+                self._proven.add(card.engine_name)
+                self._refusals.works(card)
+        return {"load": read_at - began, "probe": time.monotonic() - read_at}
+
+    def drain(self, card: AdapterCard) -> None:
+        self._in_flight.drain(card)
+
+    def drop(self, card: AdapterCard) -> None:
+        self._encoded.pop(card.engine_name, None)
+        self._proven.discard(card.engine_name)
+        self._refusals.reasons.pop(card.name, None)
+
+    def _dressed(self, vectors: Body, body: Body) -> Body:
+        # transformers chooses among a model's templates in the same way
+        name = "tool_use" if body.get("tools") and "tool_use" in self._templates else "default"
+        return body | {"messages": [vectors, *body["messages"]], "chat_template": self._templates[name]}
+
+
+def encoded(weights: Path) -> str:
+    """A soft prompt, (virtual tokens, hidden), as vLLM reads it: base64 of what `torch.save` writes."""
+    import torch
+    from safetensors.torch import load_file
+
+    buffer = io.BytesIO()
+    torch.save(load_file(weights)[VECTORS], buffer)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def refuse_own(body: Mapping[str, Any]) -> None:
+    """An engine that takes vectors and templates takes them from the gateway only: they can make it fail for all."""
+    nested = body.get("chat_template_kwargs")
+    if any(isinstance(held, dict) and held.get("chat_template") is not None for held in (body, nested)):
+        message = "a chat template of one's own is not taken; leave 'chat_template' out"
+        raise ApiError(400, message, param="chat_template")
+    for message in body["messages"]:
+        content = message.get("content")
+        parts = content if isinstance(content, list) else []
+        if any(isinstance(part, dict) and (part.get("type") == PART or PART in part) for part in parts):
+            raise ApiError(400, f"content parts of type '{PART}' are not taken; send text", param="messages")
