@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
+from transformers import PrinterCallback, Trainer, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from adapters import methods
@@ -19,7 +19,7 @@ from adapters.base_model import load_weights
 from adapters.progress import Diverged, TrainProgress
 from adapters.tokens import IGNORED
 from adapters.train import TrainConfig
-from adapters.trainer_watch import Guard, Metrics, Order, Reporter, StopOnSignal
+from adapters.trainer_watch import Guard, Metrics, Order, Patience, Reporter, StopOnSignal
 
 SAVES = 200  # at least one checkpoint in so many steps
 PATIENCE = 4  # measurements of the validation loss without a lower one, two in a pass over few rows
@@ -41,16 +41,19 @@ def load_model(model_path: str, config: TrainConfig, start: Path | None) -> tupl
 
     The frozen base stays in bfloat16, as it is served; PEFT keeps the adapter's own weights in float32.
     """
-    model = load_weights(model_path)
+    method = methods.find(config.method)
+    model = load_weights(model_path, four_bits=method.four_bits)
     if start is not None:
         return PeftModel.from_pretrained(model, str(start), is_trainable=True), None
-    return model, peft_config(config, model, "CAUSAL_LM")
+    if method.peft_type == "LORA":
+        return model, peft_config(config, model, "CAUSAL_LM")
+    set_seed(config.seed)
+    return methods.attach(model, method, config.rank, config.method_options), None
 
 
 def peft_config(config: TrainConfig, model: Any, task: str) -> PeftConfig:
     """What the method trains of this model."""
-    layers = int(model.config.get_text_config().num_hidden_layers)
-    return methods.config_for(methods.find(config.method), config.rank, layers, task)
+    return methods.config_for(methods.find(config.method), config.rank, model, task, config.method_options)
 
 
 def arguments_for(examples: int, validation: Dataset | None, config: TrainConfig, run: Path) -> dict[str, Any]:
@@ -108,7 +111,7 @@ def fit(trainer: Trainer, checkpoint: Path | None, run: Path, on_progress: Calla
     for callback in (Reporter(on_progress), Metrics(run), Order(), stopper, guard):
         trainer.add_callback(callback)
     if trainer.args.load_best_model_at_end:
-        trainer.add_callback(EarlyStoppingCallback(PATIENCE))
+        trainer.add_callback(Patience(PATIENCE))
     with stopper:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if guard.reason:
@@ -129,7 +132,8 @@ class CpuSFTTrainer(SFTTrainer):
         labels = inputs["labels"][:, 1:]
         positions = (labels != IGNORED).any(dim=0).nonzero().flatten()
         rest = {name: value for name, value in inputs.items() if name != "labels"}
-        outputs = model(**rest, use_cache=False, logits_to_keep=positions)
+        # Counted from the end: a soft prompt stands before the tokens.
+        outputs = model(**rest, use_cache=False, logits_to_keep=positions - inputs["labels"].shape[1])
         loss = torch.nn.functional.cross_entropy(
             outputs.logits.float().flatten(0, 1), labels[:, positions].flatten(), ignore_index=IGNORED, reduction="sum"
         )

@@ -61,13 +61,31 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         self._losses.append(loss)
         first, last = self._losses[:_SEEN], self._losses[-_SEEN:]
         before, now = sum(first) / len(first), sum(last) / len(last)
-        if not math.isfinite(loss):
-            self.reason = f"the loss of step {state.global_step} is no number"
+        if not math.isfinite(loss) or not math.isfinite((logs or {}).get("grad_norm", 0)):
+            what = "gradient" if math.isfinite(loss) else "loss"
+            self.reason = f"the {what} of step {state.global_step} is no number"
         elif len(self._losses) > _SEEN and now > max(2 * before, before + EXPLODED):
             self.reason = f"the loss exploded: {before:.3g} in the first steps, {now:.3g} at step {state.global_step}"
         if self.reason:
             control.should_training_stop = True
             control.should_save = control.should_evaluate = False
+
+
+class Patience(TrainerCallback):  # type: ignore[misc]
+    """Ends the training after so many measurements of the validation loss without a lower one.
+
+    Like transformers' EarlyStoppingCallback, but counted from the run's state, which outlives a kill.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        losses = [line["eval_loss"] for line in state.log_history if "eval_loss" in line]
+        if losses and len(losses) - 1 - losses.index(min(losses)) >= self._most:
+            control.should_training_stop = True
+
+    on_train_begin = on_evaluate  # the kill may have come between the last measurement and the version
 
 
 class Order(TrainerCallback):  # type: ignore[misc]

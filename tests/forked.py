@@ -18,7 +18,6 @@ from data.home import Home
 
 HEAVY = ("torch", "peft", "trl", "adapters.trainer", "adapters.trainer_pairs", "adapters.trainer_labels",
          "adapters.ppo_job", "adapters.planning", "assistant.cli_app")  # fmt: skip
-ORDER = "order.jsonl"  # in the home: what each training's steps were made of
 Plant = Callable[[Home], None]
 
 
@@ -78,28 +77,41 @@ class FullDisk(NamedTuple):
         resource.setrlimit(resource.RLIMIT_FSIZE, (self.bytes, self.bytes))
 
 
-def record_order(home: Home) -> None:
+class Recorded(NamedTuple):
     """Writes down what each step learns from: the token ids of its batch, or a round's questions."""
-    from transformers import Trainer
 
-    from adapters import ppo_trainer
+    file: Path
 
-    def note(step: int, seen: Any) -> None:
-        with (home.root / ORDER).open("a") as file:
-            file.write(json.dumps([step, repr(seen)]) + "\n")
+    def __call__(self, _home: Home) -> None:
+        from transformers import Trainer
 
-    step_of, batch_of = Trainer.training_step, ppo_trainer.batch_of
+        from adapters import ppo_trainer
 
-    def noted_step(self: Any, model: Any, inputs: Any, *more: Any) -> Any:
-        note(self.state.global_step + 1, [(n, v.tolist()) for n, v in sorted(inputs.items()) if hasattr(v, "tolist")])
-        return step_of(self, model, inputs, *more)
+        step_of, batch_of = Trainer.training_step, ppo_trainer.batch_of
 
-    def noted_batch(prompts: Any, number: int, config: Any) -> Any:
-        found = batch_of(prompts, number, config)
-        note(number + 1, [prompt.ids for prompt in found])
+        def noted_step(trainer: Any, model: Any, inputs: Any, *more: Any) -> Any:
+            rows = inputs if isinstance(inputs, list) else [value.tolist() for value in inputs.values()]
+            self._note(trainer.state.global_step + 1, rows)
+            return step_of(trainer, model, inputs, *more)
+
+        def noted_batch(prompts: Any, number: int, config: Any) -> Any:
+            found = batch_of(prompts, number, config)
+            self._note(number + 1, [prompt.ids for prompt in found])
+            return found
+
+        Trainer.training_step, ppo_trainer.batch_of = noted_step, noted_batch
+
+    def _note(self, step: int, rows: Any) -> None:
+        with self.file.open("a") as file:
+            file.write(json.dumps([step, repr(rows)]) + "\n")
+
+    def steps(self) -> dict[int, set[str]]:
+        """Step → what it learnt from; one thing only, if a step that was done again was the same."""
+        found: dict[int, set[str]] = {}
+        for line in self.file.read_text().splitlines():
+            step, rows = json.loads(line)
+            found.setdefault(step, set()).add(rows)
         return found
-
-    Trainer.training_step, ppo_trainer.batch_of = noted_step, noted_batch
 
 
 def few_rounds(_home: Home) -> None:

@@ -1,5 +1,9 @@
-"""Models of other families than the starter's, with random weights and a tokenizer of their own; no download."""
+"""Models of other families than the starter's, with random weights and a tokenizer of their own; no download.
 
+And a few records of each kind for them to learn from.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +39,36 @@ def make_model(folder: Path, model: Any, **size: Any) -> Path:
     tokenizer = make_tokenizer(folder, TEMPLATE)
     model(model.config_class(vocab_size=len(tokenizer), **size)).save_pretrained(folder)
     return folder
+
+
+def tiny_llama(folder: Path) -> Path:
+    """`folder/tiny`: a Llama of two layers."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    torch.manual_seed(0)
+    return make_model(
+        folder / "tiny", LlamaForCausalLM, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+
+
+def _question(number: int) -> list[dict[str, str]]:
+    return [{"role": "user", "content": f"What is item {number}?"}]
+
+
+def _thumb(number: int) -> dict[str, Any]:
+    said = f"Item {number} is in aisle 3." if number % 3 else "What is aisle item?"
+    completion = [{"role": "assistant", "content": said}]
+    return {"prompt": _question(number), "completion": completion, "label": number % 3 > 0}
+
+
+ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "instruction": lambda n: {"prompt": f"What is item {n}?", "response": f"Item {n} is in aisle 3."},
+    "labelled": lambda n: {"text": f"What is item {n}?", "label": "item" if n % 2 else "aisle"},
+    "preference": lambda n: {
+        "messages": _question(n), "chosen": f"Item {n} is in aisle 3.", "rejected": "What is aisle item?"
+    },
+    "rated": _thumb,
+    "ranking": lambda n: {"messages": _question(n), "replies": [f"Item {n}.", "What?", "aisle 1"], "ranks": [0, 1, 1]},
+}  # fmt: skip
