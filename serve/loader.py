@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 
@@ -81,6 +82,21 @@ class Loader:
                 await self._ensure_loaded(card, name)
                 yield Lease(name, self._client)
         finally:
+            self.slots.leave(name)
+
+    @asynccontextmanager
+    async def lent(self, name: str, folder: Path, deadline: float) -> AsyncIterator[Lease]:
+        """Weights that are no version (a policy in training): loaded, with a slot, until the block ends."""
+        await self._take_slot(name, deadline)
+        try:
+            async with self._locks[name]:  # held all the while, so that `compare` leaves it alone
+                await self._api.load(name, str(folder))
+                try:
+                    yield Lease(name, self._client)
+                finally:
+                    await self._api.unload(name)
+        finally:
+            self._locks.pop(name, None)
             self.slots.leave(name)
 
     def drain(self, card: AdapterCard) -> None:
