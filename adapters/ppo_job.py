@@ -3,6 +3,7 @@
 from typing import Any
 
 from adapters.ppo import Measured, PPOConfig, RoundStats
+from adapters.ppo_engine import EngineRollouts
 from adapters.ppo_policy import Policy
 from adapters.ppo_rollout import measure
 from adapters.ppo_trainer import PPOTrainer, newest_checkpoint
@@ -25,10 +26,13 @@ def trained_by_ppo(job: Job, registry: Registry) -> tuple[Policy, dict[str, floa
     reward = RewardModel.load(registry, job.config.reward, job.base).score
     config = ppo_config(job.config)
     policy = Policy(job.base.path, job.tokenizer, config, job.start)
-    trainer = PPOTrainer(policy, job.tokenizer, job.examples["train"], reward, config, job.run)
+    write = EngineRollouts(job.gateway, job.base.name, job.run, config, job.say) if job.gateway else None
+    trainer = PPOTrainer(policy, job.tokenizer, job.examples["train"], reward, config, job.run, write)
     stopper = StopOnSignal()
     with stopper:
         finished = trainer.train(_Reporter(job, config), lambda: stopper.asked)
+    if write:
+        write.close()
     if not finished:
         kept = newest_checkpoint(job.run)
         raise Interrupted(

@@ -44,11 +44,20 @@ class Evaluated:
     entropy: Tensor
 
 
-def sample(policy: Policy, tokenizer: Any, prompts: Sequence[Prompt]) -> Rollout:
-    """One answer to each prompt, at the configured temperature."""
+def sample(
+    policy: Policy, tokenizer: Any, prompts: Sequence[Prompt], written: Sequence[Sequence[int]] | None = None
+) -> Rollout:
+    """One answer to each prompt, at the configured temperature; `written` are answers that the policy gave elsewhere.
+
+    Those are token ids, each with the token that ended it.
+    """
     tokens, attention = left_padded([p.ids for p in prompts], policy.pad_id)
-    answers = policy.generate(tokens.to(policy.device), attention.to(policy.device))
-    return make_rollout(tokens, attention, answers.cpu(), policy.end_ids, tokenizer, policy.device)
+    if written is None:
+        answers = policy.generate(tokens.to(policy.device), attention.to(policy.device)).cpu()
+    else:  # what follows an answer's end is padding, whatever it is
+        width, end = max(map(len, written)), policy.end_ids[0]
+        answers = torch.tensor([[*answer, *[end] * (width - len(answer))] for answer in written])
+    return make_rollout(tokens, attention, answers, policy.end_ids, tokenizer, policy.device)
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

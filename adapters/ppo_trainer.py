@@ -22,14 +22,19 @@ from data.home import new_folder, write_text
 
 STATE = "state.pt"
 
+# (policy, prompts, number of the round from 0) → the answers' token ids, each with what ended it; or none.
+Writer = Callable[[Policy, Sequence[Prompt], int], list[list[int]] | None]
+
 
 class PPOTrainer:
     """Trains `policy` on `prompts`; the run's folder holds `metrics.jsonl` and the last two checkpoints."""
 
     def __init__(
-        self, policy: Policy, tokenizer: Any, prompts: Sequence[Prompt], reward: Reward, config: PPOConfig, run: Path
-    ) -> None:
-        self.policy, self.history = policy, list[RoundStats]()
+        self, policy: Policy, tokenizer: Any, prompts: Sequence[Prompt], reward: Reward, config: PPOConfig, run: Path,
+        write: Writer | None = None,
+    ) -> None:  # fmt: skip
+        """`write` may write the answers in the policy's place, or give none."""
+        self.policy, self.history, self._write = policy, list[RoundStats](), write
         self._tokenizer, self._prompts, self._reward, self._config, self._run = tokenizer, prompts, reward, config, run
         self._kl = losses.AdaptiveKL(config.kl_coef, config.kl_target, config.kl_rise, config.kl_fall)
         self._optimiser = torch.optim.AdamW(
@@ -59,7 +64,8 @@ class PPOTrainer:
     def _round(self) -> RoundStats:
         began, config = time.monotonic(), self._config
         prompts = batch_of(self._prompts, len(self.history), config)
-        rollout = sample(self.policy, self._tokenizer, prompts)
+        written = self._write(self.policy, prompts, len(self.history)) if self._write else None
+        rollout = sample(self.policy, self._tokenizer, prompts, written)
         rewards = rewards_of(self._reward, prompts, rollout.texts)
         scores = penalised(rewards, rollout, config)
         old = evaluated(self.policy, rollout, config)

@@ -77,11 +77,16 @@ class Job(NamedTuple):
     say: Callable[[str], None]
     report_to: tuple[str, ...] = ()  # trackers, see adapters/tracking.py
     labels: tuple[str, ...] = ()  # of a classification head
+    gateway: tuple[str, str] | None = None  # address and admin key of the one that serves this home, for rollouts
 
 
 def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, config: TrainConfig, home: Home,
-          on_progress: Callable[[TrainProgress], None], say: Callable[[str], None]) -> AdapterCard:  # fmt: skip
-    """Train the next version of `adapter` and put it into the registry; returns its card."""
+          on_progress: Callable[[TrainProgress], None], say: Callable[[str], None],
+          gateway: tuple[str, str] | None = None) -> AdapterCard:  # fmt: skip
+    """Train the next version of `adapter` and put it into the registry; returns its card.
+
+    `gateway`: address and admin key of the one that serves this home, if it runs; its engine writes the answers of ppo.
+    """
     check_trainable(dataset, config.recipe)
     check_options(config)
     started, registry, recipe = time.monotonic(), Registry(home), find(config.recipe)
@@ -108,7 +113,8 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
         records |= learnt_before(registry, config.start) | learnt_before(registry, config.reward)
         learnt = lineage.Lineage(dataset=dataset.name, digest=dataset.digest, records=tuple(sorted(records)))
         lineage.begin(run, learnt)
-        job = Job(run, config, base, tokenizer, examples, start, on_progress, say, settings.training.report_to, labels)
+        job = Job(run, config, base, tokenizer, examples, start, on_progress, say, settings.training.report_to, labels,
+                  gateway)  # fmt: skip
         trainer, scores = _trained(job, registry)
         with registry.new_version(adapter, chat=recipe.name != "reward" and not config.head) as (version, folder):
             compared = examples["validation"] or examples["train"]

@@ -13,6 +13,7 @@ from assistant.cli_data_check import check_before_training
 from assistant.cli_data_options import Json
 from assistant.console import print_json, say, training_bar, working
 from assistant.definitions import training_prompt
+from assistant.services import running_gateway
 from data.dataset import DatasetCard, load_card, load_rows
 from data.errors import BrogueError
 from data.home import Home, check_name
@@ -91,8 +92,9 @@ def train_here(home: Home, adapter: str, dataset: DatasetCard, config: TrainConf
     say(f"training {adapter} on {dataset.name} ({dataset.records['train']} rows) with base model {base.name}")
     say(f"recipe: {config.recipe}{f', from {config.start}' if config.start else ''}")
     say(f"system prompt: {config.system_prompt or 'none (the chat template decides)'}")
+    gateway = running_gateway(home) if config.recipe == "ppo" else None
     with training_bar(adapter) as on_progress:
-        return train_version(adapter, rows, dataset, base, config, home, on_progress, say)
+        return train_version(adapter, rows, dataset, base, config, home, on_progress, say, gateway)
 
 
 def print_scores(card: AdapterCard) -> None:
@@ -113,16 +115,22 @@ def print_scores(card: AdapterCard) -> None:
             typer.echo(_accuracy(scores, split))
     if card.recipe == "reward":
         typer.echo(f"{card.name} scores answers; it cannot chat")
+    elif card.labels:
+        typer.echo(f"{card.name} labels texts; it cannot chat\nnext: brogue classify {card.name} TEXT")
 
 
 def _accuracy(scores: dict[str, float], split: str) -> str:
     rate, low, high = (scores[f"adapter_{split}_accuracy{end}"] for end in ("", "_low", "_high"))
     records = f"{rate:.1%} of {scores[f'{split}_records']:.0f} records (95%: {low:.1%} to {high:.1%})"
     if f"usual_{split}_accuracy" in scores:
-        base, usual = scores[f"base_{split}_accuracy"], scores[f"usual_{split}_accuracy"]
-        return (
-            f"{split}: the right label in {records}; base model {base:.1%}, always the most frequent label {usual:.1%}"
-        )
+        base, usual = scores.get(f"base_{split}_accuracy"), scores[f"usual_{split}_accuracy"]
+        beside = "" if base is None else f"base model {base:.1%}, "
+        said = f"{split}: the right label in {records}; {beside}always the most frequent label {usual:.1%}"
+        if f"adapter_{split}_f1" not in scores:
+            return said
+        f1, low, high = (scores[f"adapter_{split}_f1{end}"] for end in ("", "_low", "_high"))
+        least = scores[f"usual_{split}_f1"]
+        return f"{said}\n{split}: macro-F1 {f1:.3f} (95%: {low:.3f} to {high:.3f}); the most frequent label {least:.3f}"
     longer, wrong = scores[f"longer_{split}_accuracy"], scores[f"adapter_{split}_calibration_error"]
     return (
         f"{split}: the better answer is told in {records}; chance 50%, always the longer one {longer:.1%}; "
