@@ -6,6 +6,9 @@ to the registry, and the next `brogue up` serves it.
 
 import getpass
 import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 Version = Annotated[str, typer.Argument(help="name@version, or name@candidate, name@canary.")]
 Why = Annotated[str, typer.Option(help="A word for the history.")]
+FOLLOW_S = 1.0
 NOT_RUNNING = "brogue is not running; it will take effect at the next brogue up"
 
 
@@ -72,7 +76,8 @@ def rollback(
     if (admin := running_admin(home)) is not None:
         with working(name) as tell:
             tell("rolling back")
-            reply = admin.rollback(name, _user(), why)
+            with _following(admin, registry.card(name, previous), tell):
+                reply = admin.rollback(name, _user(), why)
         _print_move(_result(name, "stable", reply), json)
     else:
         _print_move(_move(home, registry.card(name, previous), "stable", why or "roll back"), json)
@@ -117,7 +122,8 @@ def _move(home: Home, card: AdapterCard, alias: str, why: str, plan: CanaryPlan 
         with working(card.name) as tell:
             tell("loading and trying it")
             canary_options = {} if plan is None else plan.model_dump()
-            reply = admin.set_alias(card.adapter, alias, card.version, _user(), why, **canary_options)
+            with _following(admin, card, tell):
+                reply = admin.set_alias(card.adapter, alias, card.version, _user(), why, **canary_options)
         return _result(card.adapter, alias, reply)
     _check(home, card)
     registry = Registry(home)
@@ -125,6 +131,31 @@ def _move(home: Home, card: AdapterCard, alias: str, why: str, plan: CanaryPlan 
     registry.move(card.adapter, alias, card.version, _user(), why, plan)
     say(NOT_RUNNING)
     return _result(card.adapter, alias, {"before": before, "after": card.version, "seconds": None})
+
+
+@contextmanager
+def _following(admin: "Admin", card: AdapterCard, tell: Callable[[str], None]) -> Iterator[None]:
+    """Tell how the engine of a version comes up that takes one of its own: that lasts a minute or two."""
+    if card.served != "merged":
+        yield
+        return
+    over = threading.Event()
+
+    def follow() -> None:
+        while not over.wait(FOLLOW_S):
+            with suppress(BrogueError):  # the move itself says what is wrong
+                versions = {one["version"]: one for one in admin.adapter(card.adapter)["versions"]}
+                if detail := versions.get(card.version, {}).get("detail"):
+                    tell(detail)
+
+    say(f"{card.name} takes an engine of its own; starting it lasts a minute or two")
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=15)
 
 
 def _warn_of_marks(home: Home, card: AdapterCard) -> None:

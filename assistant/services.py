@@ -41,12 +41,18 @@ class Services(Frozen):
 
     supervisor: Child
     engine: Child | None = None
+    own_engines: tuple[Child, ...] = ()  # of versions that have one of their own, and what makes their weights
     page: Child | None = None
     gateway_url: str
     page_url: str
     base_model: str
     engine_state: str = "starting"  # starting, ready, dead
     engine_detail: str = ""
+
+    @property
+    def children(self) -> list[Child]:
+        """All that runs, or ran; each but the supervisor was started by it."""
+        return [child for child in (*self.own_engines, self.engine, self.page, self.supervisor) if child is not None]
 
     def save(self, home: Home) -> None:
         write_json(home.services_file, self.model_dump(mode="json"))
@@ -58,8 +64,7 @@ def load_services(home: Home) -> Services | None:
         services = Services.model_validate(json.loads(home.services_file.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return None
-    children = (services.supervisor, services.engine, services.page)
-    return services if any(c is not None and c.is_alive() for c in children) else None
+    return services if any(child.is_alive() for child in services.children) else None
 
 
 def running_gateway(home: Home) -> tuple[str, str] | None:
@@ -78,8 +83,8 @@ def stop_services(home: Home, timeout_s: float = 30) -> bool:
             os.kill(services.supervisor.pid, signal.SIGTERM)
             _wait_gone(services.supervisor, timeout_s)
         latest = load_services(home) or services  # the engine may have been restarted meanwhile
-        for child in (latest.engine, latest.page, latest.supervisor):
-            if child is not None and child.is_alive():
+        for child in latest.children:
+            if child.is_alive():
                 stop_process_group(child.pid)
     home.services_file.unlink(missing_ok=True)
     return services is not None

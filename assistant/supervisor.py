@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -39,10 +38,11 @@ from data.store_users import Users
 from serve.canary import Trials
 from serve.engine import Engine
 from serve.engine_api import EngineState
-from serve.gateway import ENGINE_TIMEOUT, build_app
-from serve.hardware import plan
+from serve.gateway import build_app
+from serve.hardware import most_own_engines, plan, plan_own
 from serve.loader import Limits
 from serve.metrics import Metrics
+from serve.own_engine import Base, Maker
 from serve.pool import AdapterPool
 from serve.process import stop_process_group
 from serve.reconciler import Reconciler
@@ -53,7 +53,6 @@ _LOG = logging.getLogger("brogue.supervisor")
 # An engine that dies again within RESTART_WINDOW_S of its start is given more and more time, and then given up.
 BACK_OFF_S = (0, 2, 10, 30)
 RESTART_WINDOW_S = 300
-KEEP_ALIVE_S = 2  # vLLM closes a connection after 5 idle seconds; a request must not be sent into that moment
 
 
 class EngineKeeper:
@@ -131,6 +130,7 @@ class Supervisor:
     def __init__(self, home: Home, settings: Settings, base: BaseModel) -> None:
         self._home = home
         self._settings = settings
+        self._saving = threading.Lock()
         self._services = Services(
             supervisor=_child(os.getpid()),
             gateway_url=settings.gateway.url,
@@ -142,6 +142,9 @@ class Supervisor:
         _LOG.info("engine plan: %s", chosen)
         engine = Engine.build(base.path, base.name, settings.engine, chosen, home)
         self._metrics, self._registry = Metrics(), Registry(home)
+        own = plan_own(settings.engine, base.weight_bytes, base.kv_bytes_per_token, base.context_length)
+        weights = Base(base.path, base.weight_bytes)
+        self._maker = Maker(home, self._registry, settings.engine, weights, own, self._own_engines_are)
         self._keeper = EngineKeeper(engine, settings.engine.start_timeout_s, self._engine_is, self._metrics.restart)
         self._knowledge = Knowledge(home, settings.knowledge)
         count = token_counter(base.path)
@@ -151,19 +154,14 @@ class Supervisor:
 
     def _build_gateway(self, engine: Engine, base: BaseModel, answers: Answers) -> ASGIApp:
         home, registry, settings = self._home, self._registry, self._settings.engine
-        client = httpx.AsyncClient(
-            base_url=engine.url, headers={"Authorization": f"Bearer {engine.key}"}, timeout=ENGINE_TIMEOUT,
-            limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE_S), trust_env=False,
-        )  # fmt: skip
         limits = Limits(
             slots=settings.max_loras, memory=max(settings.max_cpu_loras, settings.max_loras),
-            max_wait_s=self._settings.gateway.max_wait_s,
+            max_wait_s=self._settings.gateway.max_wait_s, own_engines=most_own_engines(settings),
         )  # fmt: skip
         check = VersionChecker(registry, base, settings.max_lora_rank, home.root)
-
         pool = AdapterPool(
-            client, base.name, registry, self._keeper.now, check, Trials(home), self._metrics, limits,
-            chat_templates(base.path),
+            engine.client(), base.name, registry, self._keeper.now, check, Trials(home), self._metrics, limits,
+            chat_templates(base.path), self._maker,
         )  # fmt: skip
         catalogue = HomeCatalogue(home, base.name, base.supports_system, pool.live, answers)
         shadow = Shadow(pool, home.logs / "shadow.jsonl", self._settings.store.logging)
@@ -183,6 +181,7 @@ class Supervisor:
         try:
             for version in self._registry.purge_retired():  # no engine runs that could still know them
                 _LOG.info("deleted %s, which was retired", version)
+            self._maker.clean()
             self._keeper.start()
             threading.Thread(target=self._warm_knowledge, name="knowledge", daemon=True).start()
             self._page = self._start_page()
@@ -192,6 +191,9 @@ class Supervisor:
             if self._page is not None:
                 stop_process_group(self._page.pid, grace_s=5)
             self._keeper.stop()
+            for child in self._services.own_engines:  # the gateway has stopped them, unless it could not
+                if child.is_alive():
+                    stop_process_group(child.pid)
             self._home.services_file.unlink(missing_ok=True)
 
     def _warm_knowledge(self) -> None:
@@ -216,11 +218,15 @@ class Supervisor:
         engine = Child.of(pid) if pid else None
         self._save(engine_state=state, engine_detail=detail, engine=engine or self._services.engine)
 
+    def _own_engines_are(self, pids: list[int]) -> None:
+        self._save(own_engines=tuple(child for pid in pids if (child := Child.of(pid)) is not None))
+
     def _save(self, **changes: Any) -> None:
-        services = self._services.model_copy(update=changes)
-        if services != self._services or not self._home.services_file.exists():
-            self._services = services
-            services.save(self._home)
+        with self._saving:  # the engine's watcher and the gateway both tell what runs
+            services = self._services.model_copy(update=changes)
+            if services != self._services or not self._home.services_file.exists():
+                self._services = services
+                services.save(self._home)
 
 
 def page_environment(page: Address, home: Home, signs_in: bool = False) -> dict[str, str]:

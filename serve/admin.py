@@ -103,7 +103,11 @@ def _describe_version(pool: AdapterPool, name: str, version: int) -> dict[str, A
     except BrogueError as error:  # a broken card hides neither itself nor the other versions
         return found | {"detail": str(error)}
     status, (reason, _) = pool.way(card).status(card), pool.refusals.reasons.get(reference, ("", 0))
-    found |= {"created": card.created, "status": "refused" if reason else status, "detail": reason}
+    if card.served == "merged":
+        found["own_engine"] = {"memory_bytes": pool.own.memory_bytes}
+        reason = reason or pool.own.phase(card)
+    refused = reference in pool.refusals.reasons
+    found |= {"created": card.created, "status": "refused" if refused else status, "detail": reason}
     return found | {
         "in_flight": pool.in_flight(card), "waiting": pool.slots.waiting(card.engine_name)
     }  # fmt: skip

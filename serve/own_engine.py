@@ -42,9 +42,16 @@ class Base(NamedTuple):
 
 
 class Maker:
-    """Makes what a version's engine needs: the merged weights' folder and the process, not yet started."""
+    """Makes what a version's engine needs: the merged weights' folder and the process, not yet started.
 
-    def __init__(self, home: Home, registry: Registry, settings: EngineSettings, base: Base, plan: EnginePlan) -> None:
+    `report` is told the ids of all processes that run for such versions, whenever one begins or ends.
+    """
+
+    def __init__(
+        self, home: Home, registry: Registry, settings: EngineSettings, base: Base, plan: EnginePlan,
+        report: Callable[[list[int]], None],
+    ) -> None:  # fmt: skip
+        self.report = report
         self.timeout_s = settings.start_timeout_s
         self.memory_bytes = plan.memory_bytes or 0
         self._home = home

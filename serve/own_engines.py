@@ -7,7 +7,7 @@ kept ones (those with an alias) run always; others run on demand, where there is
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from adapters.registry import AdapterCard
@@ -27,11 +27,10 @@ RETRY_S = 30
 
 
 class OwnEngines:
-    """`report` is told the ids of the processes that run, whenever one begins or ends."""
+    """The engines that `maker` makes, by version."""
 
     def __init__(
-        self, maker: Maker, refusals: Refusals, metrics: Metrics, in_flight: InFlight, limits: Limits,
-        report: Callable[[list[int]], None],
+        self, maker: Maker, refusals: Refusals, metrics: Metrics, in_flight: InFlight, limits: Limits
     ) -> None:  # fmt: skip
         self.memory_bytes = maker.memory_bytes  # of each
         self.changes = 0  # grows whenever a start has ended, well or not
@@ -40,7 +39,6 @@ class OwnEngines:
         self._metrics = metrics
         self._in_flight = in_flight
         self._limits = limits
-        self._report = report
         self._kept: dict[str, AdapterCard] = {}
         self._there: dict[str, OwnEngine] = {}  # by engine name
         self._alive: set[OwnEngine] = set()  # also those that are being stopped
@@ -226,4 +224,4 @@ class OwnEngines:
         await self._end(engine)  # what is left of its processes
 
     def _tell(self) -> None:
-        self._report([pid for engine in self._alive for pid in engine.pids])
+        self._maker.report([pid for engine in self._alive for pid in engine.pids])

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -22,6 +22,8 @@ from serve.engine_api import EngineState, Lease, Unavailable
 from serve.live import LiveMap
 from serve.loader import Limits, Loader
 from serve.metrics import Metrics
+from serve.own_engine import Maker
+from serve.own_engines import OwnEngines
 from serve.refusals import Refusals
 from serve.soft_prompt import SoftPrompts
 from serve.ways import InFlight, Way
@@ -41,13 +43,14 @@ class Moved:
 class AdapterPool:
     """One engine's adapters. `client` speaks to the engine with its key, `engine` tells how its process is.
 
+    `maker` makes the engines of versions that cannot share this one.
     `templates` are the base model's chat templates by name: soft prompts go before what these write.
     """
 
     def __init__(
         self, client: httpx.AsyncClient, base_name: str, registry: Registry, engine: Callable[[], EngineState],
         check: Callable[[AdapterCard], None], trials: Trials, metrics: Metrics, limits: Limits,
-        templates: Mapping[str, str],
+        templates: Mapping[str, str], maker: Maker,
     ) -> None:  # fmt: skip
         self.client = client
         self.base_name = base_name
@@ -60,6 +63,7 @@ class AdapterPool:
         self.refusals, self.in_flight = Refusals(check), InFlight(metrics)
         self.loader = Loader(client, registry, self.refusals, metrics, self.in_flight, limits)
         self._soft_prompts = SoftPrompts(Lease(base_name, client), templates, registry, self.refusals, self.in_flight)
+        self.own = OwnEngines(maker, self.refusals, metrics, self.in_flight, limits)
         self.slots = self.loader.slots
         self._moves: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by adapter: one move at a time
         self._restored = 0  # the engine's start for which everything was loaded
@@ -88,17 +92,23 @@ class AdapterPool:
 
     def way(self, card: AdapterCard) -> Way:
         """How a version is served."""
+        if card.served == "merged":
+            return self.own
         return self._soft_prompts if card.served == "soft-prompt" else self.loader
 
     @asynccontextmanager
     async def lease(self, card: AdapterCard | None, deadline: float) -> AsyncIterator[Lease]:
         """A version (none: the base model) as its engine knows it, usable until the block ends."""
-        await self.wait_open(deadline)
+        if card is None or not self._answers_alone(card):
+            await self.wait_open(deadline)
         if card is None:
             yield Lease(self.base_name, self.client)
             return
         async with self.way(card).holding(card, deadline) as lease:
             yield lease
+
+    def _answers_alone(self, card: AdapterCard) -> bool:
+        return card.served == "merged" and self.own.is_proven(card)
 
     async def restore(self) -> None:
         """The engine's process is a new one: load all that is to stay loaded, then let requests through."""
@@ -111,9 +121,9 @@ class AdapterPool:
         self._opened.set()
 
     async def load_kept(self) -> None:
-        """Load what is to stay loaded and is not."""
+        """Load what is to stay loaded and is not; engines of versions' own start later (`OwnEngines.tidy`)."""
         self._keep()
-        for card in self._kept_cards():
+        for card in self._sharing(self._kept_cards()):
             await self._prove_if_possible(card)
 
     async def promote(
@@ -123,6 +133,7 @@ class AdapterPool:
         async with self._moves[adapter]:
             card, before = self.registry.card(adapter, version), self.live.alias(adapter, alias)
             await self.wait_open(time.monotonic() + self.limits.max_wait_s)
+            self._refuse_too_many(adapter, alias, card)
             self.refusals.try_again(card)
             seconds = await self.way(card).prove(card)
             began = time.monotonic()
@@ -163,8 +174,27 @@ class AdapterPool:
                 except BrogueError as error:
                     _LOG.warning("%s@%s cannot follow: %s", adapter, alias, error)
                     continue
-                await self._prove_if_possible(card)
+                if card.served == "merged" and not self.own.is_proven(card):
+                    await self._begin(adapter, alias, card)
+                else:
+                    await self._prove_if_possible(card)
         self._flip(adapter, wanted)
+
+    async def _begin(self, adapter: str, alias: str, card: AdapterCard) -> None:
+        """Let its own engine come up meanwhile: that takes minutes. The reconciler comes back when it has ended."""
+        try:
+            self._refuse_too_many(adapter, alias, card)
+            await self.own.begin(card, replacing=True)
+        except BrogueError as error:
+            self.refusals.refuse(card, error)
+
+    def _refuse_too_many(self, adapter: str, alias: str, card: AdapterCard) -> None:
+        """Raises `Refused` if there would be more versions with engines of their own than may be."""
+        if card.served == "merged":
+            meant = {(name, a): n for name, state in self.live.states.items() for a, n in state.aliases.items()}
+            meant[adapter, alias] = card.version
+            versions = dict.fromkeys((name, n) for (name, _), n in meant.items())
+            self.own.refuse_too_many(card, [c for c in self._cards(versions) if c.served == "merged"])
 
     async def _prove_if_possible(self, card: AdapterCard) -> None:
         """Without an error for a version that is refused: the loader has noted and logged it. The engine must be up."""
@@ -210,13 +240,22 @@ class AdapterPool:
             self.way(card).drain(card)
 
     def _kept_cards(self) -> list[AdapterCard]:
+        return self._cards(self.live.kept())
+
+    def _cards(self, versions: Iterable[tuple[str, int]]) -> list[AdapterCard]:
         cards = []
-        for adapter, version in self.live.kept():
+        for adapter, version in versions:
             try:
                 cards.append(self.live.card(adapter, version))
             except BrogueError as error:  # one broken card must not hold up the other versions
                 self.refusals.reasons[f"{adapter}@{version}"] = (str(error), time.monotonic())
-        return cards[: self.limits.memory]
+        return cards
+
+    def _sharing(self, cards: Iterable[AdapterCard]) -> list[AdapterCard]:
+        """Those that the base model's engine is to hold."""
+        return [card for card in cards if card.served != "merged"][: self.limits.memory]
 
     def _keep(self) -> None:
-        self.loader.kept = frozenset(card.engine_name for card in self._kept_cards())
+        cards = self._kept_cards()
+        self.loader.kept = frozenset(card.engine_name for card in self._sharing(cards))
+        self.own.keep([card for card in cards if card.served == "merged"])

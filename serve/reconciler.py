@@ -48,11 +48,12 @@ class Reconciler:
             if not await pool.loader.compare():
                 await pool.load_kept()
         await pool.loader.tidy()
+        await pool.own.tidy()
         await self._stop_bad_canaries()
         pool.trials.flush()
 
     async def _follow(self) -> None:
-        signature = self._pool.registry.signature()
+        signature = self._pool.registry.signature(), self._pool.own.changes
         again = self._pool.refusals.reasons and time.monotonic() - self._followed_at >= REFUSED_FOR_S
         if signature != self._seen or again:
             self._followed_at = time.monotonic()

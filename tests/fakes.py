@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from adapters.registry import CARD, AdapterCard, Registry, file_hashes
+from adapters.registry import CARD, AdapterCard, Registry, Served, file_hashes
 from assistant.knowledge import Knowledge
 from assistant.knowledge_answer import Answers, BaseFacts
 from assistant.knowledge_api import KnowledgeApi
@@ -18,13 +19,16 @@ from assistant.prompt import HomeCatalogue
 from assistant.runs_api import RunsApi
 from data.errors import BrogueError
 from data.home import Home, write_json, write_text
-from data.settings import load_settings
+from data.settings import EngineSettings, load_settings
 from data.store_home import open_store
 from serve.canary import Trials
+from serve.engine import Engine, free_port
 from serve.engine_api import EngineState
 from serve.gateway import build_app
+from serve.hardware import EnginePlan
 from serve.loader import Limits
 from serve.metrics import Metrics
+from serve.own_engine import Base, Maker
 from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
@@ -32,6 +36,7 @@ from serve.shadow import Shadow
 
 ADMIN_KEY = "the admin key"
 
+OWN_PLAN = EnginePlan("cpu", 64, None, None, None, None, memory_bytes=1)
 PROBE_TOKENS = 4  # a request for so few is the pool's first question to a version
 
 
@@ -188,12 +193,47 @@ def _version(engine_name: str) -> str:
     return engine_name.rpartition("-")[0]
 
 
+class FakeMaker(Maker):
+    """Engines of versions' own as real processes that take a tenth of a second (tests/fake_engine.py).
+
+    `options` go to their command line; the merged weights are the adapter's file, so that they say its word.
+    """
+
+    def __init__(self, home: Home, plan: EnginePlan = OWN_PLAN) -> None:
+        self.pids: list[int] = []
+        self.options: list[str] = []
+        self.merges = 0
+        self.registry = Registry(home)
+        super().__init__(home, self.registry, EngineSettings(), Base("base", 0), plan, self._note)
+
+    def _note(self, pids: list[int]) -> None:
+        self.pids = pids
+
+    def merge_command(self, card: AdapterCard) -> list[str]:
+        self.merges += 1
+        target = self.weights(card)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return ["cp", "-r", str(self.registry.folder(card.adapter, card.version)), str(target)]
+
+    def engine(self, card: AdapterCard) -> Engine:
+        port = free_port()
+        command = [sys.executable, "-S", str(Path(__file__).with_name("fake_engine.py")), str(port), card.engine_name]
+        command += [str(self.weights(card)), *self.options]
+        log = self._home.logs / f"engine-{card.engine_name}.log"
+        return Engine(command, {"VLLM_API_KEY": "its key"}, log, port)
+
+
 class FakeGateway:
     """The whole gateway over a fake engine and a home folder. `unfit`: versions that the check refuses, and why."""
 
     def __init__(
-        self, home: Home, engine: FakeEngine | None = None, knowledge: Knowledge | None = None,
-        templates: dict[str, str] | None = None, **limits: Any,
+        self,
+        home: Home,
+        engine: FakeEngine | None = None,
+        knowledge: Knowledge | None = None,
+        templates: dict[str, str] | None = None,
+        maker: Maker | None = None,
+        **limits: Any,
     ) -> None:
         self.home = home
         self.engine = engine or FakeEngine()
@@ -203,7 +243,7 @@ class FakeGateway:
         self.trials = Trials(home)
         self.pool = AdapterPool(
             self.engine.client(), "base", self.registry, self.engine.now, self._check, self.trials, Metrics(),
-            Limits(**limits), templates or {},
+            Limits(**limits), templates or {}, maker or FakeMaker(home),
         )  # fmt: skip
         self.reconciler = Reconciler(self.pool, period_s=0.02)
         self.recorder = Recorder(lambda: open_store(home), self.pool.metrics, back_off_s=(0.05,))
@@ -250,14 +290,14 @@ class CharTokenizer:
         return {"input_ids": [ord(c) for c in text]}
 
 
-def add_version(home: Home, adapter: str, base: str = "sha", rank: int = 8) -> AdapterCard:
+def add_version(home: Home, adapter: str, base: str = "sha", rank: int = 8, served: Served = "native") -> AdapterCard:
     """A version without weights that could be used, in the registry; the fake engine lets it say its own name."""
     with Registry(home).new_version(adapter) as (version, folder):
         (folder / "adapter_model.safetensors").write_text(f"{adapter}@{version}")
         card = AdapterCard(
             adapter=adapter, version=version, base_model="base", base_sha256=base, dataset="d", dataset_digest="0",
-            recipe="sft", method="lora", rank=rank, config={}, system_prompt="Trained so.", parent=None, scores={},
-            minutes=1, created="2026-11-21", files=file_hashes(folder),
+            recipe="sft", method="lora", rank=rank, served=served, config={}, system_prompt="Trained so.",
+            parent=None, scores={}, minutes=1, created="2026-11-21", files=file_hashes(folder),
         )  # fmt: skip
         write_json(folder / CARD, card.model_dump(mode="json"))
     return card
