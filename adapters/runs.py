@@ -26,6 +26,7 @@ from data.settings import Frozen
 
 RUN, END, DONE, LOCK, CURVE = "run.json", "end.json", "done", "lock", "curves.png"
 PROGRESS = "progress.json"  # while it runs
+_PARTS = ("adapter_model*", "optimizer*", "scheduler*", "rng_state*")  # of a checkpoint
 State = Literal["running", "stopped", "failed", "done"]
 
 
@@ -120,15 +121,17 @@ def fail(run: Path, reason: str) -> None:
 
 
 def last_checkpoint(run: Path) -> Path | None:
-    """The newest complete checkpoint; the trainer's state is the last file written, so a killed save lacks it."""
-    complete = []
+    """The newest complete checkpoint whose best state so far is there too; those that a kill left half go."""
+    complete = {}
     for folder in run.glob("checkpoint-*"):
-        try:
-            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-            complete.append(folder)
-        except (OSError, ValueError):
+        state = _json(folder / "trainer_state.json")  # the last file that is written
+        # (Where a checkpoint has folders, as of DeepSpeed, its files have other names.)
+        if state and all(any(folder.glob(part)) or any(folder.glob("*/")) for part in _PARTS):
+            complete[folder] = str(state.get("best_model_checkpoint") or folder)
+        else:
             shutil.rmtree(folder, ignore_errors=True)
-    return max(complete, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)
+    whole = [folder for folder, best in complete.items() if run / Path(best).name in complete]
+    return max(whole, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)
 
 
 def all_runs(home: Home) -> list[Run]:

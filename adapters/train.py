@@ -33,11 +33,11 @@ from adapters.train_checks import (
 )
 from data.dataset import DatasetCard, Row
 from data.errors import BrogueError, one_line
-from data.home import Home, write_json
+from data.home import Home, full_disk, write_json
 from data.records import SPLITS, Split
 from data.settings import Frozen, load_settings
 
-_UNWRITTEN = ("No space left", "PytorchStreamWriter", "inline_container")  # how the libraries say that a disk is full
+_UNWRITTEN = ("PytorchStreamWriter", "inline_container")  # how torch says that a file could not be written
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
 
@@ -177,7 +177,8 @@ def _fit(job: Job, trainer: Any, fit: Callable[..., bool]) -> None:
             f"--learning-rate (it was {job.config.learning_rate:g})"
         ) from error
     except (OSError, RuntimeError, SafetensorError) as error:
-        if not isinstance(error, OSError) and not any(words in str(error) for words in _UNWRITTEN):
+        unwritten = full_disk(error) or any(words in str(error) for words in _UNWRITTEN)
+        if not isinstance(error, OSError) and not unwritten:
             raise
         raise BrogueError(
             f"cannot write to the run's folder {job.run} ({one_line(error, 80)}); the last whole checkpoint is kept. "

@@ -26,6 +26,7 @@ def main() -> None:
         sys.exit(f"brogue: {problem}")
     from assistant.cli_app import app
     from data.errors import BrogueError
+    from data.home import full_disk
 
     # SIGTERM ends a command as Ctrl-C does: through its clean-up.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
@@ -36,6 +37,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("brogue: stopped", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if (problem := full_disk(error)) is None:
+            raise
+        sys.exit(f"brogue: {problem}")
 
 
 if __name__ == "__main__":

@@ -5,14 +5,16 @@ from typing import Annotated
 import typer
 
 from adapters import runs
+from adapters.base_model import prepare
 from adapters.train import TrainConfig
 from assistant.cli_data_options import Json
 from assistant.cli_train import print_scores, train_here
-from assistant.console import print_json, print_table, say
+from assistant.console import print_json, print_table, say, working
 from assistant.run_plot import picture
 from data.dataset import load_card
 from data.errors import BrogueError
 from data.home import Home
+from data.settings import load_settings
 
 app = typer.Typer(help="Runs of training: list, show, take up again, stop.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="The run's id; see: brogue runs list.")]
@@ -72,6 +74,14 @@ def resume(id: Id, json: Json = False) -> None:
         raise BrogueError(
             f"dataset '{dataset.name}' has changed since run {id} began; train anew: brogue train {run.asked.adapter} "
             f"--data {dataset.name} --recipe {run.recipe}"
+        )
+    with working("base model") as tell:
+        base = prepare(load_settings(home.settings_file).base_model, home, tell)
+    if base.sha256 != run.asked.base_sha256:
+        raise BrogueError(
+            f"run {id} began with base model {run.asked.base_model}, which has other weights than the present one, "
+            f"{base.name}; name it as base_model in {home.settings_file}, or train anew: brogue train "
+            f"{run.asked.adapter} --data {dataset.name} --recipe {run.recipe}"
         )
     card = train_here(home, run.asked.adapter, dataset, TrainConfig.model_validate(run.asked.config))
     if json:

@@ -1,5 +1,6 @@
 """Where Brogue keeps its state: paths under `$BROGUE_HOME`, and writes that a kill cannot leave half done."""
 
+import errno
 import json
 import os
 import re
@@ -11,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.errors import BrogueError
+from data.errors import BrogueError, one_line
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_WORDS = tuple(os.strerror(number) for number in _FULL)  # as libraries that are not Python's own report it
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 
@@ -112,3 +115,11 @@ def new_folder(target: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def full_disk(error: BaseException) -> str | None:
+    """What to say of an error which means that no more could be written; none for every other error."""
+    full = isinstance(error, OSError) and error.errno in _FULL
+    if not full and not any(words in str(error) for words in _FULL_WORDS):
+        return None
+    return f"the disk is full, or a quota or limit is reached ({one_line(error, 160)}); make room and try again"

@@ -67,14 +67,24 @@ class DieInSave(NamedTuple):
 
 
 class FullDisk(NamedTuple):
-    """No file may grow beyond so many bytes."""
+    """No file may grow beyond so many bytes, from the line on that begins with these words."""
 
     bytes: int
+    when: str = ""
 
     def __call__(self, _home: Home) -> None:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_FSIZE, (self.bytes, self.bytes))
+        from assistant import cli_train
+
+        say = cli_train.say
+
+        def said(line: str) -> None:
+            if line.startswith(self.when or "training"):
+                resource.setrlimit(resource.RLIMIT_FSIZE, (self.bytes, self.bytes))
+            say(line)
+
+        cli_train.say = said
 
 
 class Recorded(NamedTuple):

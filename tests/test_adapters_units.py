@@ -82,12 +82,16 @@ def test_small_models_and_recipes_that_learn_answers_get_higher_learning_rates()
 
 
 def test_a_checkpoint_that_a_kill_cut_off_is_passed_over(tmp_path: Path) -> None:
-    for step, state in ((5, "{}"), (10, "{}"), (15, '{"cut'), (20, None)):
+    whole = '{"global_step": 1}'
+    for step, state in ((5, whole), (10, whole), (15, '{"cut'), (20, None), (25, whole)):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
+        for name in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")[step // 25 :]:
+            (folder / name).touch()
         if state is not None:
             (folder / "trainer_state.json").write_text(state)
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-5"]
 
 
 @pytest.mark.parametrize(
