@@ -35,6 +35,7 @@ from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
 from serve.relay import Relay
+from serve.rollouts import rollout_routes
 from serve.runs import Runs, run_routes
 from serve.shadow import Shadow
 from serve.users import user_routes
@@ -47,7 +48,6 @@ DESCRIPTION = (
     "Errors have OpenAI's shape."
 )
 RETRY_S = 5  # when the store is away
-ENGINE_TIMEOUT = httpx.Timeout(600, connect=5)  # seconds; a long queue before the first token is not a failure
 
 
 def build_app(
@@ -73,6 +73,7 @@ def build_app(
             await task
         await answers.stop()
         await shadow.stop()
+        await pool.own.stop()
         await asyncio.to_thread(recorder.stop)
         pool.trials.flush()
 
@@ -85,6 +86,7 @@ def build_app(
     _add_answers(app, catalogue, relay)
     access = Access(admin_key, recorder)
     app.include_router(admin_routes(pool, access.admin))
+    app.include_router(rollout_routes(pool, home, access.admin))
     app.include_router(user_routes(access, recorder))
     app.include_router(feedback_routes(access, pool.trials, recorder))
     app.include_router(queue_routes(access, recorder, home, catalogue))
