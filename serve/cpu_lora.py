@@ -8,7 +8,7 @@ one. Nothing changes on other devices. docs/upstream-cpu-lora.md tells the whole
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -38,7 +38,29 @@ def wrapper_name() -> str:
 
     if problem := mismatch(PunicaWrapperBase):
         raise RuntimeError(f"LoRA is refused on this CPU engine: {problem}; {ADVICE}")
+    hear_of_vectors()
     return f"{MaskedLoRA.__module__}.{MaskedLoRA.__qualname__}"
+
+
+def hear_of_vectors() -> None:
+    """Have vLLM tell our wrapper which rows of a step are vectors already (soft prompts), before it embeds the others.
+
+    It embeds these by themselves, with the adapters' indices of the whole step: they would be other rows' adapters.
+    """
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner  # the CPU's runner inherits from it
+
+    original = GPUModelRunner._preprocess
+    if original.__module__ == __name__:
+        return
+
+    def preprocess(self: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.enable_prompt_embeds and self.lora_config:
+            rows = self.is_token_ids.np[: scheduler_output.total_num_scheduled_tokens].nonzero()[0]
+            for wrapper in self.lora_manager._adapter_manager.punica_wrapper_mapping.values():
+                wrapper._embed_only(rows)
+        return original(self, scheduler_output, *args, **kwargs)
+
+    GPUModelRunner._preprocess = preprocess
 
 
 def mismatch(interface: type) -> str | None:
@@ -78,7 +100,9 @@ class MaskedLoRA:
         del max_batches, kwargs
         self._embeddings_indices = torch.zeros(max_num_batched_tokens, dtype=torch.long, device=device)  # vLLM reads it
         self._tokens = Plan(())
+        self._embedded = self._tokens  # rows that are looked up in the embeddings
         self._samples = Plan(())
+        self._vocabulary = 0
         self._packs: dict[int, Pack] = {}
         self._layouts = Layouts()
         self._prepack = best_prepack()
@@ -92,7 +116,18 @@ class MaskedLoRA:
         slots[0] = BASE
         self._tokens = Plan([slots[adapter] for adapter in mapping.index_mapping])
         self._samples = Plan([slots[adapter] for adapter in mapping.prompt_mapping])
-        offsets = [max(slot, 0) * vocab_size for slot in self._tokens.slots]
+        self._vocabulary = vocab_size
+        self._embed(self._tokens)
+
+    def _embed_only(self, rows: Sequence[int]) -> None:
+        """Only these rows of the step are looked up in the embeddings; the others are vectors already."""
+        plan = self._tokens if len(rows) == self._tokens.rows else Plan([self._tokens.slots[row] for row in rows])
+        if plan is not self._embedded:
+            self._embed(plan)
+
+    def _embed(self, plan: Plan) -> None:
+        self._embedded = plan
+        offsets = [max(slot, 0) * self._vocabulary for slot in plan.slots]
         self._embeddings_indices[: len(offsets)] = torch.tensor(offsets, dtype=torch.long)
 
     def add_lora_linear(
@@ -121,8 +156,8 @@ class MaskedLoRA:
         del kwargs
         if not add_inputs:
             y.zero_()
-        if self._tokens.segments:
-            add_lora(y, x, self._job(self._tokens, (), (lora_b_stacked,)))
+        if self._embedded.segments:
+            add_lora(y, x, self._job(self._embedded, (), (lora_b_stacked,)))
 
     def add_lora_logits(
         self,

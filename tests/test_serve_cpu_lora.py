@@ -141,6 +141,24 @@ def test_an_embedding_gets_each_tokens_own_adapter(slots, dtype, prepack):
     assert_same(y, expected, dtype)
 
 
+def test_an_embedding_leaves_out_rows_that_are_vectors_already_in_this_step_only(dtype, prepack):
+    slots = [BASE] * 3 + [1, 1, 3] + [BASE] * 4 + [0, 3]  # two soft prompts with the base's tokens behind them
+    tokens_at = [2, 3, 4, 5, 8, 9, 10, 11]
+    stacks, table = random_stacks(dtype, slices=(WIDTH,)), torch.randn(SLOTS, VOCABULARY, MAX_RANK).to(dtype)
+    tokens, base = torch.randint(0, VOCABULARY, (len(slots),)), torch.randn(len(slots), WIDTH).to(dtype)
+    wrapper = wrapper_for(slots, prepack=prepack)
+
+    def embedded(rows: list[int]) -> Tensor:
+        wrapper._embed_only(rows)
+        at, y = tokens[rows] + wrapper._embeddings_indices[: len(rows)], base[rows].clone()
+        wrapper.add_lora_embedding(y, torch.nn.functional.embedding(at, table.view(-1, MAX_RANK)), stacks.b[0])
+        return y
+
+    whole = embedded(list(range(len(slots))))
+    assert_same(embedded(tokens_at), whole[tokens_at].float(), dtype)
+    assert_same(embedded(list(range(len(slots)))), whole.float(), dtype)
+
+
 def test_logits_follow_the_sampled_rows_not_the_tokens(dtype, prepack):
     tokens, samples = [0] * 90 + [3] * 5 + [BASE] * 4 + [2], [0, 3, BASE, 2]
     stacks, x = random_stacks(dtype, slices=(VOCABULARY,)), torch.randn(4, WIDTH).to(dtype)
