@@ -42,13 +42,15 @@ class EngineRollouts:
         try:
             reply = self._client.post("/v1/rollouts", json=self._wanted(policy, prompts, number, folder.name))
         except httpx.HTTPError as error:  # the engine may still read the folder
-            return self._without(f"the gateway at {self._client.base_url} does not answer ({type(error).__name__})")
+            self._without(f"the gateway at {self._client.base_url} does not answer ({type(error).__name__})")
+            return None
         shutil.rmtree(folder, ignore_errors=True)
         if reply.status_code == 200:
             self._tell(f"the engine at {self._client.base_url} writes the answers")
             return [list(answer) for answer in reply.json()["answers"]]
         self._refused = reply.status_code < 500
-        return self._without(_message(reply))
+        self._without(_message(reply))
+        return None
 
     def close(self) -> None:
         """Remove what a broken connection has left; the engine has had its time with it."""
