@@ -11,6 +11,7 @@ import httpx
 from data.errors import BrogueError, one_line
 
 TIMEOUT = httpx.Timeout(600, connect=5)  # seconds
+MOVE_TIMEOUT = httpx.Timeout(3600, connect=5)  # a version may have to get an engine of its own first
 
 
 class GatewayError(BrogueError):
@@ -117,7 +118,7 @@ class Client:
 
 
 class Admin(Client):
-    """The part of the gateway that needs the admin key: adapters, their versions and aliases; documents."""
+    """The part of the gateway that needs the admin key: adapters with versions and aliases; trainings; documents."""
 
     def __init__(self, url: str, key: str) -> None:
         super().__init__(url, {"Authorization": f"Bearer {key}"})
@@ -140,7 +141,7 @@ class Admin(Client):
         body: dict[str, Any] = {"version": version, "who": who, "why": why}
         if alias == "canary":
             body |= {"shadow": shadow} | ({} if share is None else {"share": share})
-        return self._ask("PUT", _path(adapter, "aliases", alias), body)
+        return self._ask("PUT", _path(adapter, "aliases", alias), body, MOVE_TIMEOUT)
 
     def remove_alias(self, adapter: str, alias: str, who: str = "", why: str = "") -> dict[str, Any]:
         """Take the alias `candidate` or `canary` away."""
@@ -148,11 +149,19 @@ class Admin(Client):
 
     def rollback(self, adapter: str, who: str, why: str) -> dict[str, Any]:
         """Make the version stable that was it before the present one; answers as `set_alias`."""
-        return self._ask("POST", _path(adapter, "rollback"), {"who": who, "why": why})
+        return self._ask("POST", _path(adapter, "rollback"), {"who": who, "why": why}, MOVE_TIMEOUT)
 
     def retire(self, adapter: str, version: int) -> dict[str, Any]:
         """Take a version that no alias means out of use for good; gives the adapter."""
         return self._ask("DELETE", _path(adapter, "versions", str(version)))
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The runs of training, the newest first."""
+        return list(self._ask("GET", "/v1/runs", timeout=10)["data"])
+
+    def run(self, id: str) -> dict[str, Any]:
+        """One of them, with its curves as numbers."""
+        return self._ask("GET", f"/v1/runs/{quote(id, safe='')}", timeout=10)
 
     def knowledges(self) -> list[dict[str, Any]]:
         """The assistants that have documents, with the numbers of documents and passages."""

@@ -60,7 +60,7 @@ def build_page(people: "People") -> "gr.Blocks":
                 knowledge = KnowledgeTab(people)
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         rank_tab.select(rank.show, None, rank.outputs, **quiet)
-        adapters_tab.select(adapters.show, None, adapters.output, **quiet)
+        adapters_tab.select(adapters.show, None, adapters.outputs, **quiet)
         knowledge_tab.select(knowledge.show, knowledge.inputs, knowledge.outputs, **quiet)
         shown_to = {
             "rank": (rank_tab, "rater"),

@@ -10,6 +10,7 @@ import gradio as gr
 
 from assistant.client import GatewayError
 from assistant.ui_people import People
+from assistant.ui_runs import RunsList
 from assistant.ui_versions import Adapter, Plan, adapters_html, done, problem
 
 WHO = "page"  # in the history of moves
@@ -36,19 +37,20 @@ class AdaptersTab:
             )
             refresh = gr.Button("Refresh", size="sm", variant="secondary", min_width=90, elem_id="refresh")
         self._list = gr.HTML(js_on_load=SCRIPT, elem_classes="adapters", elem_id="adapters")
+        self._runs = RunsList(people)
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         # By default a click is dropped while the answer to the one before is still on its way: a quick hand's Enter.
         self._list.click(self._clicked, None, self._list, trigger_mode="multiple", **quiet)
-        refresh.click(self.show, None, self._list, **quiet)
+        refresh.click(self.show, None, self.outputs, **quiet)
 
     @property
-    def output(self) -> gr.Component:
+    def outputs(self) -> list[gr.Component]:
         """What `show` fills."""
-        return self._list
+        return [self._list, self._runs.output]
 
-    def show(self, request: gr.Request) -> str:
-        """All adapters as they are now."""
-        return self._page(request)
+    def show(self, request: gr.Request) -> list[str]:
+        """All adapters and the latest trainings as they are now."""
+        return [self._page(request), self._runs.show(request)]
 
     def _clicked(self, event: gr.EventData, request: gr.Request) -> Iterator[str]:
         data = dict(event._data)

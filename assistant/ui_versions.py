@@ -32,7 +32,7 @@ CSS = """
 #adapters .versions li { display: grid; grid-template-columns: minmax(190px, 1fr) minmax(0, 1.4fr) 96px;
   align-items: center; gap: 2px 12px; min-height: 50px; padding: 7px 0; margin: 0; border-top: 1px solid var(--line); }
 #adapters .versions li::marker { content: none; }
-#adapters .why { grid-column: 1 / -1; font-size: 13.5px; color: var(--warn-ink) !important; overflow-wrap: anywhere; }
+#adapters .reason { grid-column: 1 / -1; font-size: 13.5px; color: var(--warn-ink) !important; overflow-wrap: anywhere; }
 #adapters .versions .move { justify-self: end; grid-column: 3; }
 #adapters .facts span { white-space: nowrap; }
 #adapters button { margin: 0 !important; padding: 6px 12px; border-radius: 9px; border: 1px solid var(--line);
@@ -137,8 +137,8 @@ def _version(adapter: Adapter, one: dict[str, Any], quiet: bool) -> str:
     number, refused = one["version"], one["status"] == "refused"
     is_stable = adapter["aliases"].get("stable") == number
     button = "" if is_stable or refused or quiet else _button("promote", adapter, number, "Promote")
-    reason = f'<p class="why">Cannot be used: {escape(one["detail"])}</p>' if refused else ""
-    reason += "".join(f'<p class="why">It {escape(mark["words"])}</p>' for mark in one.get("marks", ()))
+    reason = f'<p class="reason">Cannot be used: {escape(one["detail"])}</p>' if refused else ""
+    reason += "".join(f'<p class="reason">It {escape(mark["words"])}</p>' for mark in one.get("marks", ()))
     return (
         f'<li><div class="what"><h3>Version {number}</h3>{_badges(adapter, number, refused)}</div>'
         f'<p class="facts">{_facts(one)}</p>{button}{reason}</li>'

@@ -24,6 +24,13 @@ PASSAGES: list[dict[str, Any]] = [
     {"number": 2, "id": "b2", "source": "shop/terms.pdf", "title": "Terms", "section": "", "page": 3,
      "start": 0, "end": 38, "text": "Refunds take five working days at most.", "score": 0.91},
 ]  # fmt: skip
+STEPS = list(range(1, 61))
+CURVES: list[dict[str, Any]] = [
+    {"title": "Loss", "curves": [
+        {"name": "training", "steps": STEPS, "values": [2.4 / n**0.5 + 0.1 * (n % 3) for n in STEPS]},
+        {"name": "validation", "steps": STEPS[9::10], "values": [2.6 / n**0.45 for n in STEPS[9::10]]}]},
+    {"title": "Reward", "curves": [{"name": "reward", "steps": STEPS, "values": [n / 80 for n in STEPS]}]},
+]  # fmt: skip
 EXAMPLE = "Until when can I send a pair of shears back to you if I have used them only once or twice?"
 
 
@@ -57,6 +64,16 @@ def adapter(name: str = "reed-voice") -> dict[str, Any]:
     }  # fmt: skip
 
 
+def run(version: str | None = None, **more: Any) -> dict[str, Any]:
+    """A run of training as GET /v1/runs describes it."""
+    asked = {"adapter": "reed-voice", "dataset": "reed-answers", "created": "2026-11-21T09:30:00+00:00", "config": {}}
+    return {
+        "id": f"run-{version or 'failed'}", "state": "done" if version else "failed", "asked": asked, "recipe": "sft",
+        "step": 60, "steps": 60, "loss": 0.421, "version": version, "pid": None, "progress": None,
+        "reason": None if version else "the loss of step 6 is no number",
+    } | more  # fmt: skip
+
+
 def brand(name: str, colour: str) -> dict[str, Any]:
     looks = {"title": f"Shop · {name.title()}", "colour": colour, "greeting": f"{name} greets", "examples": [EXAMPLE]}
     return {"id": name, "kind": "assistant", "description": f"{name} answers.", "brand": looks}
@@ -81,6 +98,7 @@ class ScriptedGateway:
     taken_back: list[str] = field(default_factory=list)  # ids of judgements
     logging: str = "full"
     users: dict[str, str] = field(default_factory=dict)  # name → role; the password is the name, the token too
+    runs: list[dict[str, Any]] = field(default_factory=list)  # of training
     forgotten: bool = False  # answers are not remembered, so they cannot be rated
     version: str = "reed-voice@2"  # the version that answers
     text: str | None = None  # the answer, whatever is asked
@@ -90,6 +108,7 @@ class ScriptedGateway:
 
     def reset(self) -> None:
         self.adapters = {"reed-voice": adapter()}
+        self.runs = [run("reed-voice@3"), run("reed-voice@2"), run()]
         self.admin_requests.clear()
         for said in (self.ratings, self.judgements, self.taken_back):
             said.clear()
@@ -164,6 +183,7 @@ class ScriptedGateway:
             return {}
 
         app.add_api_route("/v1/adapters{rest:path}", self._admin, methods=["GET", "PUT", "POST", "DELETE"])
+        app.add_api_route("/v1/runs{rest:path}", self._training, methods=["GET"])
         app.add_api_route("/v1/knowledge{rest:path}", self._documents, methods=["GET", "POST"])
         return app
 
@@ -188,6 +208,13 @@ class ScriptedGateway:
             found["aliases"] = {alias: n for alias, n in found["aliases"].items() if n != after} | {"stable": after}
             found["previous"] = before
         return JSONResponse({"adapter": found, "before": before, "after": after, "seconds": {}})
+
+    def _training(self, rest: str = "") -> Any:
+        """The runs; each has the same curves."""
+        if not rest:
+            return {"data": self.runs}
+        found = next((one for one in self.runs if rest == f"/{one['id']}"), None)
+        return found | {"curves": CURVES} if found else JSONResponse({"error": {"message": "no such run"}}, 404)
 
     def grounds(self, answer: str) -> dict[str, Any] | None:
         """What comes with an answer from documents: to a question with "document", and declined with "silent"."""

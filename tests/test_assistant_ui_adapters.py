@@ -42,7 +42,7 @@ def url(gateway: ScriptedGateway, gateway_and_page: tuple[ScriptedGateway, str])
 
 def open_adapters(page: Page, url: str) -> None:
     page.goto(f"{url}/?tab=adapters")
-    page.get_by_role("heading", name="reed-voice").wait_for()
+    page.get_by_role("heading", name="reed-voice", exact=True).wait_for()
 
 
 def open_chat(page: Page, url: str) -> None:

@@ -91,10 +91,12 @@ def test_two_answers_side_by_side(page: Page, url: str) -> None:
     assert not barriers(page)
 
 
-def test_the_adapters_with_a_question_open(page: Page, url: str) -> None:
+def test_the_adapters_with_a_question_open_and_the_curves_of_a_training(page: Page, url: str) -> None:
     page.goto(f"{url}/?tab=adapters")
     page.get_by_role("button", name="Promote version 3 of reed-voice").click()
     page.get_by_role("alertdialog").wait_for()
+    page.get_by_role("heading", name="reed-voice, version 3").click()
+    page.locator("#runs svg").first.wait_for()
     assert not barriers(page)
 
 
