@@ -113,7 +113,8 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
         records |= learnt_before(registry, config.start) | learnt_before(registry, config.reward)
         learnt = lineage.Lineage(dataset=dataset.name, digest=dataset.digest, records=tuple(sorted(records)))
         lineage.begin(run, learnt)
-        job = Job(run, config, base, tokenizer, examples, start, on_progress, say, settings.training.report_to, labels,
+        told = runs.noting(run, on_progress)
+        job = Job(run, config, base, tokenizer, examples, start, told, say, settings.training.report_to, labels,
                   gateway)  # fmt: skip
         trainer, scores = _trained(job, registry)
         with registry.new_version(adapter, chat=recipe.name != "reward" and not config.head) as (version, folder):
@@ -153,9 +154,11 @@ def _trained(job: Job, registry: Registry) -> tuple[Any, dict[str, float]]:
         return trained_by_ppo(job, registry)
     from adapters.trainer import fit  # torch loads only now
     from adapters.trainer_choice import choose
+    from adapters.trainer_watch import watch
 
     job.say("loading the base model")
     trainer, held_out, measure, before = choose(job, registry)
+    watch(trainer, job.run, job.report_to, job.on_progress, job.say)
     job.say("measuring the base model on held-out answers")
     with before():
         scores = _scores_once(job.run / "base_scores.json", lambda: measure(trainer, held_out, "base"))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _INK, _SOFT, _LINE, _DOT = "#20242a", "#8a929c", "#1f5fa8", "#b4441f"
+_ROUND = [1, 2, 2.5, 5, 10]  # ticks
 _DOTS = 60  # measurements; more are a line without dots
 _STYLE: Any = {
     "font.size": 11, "text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
@@ -79,6 +80,6 @@ def _fill(axes: "Axes", panel: Panel, line: str, dot: str) -> None:
         axes.plot(curve.steps, curve.values, label=curve.name, **look)
     if len(panel.curves) > 1:
         axes.legend(frameon=False, fontsize="small")
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=_ROUND))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
     axes.grid(axis="y", linewidth=0.6, alpha=0.35, color=axes.spines["left"].get_edgecolor())
