@@ -211,13 +211,21 @@ def _hash_files(folder: Path, names: list[str]) -> str:
     return digest.hexdigest()
 
 
-def load_weights(path: Path | str, dtype: str = "bfloat16") -> Any:
-    """The model with its weights, without transformers' bars and warnings."""
+def load_weights(path: Path | str, dtype: str = "bfloat16", four_bits: bool = False) -> Any:
+    """The model with its weights, without transformers' bars and warnings.
+
+    `four_bits` (a GPU and bitsandbytes): NF4, doubly quantised, as in QLoRA (Dettmers et al. 2023).
+    """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     quiet()
-    return AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+    kind = getattr(torch, dtype)
+    if not four_bits:
+        return AutoModelForCausalLM.from_pretrained(path, dtype=kind)
+    quantised = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                                   bnb_4bit_compute_dtype=kind)  # fmt: skip
+    return AutoModelForCausalLM.from_pretrained(path, dtype=kind, quantization_config=quantised, device_map={"": 0})
 
 
 def quiet() -> None:

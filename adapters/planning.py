@@ -7,7 +7,9 @@ they are, two float32 moments of AdamW for each trained number, and activations 
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -20,6 +22,7 @@ from data.errors import BrogueError
 from data.frozen import Frozen
 
 STEPS = 3  # measured, after one that warms up
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 _WEIGHT, _FULL = 2, 4  # bytes of a number of the frozen base (bfloat16), and of what is trained (float32)
 
 
@@ -51,7 +54,7 @@ class Speed(Frozen):
     seconds_per_step: float
 
 
-def size(base: BaseModel, method: Method, rank: int) -> Size:
+def size(base: BaseModel, method: Method, rank: int, options: Mapping[str, Any] = _NO_OPTIONS) -> Size:
     """Counted on a model without weights; where a method needs them to begin with, they are loaded."""
     from transformers import AutoConfig
 
@@ -60,11 +63,11 @@ def size(base: BaseModel, method: Method, rank: int) -> Size:
         make = model_class(Path(base.path))
         bare = getattr(make, "from_config", make)(config)
         try:
-            model = methods.attach(bare, method, rank)
+            model = methods.attach(bare, method, rank, options)
         except BrogueError:
             model = None
     if model is None:
-        model = methods.attach(load_weights(base.path), method, rank)
+        model = methods.attach(load_weights(base.path), method, rank, options)
     return Size(trainable=trainable(model), total=sum(p.numel() for p in model.parameters()),
                 served=methods.serving(model, method))  # fmt: skip
 

@@ -16,9 +16,11 @@ from trl import SFTConfig, SFTTrainer
 
 from adapters import methods
 from adapters.base_model import load_weights
+from adapters.method_targets import tunes_output, untuned_output
 from adapters.progress import Diverged, TrainProgress
 from adapters.tokens import IGNORED
 from adapters.train import TrainConfig
+from adapters.trainer_cpu import token_losses
 from adapters.trainer_watch import Guard, Metrics, Order, Patience, Reporter, StopOnSignal
 
 SAVES = 200  # at least one checkpoint in so many steps
@@ -28,10 +30,12 @@ PATIENCE = 4  # measurements of the validation loss without a lower one, two in 
 def build_sft(model: Any, lora: PeftConfig | None, tokenizer: Any, train: Sequence[Any], validation: Dataset | None,
               config: TrainConfig, run: Path) -> SFTTrainer:  # fmt: skip
     """A trainer over already tokenised answers (`Example`)."""
-    trainer_class = SFTTrainer if torch.cuda.is_available() else CpuSFTTrainer
+    ours = not torch.cuda.is_available() or tunes_output(model)
+    trainer_class = CpuSFTTrainer if ours else SFTTrainer
     arguments = SFTConfig(**arguments_for(len(train), validation, config, run), max_length=None, packing=False)
-    trainer = trainer_class(model=model, args=arguments, train_dataset=Dataset.from_list(list(train)),
-                            eval_dataset=validation, processing_class=tokenizer, peft_config=lora)  # fmt: skip
+    with untuned_output(model):
+        trainer = trainer_class(model=model, args=arguments, train_dataset=Dataset.from_list(list(train)),
+                                eval_dataset=validation, processing_class=tokenizer, peft_config=lora)  # fmt: skip
     trainer.remove_callback(PrinterCallback)  # it prints every log line to stdout
     return trainer
 
@@ -134,8 +138,6 @@ class CpuSFTTrainer(SFTTrainer):
         rest = {name: value for name, value in inputs.items() if name != "labels"}
         # Counted from the end: a soft prompt stands before the tokens.
         outputs = model(**rest, use_cache=False, logits_to_keep=positions - inputs["labels"].shape[1])
-        loss = torch.nn.functional.cross_entropy(
-            outputs.logits.float().flatten(0, 1), labels[:, positions].flatten(), ignore_index=IGNORED, reduction="sum"
-        )
+        loss = token_losses(outputs.logits.flatten(0, 1), labels[:, positions].flatten()).sum()
         loss = loss / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
         return (loss, outputs) if return_outputs else loss

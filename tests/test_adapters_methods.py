@@ -51,7 +51,7 @@ def test_a_lora_of_rank_8_has_4608_numbers_where_the_matrix_has_32768() -> None:
 
     model = nn.Sequential(nn.Linear(64, 512, bias=False))
     assert trainable(model) == 32_768
-    config = methods.config_for(methods.find("lora"), 8, layers=1)
+    config = methods.config_for(methods.find("lora"), 8, model)
     config.task_type, config.target_modules = None, ["0"]
     assert trainable(get_peft_model(model, config)) == 4_608
 
@@ -77,7 +77,8 @@ def test_every_named_method_can_be_counted_without_weights(tiny: Path, name: str
     ("name", "served"),
     [("lora", "native"), ("rslora", "native"), ("miss", "converted"), ("dora", "merged"),
      ("lokr", "merged"), ("ia3", "merged"), ("ln-tuning", "merged"),
-     ("prompt-tuning", "soft-prompt"), ("prefix-tuning", "never"), ("hra", "merged")],
+     ("layers", "merged"), ("trainable-tokens", "merged"), ("qlora", "native"), ("prompt-tuning", "soft-prompt"),
+     ("p-tuning", "soft-prompt"), ("prefix-tuning", "never"), ("hra", "merged"), ("lily", "never")],
 )  # fmt: skip
 def test_a_method_tells_how_it_can_be_served(tiny: Path, name: str, served: str) -> None:
     method = methods.find(name)

@@ -133,8 +133,7 @@ def test_another_method_is_trained_and_written_as_a_lora_that_the_engine_takes(
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (("--method", "dora"), "the engine could not serve what 'dora' trains"),
-        (("--method", "prompt-tuning"), "it needs a prompt of its own kind"),
+        (("--method", "prefix-tuning"), "nothing could serve what 'prefix-tuning' trains"),
         (("--method", "loha", "--rank", "8"), "a LoRA of rank 64, above engine.max_lora_rank = 16; give --rank 4"),
         (("--method", "lroa"), "no method 'lroa'"),
     ],
