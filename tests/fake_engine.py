@@ -1,4 +1,4 @@
-"""A version's own engine for tests, as a process: PORT NAME WEIGHTS [--die SECONDS] [--never-ready] [--slow SECONDS].
+"""A version's own engine for tests, as a process: PORT NAME WEIGHTS [--slow S] [--pause S], all seconds.
 
 It speaks as much of vLLM's HTTP as the gateway needs. Its answers are what stands in the weights' file, word for word.
 """
@@ -6,7 +6,6 @@ It speaks as much of vLLM's HTTP as the gateway needs. Its answers are what stan
 import json
 import os
 import sys
-import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +14,10 @@ port, name, weights, *options = sys.argv[1:]
 given = dict(zip(options[::2], options[1::2], strict=True))
 word = (Path(weights) / "adapter_model.safetensors").read_text()
 began = time.monotonic()
+
+
+def compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))  # as vLLM writes it
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -33,13 +36,13 @@ class Handler(BaseHTTPRequestHandler):
         if body.get("stream"):
             event = {"id": "x", "model": name, "choices": [{"index": 0, "delta": {"content": word}}]}
             usage = {"id": "x", "model": name, "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 1}}
-            lines = [f"data: {json.dumps(one)}\n\n" for one in (event, usage)]
+            lines = [f"data: {compact(one)}\n\n" for one in (event, usage)]
             return self._send(200, "".join([*lines, "data: [DONE]\n\n"]), "text/event-stream")
         choice = {"index": 0, "message": {"role": "assistant", "content": word}, "finish_reason": "stop"}
         return self._send(200, {"id": "x", "model": name, "choices": [choice], "usage": {"prompt_tokens": 7}})
 
     def _send(self, status: int, content: object, kind: str = "application/json") -> None:
-        data = (content if isinstance(content, str) else json.dumps(content)).encode()
+        data = (content if isinstance(content, str) else compact(content)).encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
@@ -50,7 +53,4 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-if "--die" in given:  # after so many seconds, as an engine dies
-    print("RuntimeError: a kernel fault", flush=True)
-    threading.Timer(float(given["--die"]), os._exit, [1]).start()
 ThreadingHTTPServer(("127.0.0.1", int(port)), Handler).serve_forever()

@@ -294,12 +294,19 @@ def add_version(home: Home, adapter: str, base: str = "sha", rank: int = 8, serv
     """A version without weights that could be used, in the registry; the fake engine lets it say its own name."""
     with Registry(home).new_version(adapter) as (version, folder):
         (folder / "adapter_model.safetensors").write_text(f"{adapter}@{version}")
-        card = AdapterCard(
-            adapter=adapter, version=version, base_model="base", base_sha256=base, dataset="d", dataset_digest="0",
-            recipe="sft", method="lora", rank=rank, served=served, config={}, system_prompt="Trained so.",
-            parent=None, scores={}, minutes=1, created="2026-11-21", files=file_hashes(folder),
-        )  # fmt: skip
-        write_json(folder / CARD, card.model_dump(mode="json"))
+        return add_card(folder, adapter, version, served, base, rank)
+
+
+def add_card(
+    folder: Path, adapter: str, version: int, served: Served = "native", base: str = "sha", rank: int = 8
+) -> AdapterCard:
+    """The card of what lies in a version's folder."""
+    card = AdapterCard(
+        adapter=adapter, version=version, base_model="base", base_sha256=base, dataset="d", dataset_digest="0",
+        recipe="sft", method="lora", rank=rank, served=served, config={}, system_prompt="Trained so.",
+        parent=None, scores={}, minutes=1, created="2026-11-21", files=file_hashes(folder),
+    )  # fmt: skip
+    write_json(folder / CARD, card.model_dump(mode="json"))
     return card
 
 
