@@ -48,6 +48,7 @@ from serve.process import stop_process_group
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
 from serve.shadow import Shadow
+from serve.soft_prompt import ENGINE_ARGS, takes_vectors
 
 _LOG = logging.getLogger("brogue.supervisor")
 # An engine that dies again within RESTART_WINDOW_S of its start is given more and more time, and then given up.
@@ -137,11 +138,15 @@ class Supervisor:
             page_url=settings.page.url,
             base_model=base.name,
         )
+        self._registry = Registry(home)
         chosen = plan(settings.engine, base.weight_bytes, base.kv_bytes_per_token, base.context_length)
         _LOG.info("settings: %s", settings.model_dump_json())
         _LOG.info("engine plan: %s", chosen)
-        engine = Engine.build(base.path, base.name, settings.engine, chosen, home)
-        self._metrics, self._registry = Metrics(), Registry(home)
+        self._templates = chat_templates(base.path) if takes_vectors(chosen.device, self._registry) else {}
+        extra = (*ENGINE_ARGS, *settings.engine.extra_args) if self._templates else settings.engine.extra_args
+        with_vectors = settings.engine.model_copy(update={"extra_args": extra})
+        engine = Engine.build(base.path, base.name, with_vectors, chosen, home)
+        self._metrics = Metrics()
         own = plan_own(settings.engine, base.weight_bytes, base.kv_bytes_per_token, base.context_length)
         weights = Base(base.path, base.weight_bytes)
         self._maker = Maker(home, self._registry, settings.engine, weights, own, self._own_engines_are)
@@ -161,7 +166,7 @@ class Supervisor:
         check = VersionChecker(registry, base, settings.max_lora_rank, home.root)
         pool = AdapterPool(
             engine.client(), base.name, registry, self._keeper.now, check, Trials(home), self._metrics, limits,
-            chat_templates(base.path), self._maker,
+            self._templates, self._maker,
         )  # fmt: skip
         catalogue = HomeCatalogue(home, base.name, base.supports_system, pool.live, answers)
         shadow = Shadow(pool, home.logs / "shadow.jsonl", self._settings.store.logging)

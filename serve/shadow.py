@@ -17,6 +17,7 @@ from data.errors import BrogueError
 from data.settings import Logging
 from data.store_home import redacted
 from data.store_text import written
+from serve.openai_errors import ApiError
 from serve.pool import AdapterPool
 
 AT_ONCE = 2  # people come first: more than this are dropped, and counted
@@ -56,8 +57,8 @@ class Shadow:
             async with self._pool.lease(canary, time.monotonic() + self._pool.limits.max_wait_s) as lease:
                 reply = await lease.client.post(path, json=lease.body(body))
             answered = reply.json()["choices"][0]["message"].get("content") or "" if reply.status_code == 200 else None
-        except (httpx.HTTPError, BrogueError):
-            self._pool.metrics.shadow_dropped()  # the engine was away: that says nothing about the version
+        except (httpx.HTTPError, BrogueError, ApiError):
+            self._pool.metrics.shadow_dropped()  # the engine was away, or it is no request for this kind of version
             return
         self._pool.trials.answered(canary.adapter, canary.version, error=answered is None)
         if answered is not None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.registry import AdapterCard, Registry
+from data.errors import BrogueError
 from serve.engine_api import EngineApi, Lease
 from serve.openai_errors import ApiError
 from serve.refusals import Refusals
@@ -33,13 +34,36 @@ FIRST = (
     "{{ m.content if m.content is string else m.content[0].text }}{% endfor %}"
     f"{{% set messages = messages | rejectattr('role', 'equalto', '{ROLE}') | list %}}{{{{ '' }}}}"
 )
+# The stand-ins for the vectors are no tokens: the first three kill the engine, the last cuts the vectors off.
+REFUSED = ("prompt_logprobs", "echo", "prompt_logprob_token_ids", "truncate_prompt_tokens")
+_TOO_LATE = (
+    "is a soft prompt, and the engine was started when there was none and takes no vectors; start it again: "
+    "brogue down, then brogue up"
+)
 Body = dict[str, Any]
+
+
+def takes_vectors(device: str, registry: Registry) -> bool:
+    """Whether the engine is to be started with `ENGINE_ARGS`.
+
+    On a CPU always: it costs nothing. On a GPU vLLM cannot do it with every family of models, and looks tokens up
+    outside of its graphs, so only where there is a soft prompt to be served.
+    """
+    versions = ((adapter, version) for adapter in registry.adapters() for version in registry.versions(adapter))
+    return device == "cpu" or any(_is_soft_prompt(registry, *version) for version in versions)
+
+
+def _is_soft_prompt(registry: Registry, adapter: str, version: int) -> bool:
+    try:
+        return registry.card(adapter, version).served == "soft-prompt"
+    except BrogueError:  # a broken card is told when somebody asks for the version
+        return False
 
 
 class SoftPrompts:
     """A `Way`: each soft prompt is checked and read once, and then written into the requests.
 
-    `templates` are the base model's chat templates by name.
+    `templates` are the base model's chat templates by name; none: the engine was started without `ENGINE_ARGS`.
     """
 
     def __init__(
@@ -65,6 +89,8 @@ class SoftPrompts:
         name = card.engine_name
         if name not in self._encoded:
             await self._refusals.require_fit(card)
+            if not self._templates:
+                raise self._refusals.refuse(card, BrogueError(f"{card.name} {_TOO_LATE}"))
             path = self._registry.folder(card.adapter, card.version) / WEIGHTS
             self._encoded[name] = await asyncio.to_thread(encoded, path)
         vectors = {"role": ROLE, "content": [{"type": PART, "data": self._encoded[name]}]}
@@ -92,6 +118,10 @@ class SoftPrompts:
         self._refusals.reasons.pop(card.name, None)
 
     def _dressed(self, vectors: Body, body: Body) -> Body:
+        given = [field for field in REFUSED if body.get(field) is not None and body[field] is not False]
+        if given:
+            message = f"a version that is a soft prompt cannot answer with '{given[0]}'; leave it out"
+            raise ApiError(400, message, param=given[0])
         # transformers chooses among a model's templates in the same way
         name = "tool_use" if body.get("tools") and "tool_use" in self._templates else "default"
         return body | {"messages": [vectors, *body["messages"]], "chat_template": self._templates[name]}

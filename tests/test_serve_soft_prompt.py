@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -10,9 +11,9 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from adapters.registry import CARD, AdapterCard, Registry, file_hashes
+from adapters.registry import CARD, AdapterCard, CanaryPlan, Registry, file_hashes
 from data.home import Home, write_json
-from serve.soft_prompt import FIRST, PART, ROLE, encoded
+from serve.soft_prompt import FIRST, PART, ROLE, encoded, takes_vectors
 from tests.fakes import FakeEngine, FakeGateway, add_assistant, add_version
 
 QUESTION = [{"role": "user", "content": "Hi"}]
@@ -154,6 +155,49 @@ def test_vectors_and_templates_of_clients_are_refused(setup: Setup, model: str, 
     assert words in reply.json()["error"]["message"]
     assert reply.json()["error"]["type"] == "invalid_request_error"
     assert setup.engine.bodies == []
+
+
+@pytest.mark.parametrize("more", [{"prompt_logprobs": 0}, {"echo": True}, {"truncate_prompt_tokens": 5}])
+def test_what_the_engine_cannot_do_with_vectors_is_one_400_and_goes_on_working_elsewhere(
+    setup: Setup, more: dict[str, Any]
+) -> None:
+    reply = setup.chat("jack", **more)
+    (field,) = more
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, field)
+    assert "a soft prompt cannot answer with" in reply.json()["error"]["message"]
+    assert setup.chat("jack", echo=False, prompt_logprobs=None).status_code == 200
+    assert setup.chat("base", **more).status_code == 200
+
+
+def test_an_engine_that_was_started_without_vectors_says_how_to_start_it_anew(home: Home) -> None:
+    add_soft_prompt(home, "pirate", 7)
+    with TestClient(FakeGateway(home, max_wait_s=1).app) as client:
+        reply = client.post("/v1/chat/completions", json={"model": "pirate", "messages": QUESTION})
+    assert reply.status_code == 503
+    assert "pirate@1 is a soft prompt" in reply.json()["error"]["message"]
+    assert "brogue down, then brogue up" in reply.json()["error"]["message"]
+
+
+def test_the_shadow_of_a_soft_prompt_answers_with_its_vectors(home: Home) -> None:
+    add_version(home, "pirate")
+    add_soft_prompt(home, "pirate", 8)
+    add_assistant(home, "jack", "adapter: pirate\nsystem_prompt: Be Jack.")
+    Registry(home).move("pirate", "canary", 2, canary=CanaryPlan(shadow=True))
+    setup = Setup(home, SoftEngine(), templates=TEMPLATES, max_wait_s=5)
+    with TestClient(setup.app) as setup.client:
+        assert setup.said("jack") == "pirate@1 pirate@1"
+        pairs = home.logs / "shadow.jsonl"
+        deadline = time.monotonic() + 20
+        while not pairs.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert json.loads(pairs.read_text())["canary"] == {"version": 2, "text": "soft8 soft8"}
+
+
+def test_an_engine_takes_vectors_on_a_cpu_and_elsewhere_where_there_is_a_soft_prompt(home: Home) -> None:
+    add_version(home, "reed")
+    assert (takes_vectors("cpu", Registry(home)), takes_vectors("gpu", Registry(home))) == (True, False)
+    add_soft_prompt(home, "pirate", 7)
+    assert takes_vectors("gpu", Registry(home))
 
 
 def test_the_vectors_are_what_peft_saved(home: Home) -> None:
