@@ -7,7 +7,18 @@ from typing import Any, NamedTuple
 from adapters.base_model import BaseModel
 from adapters.ppo import Prompt, questions
 from adapters.recipes import SCORED, Recipe
-from adapters.tokens import Example, Pair, Thumb, encode, encode_answer, ends_in_token, prompt_ids, with_labels
+from adapters.tokens import (
+    Example,
+    Pair,
+    Ranked,
+    TextLabel,
+    Thumb,
+    encode,
+    encode_answer,
+    ends_in_token,
+    prompt_ids,
+    with_labels,
+)
 from data.dataset import Row
 from data.exporting_shapes import pair_weight, pairs
 from data.messages import with_system
@@ -24,7 +35,7 @@ from data.records import (
 )
 
 MAX_EVALUATED_ROWS = 200  # of validation and of test: bounds the time of an evaluation
-AnyExample = Example | Pair | Thumb | Prompt
+AnyExample = Example | TextLabel | Pair | Ranked | Thumb | Prompt
 Made = tuple[str, AnyExample]  # the record's id, and an example made of it
 
 
@@ -51,6 +62,8 @@ class Encoder(NamedTuple):
         makers: dict[str, Callable[[Row, int], Sequence[AnyExample]]] = {
             "dpo": self._pairs, "orpo": self._pairs, "simpo": self._pairs, "reward": self._pairs, "kto": self._thumbs
         }  # fmt: skip
+        if self.recipe.name == "reward" and chosen and isinstance(chosen[0].record, RankingRecord):
+            makers["reward"] = self._ranked
         make = makers.get(self.recipe.name, self._tagged if self.labels else self._answers)
         made = [(row.id, example) for number, row in enumerate(chosen) for example in make(row, number)]
         if unequal := sum(not self._gives(row) for row in chosen):
@@ -81,7 +94,7 @@ class Encoder(NamedTuple):
         said = _labelled(record) if isinstance(record, LabelledRecord) else conversation(record)
         return encode(self.tokenizer, said, self.system_prompt, self.base.supports_system)
 
-    def _tagged(self, row: Row, _number: int) -> list[Example]:
+    def _tagged(self, row: Row, _number: int) -> list[Example | TextLabel]:
         record = row.record
         assert isinstance(record, LabelledRecord)  # the recipe takes no others
         return [with_labels(self.tokenizer, record, self.labels)]
@@ -94,6 +107,17 @@ class Encoder(NamedTuple):
             made.append(Pair(prompt_ids=prompt, chosen_ids=chosen, rejected_ids=rejected, length=longest, group=number,
                              weight=row.weight * pair_weight(row.record)))  # fmt: skip
         return made
+
+    def _ranked(self, row: Row, number: int) -> list[Ranked]:
+        """The ranking as a whole; of answers with equal texts the best."""
+        record = row.record
+        assert isinstance(record, RankingRecord)  # a dataset holds one kind
+        ranked = dict(sorted(zip(record.replies, record.ranks, strict=True), key=lambda one: -one[1]))
+        if len(set(ranked.values())) < 2:
+            return []
+        prompt, answers = self._asked([m.model_dump() for m in record.messages], list(ranked))
+        return [Ranked(prompt_ids=prompt, answers=answers, ranks=list(ranked.values()), weight=row.weight, group=number,
+                       length=len(prompt) + max(map(len, answers)))]  # fmt: skip
 
     def _thumbs(self, row: Row, number: int) -> list[Thumb]:
         """Of a preference or ranking: the best answer was good, the worst one bad."""
@@ -124,7 +148,13 @@ def length(example: Any) -> int:
 
 
 def _closing(example: Any) -> list[int]:
-    return list(example.get("labels") or example.get("chosen_ids") or example.get("completion_ids") or [])
+    return list(
+        example.get("labels")
+        or example.get("chosen_ids")
+        or example.get("answers", [None])[0]
+        or example.get("completion_ids")
+        or []
+    )
 
 
 def _labelled(record: LabelledRecord) -> tuple[Message, Message]:

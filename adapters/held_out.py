@@ -1,9 +1,13 @@
-"""How well the better of two answers is told, on pairs that were held out. Pure numbers."""
+"""How well the better of two answers, or the right label, is told on records that were held out. Pure numbers."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.float64]  # [resamples, labels]
 BINS = 5  # of the calibration, over 0.5–1: the model's own probability that its choice is right
 
 
@@ -41,6 +45,46 @@ def rate_scores(key: str, successes: float, n: int) -> dict[str, float]:
     """A rate and its 95% interval, keyed `<key>`, `<key>_low`, `<key>_high`."""
     low, high = wilson(successes, n)
     return {key: round(successes / n, 4), f"{key}_low": round(low, 4), f"{key}_high": round(high, 4)}
+
+
+def label_scores(
+    prefix: str, truth: Sequence[Sequence[int]], given: Sequence[Sequence[int]], labels: int
+) -> dict[str, float]:
+    """Accuracy and macro-F1 of labels' numbers below `labels`, each with a 95% interval, keyed `<prefix>_accuracy` etc.
+
+    A record has one label, or one for each of its words. Macro-F1 is the mean over the labels that occur or were given.
+    Intervals: Wilson's for one label a record; otherwise percentiles of 1,000 resamples of the records, since a
+    record's words are not independent (Efron 1979).
+    """
+    right, wanted, said = (np.zeros((len(truth), labels)) for _ in range(3))
+    for number, (true, found) in enumerate(zip(truth, given, strict=True)):
+        for one, other in zip(true, found, strict=True):
+            wanted[number, one] += 1
+            said[number, other] += 1
+            right[number, one] += one == other
+    draws = np.random.default_rng(0).multinomial(len(truth), [1 / len(truth)] * len(truth), 1000)
+    figures = {"accuracy": _accuracies, "f1": _macro_f1s}
+    scores: dict[str, float] = {}
+    for name, figure in figures.items():
+        value = figure(*(part.sum(0, keepdims=True) for part in (right, wanted, said)))[0]
+        low, high = np.percentile(figure(*(draws @ part for part in (right, wanted, said))), (2.5, 97.5))
+        scores |= {f"{prefix}_{name}": value, f"{prefix}_{name}_low": low, f"{prefix}_{name}_high": high}
+    scores = {name: round(float(value), 4) for name, value in scores.items()}
+    single = all(len(true) == 1 for true in truth)
+    return scores | rate_scores(f"{prefix}_accuracy", float(right.sum()), len(truth)) if single else scores
+
+
+def _accuracies(right: Counts, wanted: Counts, _said: Counts) -> Counts:
+    found: Counts = right.sum(1) / wanted.sum(1)
+    return found
+
+
+def _macro_f1s(right: Counts, wanted: Counts, said: Counts) -> Counts:
+    """2 right / (wanted + said) of each label, averaged over those of which there are any."""
+    all_ = wanted + said
+    there = (all_ > 0).sum(1)
+    found: Counts = (2 * right / np.maximum(all_, 1)).sum(1) / there
+    return found
 
 
 def pair_scores(split: str, who: str, margins: Sequence[float], pairs: Sequence[Any]) -> dict[str, float]:

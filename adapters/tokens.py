@@ -28,6 +28,24 @@ class Pair(TypedDict):
     group: int  # pairs of the same record have the same number
 
 
+class TextLabel(TypedDict):
+    """A text for a classification head, with its label's number."""
+
+    input_ids: list[int]
+    label: int
+
+
+class Ranked(TypedDict):
+    """Several answers to one prompt with their ranks, 0 is best, as token ids."""
+
+    prompt_ids: list[int]
+    answers: list[list[int]]
+    ranks: list[int]
+    weight: float
+    length: int
+    group: int
+
+
 class Thumb(TypedDict):
     """An answer that was found good or bad, as token ids."""
 
@@ -58,15 +76,12 @@ def encode(tokenizer: Any, messages: Sequence[Message], system: str | None, supp
     return examples
 
 
-def with_labels(tokenizer: Any, record: LabelledRecord, labels: Sequence[str]) -> Example:
-    """A text as a question, or words, for a classification head: the labels' numbers stand where the head is read.
-
-    That is the last token of the question for a text, the last token of each word for words: a causal model has seen
-    all of it there, and nothing that comes after.
+def with_labels(tokenizer: Any, record: LabelledRecord, labels: Sequence[str]) -> Example | TextLabel:
+    """A text, or words, for a classification head. A word's label stands at its last token, where the head is read:
+    a causal model has seen all of the word there, and nothing that comes after.
     """
     if record.tokens is None:
-        ids = text_ids(tokenizer, record.text or "")
-        return Example(input_ids=ids, labels=[IGNORED] * (len(ids) - 1) + [labels.index(record.label or "")])
+        return TextLabel(input_ids=text_ids(tokenizer, record.text or ""), label=labels.index(record.label or ""))
     words = word_ids(tokenizer, record.tokens)
     marks = [
         [IGNORED] * (len(ids) - 1) + [labels.index(tag)] for ids, tag in zip(words, record.tags or (), strict=True)

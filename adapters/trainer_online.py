@@ -7,7 +7,6 @@ or the bare base model. Each step writes its answers with the policy as it stand
 any step goes on exactly. Answers lose for having been cut and for repeating themselves, as in `ppo`.
 """
 
-
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from adapters.ppo import PPOConfig, Prompt, Reward, repeated_share, rewards_of
 from adapters.train import TrainConfig
 from adapters.trainer import arguments_for
-from adapters.trainer_pairs import REFERENCE
+from adapters.trainer_pairs import REFERENCE, ratios_to_reference
 
 SAVE_EVERY = 10  # steps
 MEASURED = 64  # held-out questions: each takes an answer to be written
@@ -73,6 +72,7 @@ class _Judge:
     def __init__(self, reward: Reward, tokenizer: Any) -> None:
         self._reward, self._tokenizer, self.ends = reward, tokenizer, set[int]()
         self.rewards, self.repeated = list[float](), list[float]()  # of the last batch, without penalties
+        self.ended = list[bool]()
 
     def __call__(self, *, completions: list[str], completion_ids: list[list[int]], asked: list[str],
                  log_metric: Any, **_: Any) -> list[float]:  # fmt: skip
@@ -81,12 +81,12 @@ class _Judge:
                                   [text.strip() for text in completions])  # fmt: skip
         bare = [[token for token in ids if token not in self.ends] for ids in completion_ids]
         self.repeated = [repeated_share(ids) for ids in bare]
-        cut = [not ids or ids[-1] not in self.ends for ids in completion_ids]
+        self.ended = [bool(ids) and ids[-1] in self.ends for ids in completion_ids]
         log_metric("score", sum(self.rewards) / len(self.rewards))
         log_metric("repeated", sum(self.repeated) / len(self.repeated))
         return [
-            reward - _PENALTIES.unended_penalty * unended - _PENALTIES.repetition_penalty * again
-            for reward, unended, again in zip(self.rewards, cut, self.repeated, strict=True)
+            reward - _PENALTIES.unended_penalty * (not ended) - _PENALTIES.repetition_penalty * again
+            for reward, ended, again in zip(self.rewards, self.ended, self.repeated, strict=True)
         ]
 
 
@@ -126,22 +126,23 @@ def evaluate_online(trainer: Any, held_out: dict[str, Dataset], who: str) -> dic
                 some = rows[start : start + trainer.args.per_device_eval_batch_size]
                 for name, value in _sums(trainer, some).items():
                     sums[name] += value
-        scores |= {f"{who}_{split}_{name}": round(value / len(rows), 4) for name, value in sums.items()}
+        scores |= {f"{who}_{split}_{name}": round(value / len(rows), 4) + 0.0 for name, value in sums.items()}
     return scores
 
 
 def _sums(trainer: Any, rows: list[dict[str, Any]]) -> dict[str, float]:
     """The figures of one batch of answers, summed over them."""
-    figures = trainer._metrics["eval"]
-    figures.clear()
-    trainer._generate_and_score_completions(rows)
-    tokens = figures["completions/mean_length"][-1] * len(rows)
-    found = {
+    made = trainer._generate_and_score_completions(rows)
+    trainer._metrics["eval"].clear()
+    written = {
+        "input_ids": torch.cat([made["prompt_ids"], made["completion_ids"]], 1),
+        "attention_mask": torch.cat([made["prompt_mask"], made["completion_mask"]], 1),
+        "completion_mask": torch.cat([torch.zeros_like(made["prompt_mask"]), made["completion_mask"]], 1),
+    }
+    return {
         "reward": sum(trainer.judge.rewards),
-        "kl": figures["kl"][-1] * tokens,  # TRL's is a mean over tokens
-        "tokens": tokens,
-        "ended": (1 - figures["completions/clipped_ratio"][-1]) * len(rows),
+        "kl": float(ratios_to_reference(trainer.model, written, fused=False).sum()),
+        "tokens": float(made["completion_mask"].sum()),
+        "ended": sum(trainer.judge.ended),
         "repeated": sum(trainer.judge.repeated),
     }
-    figures.clear()
-    return found

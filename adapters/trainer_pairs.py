@@ -25,26 +25,25 @@ from trl.trainer.utils import use_adapter
 
 from adapters.base_model import quiet
 from adapters.held_out import pair_scores
+from adapters.recipes import find
 from adapters.tokens import IGNORED
 from adapters.train import TrainConfig
 from adapters.trainer import arguments_for, peft_config
 
+HEADS = ["score", "classifier"]  # PEFT's names for a head, which it trains whole
 REFERENCE = "ref"  # TRL's name for its frozen copy of the starting adapter
 _OURS = ("prompt_ids", "chosen_ids", "rejected_ids", "completion_ids", "label")
 
 
 def build_pairs(model: Any, lora: PeftConfig | None, tokenizer: Any, train: Sequence[Any], validation: Dataset | None,
                 config: TrainConfig, run: Path) -> Any:  # fmt: skip
-    """The trainer of the recipes `dpo`, `kto` and `reward` over already tokenised pairs or thumbs."""
+    """The trainer of the recipes in `PAIRED` over already tokenised pairs, thumbs or rankings."""
     shared = arguments_for(len(train), validation, config, run) | {
         "remove_unused_columns": False, "max_length": None,
         "warmup_steps": max(1, round(0.1 * len(train) / config.batch_size * (config.epochs or 1))),
     }  # fmt: skip
-    makers: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-        "dpo": (PairTrainer, DPOConfig), "kto": (ThumbTrainer, KTOConfig), "reward": (ScoreTrainer, RewardConfig)
-    }  # fmt: skip
-    trainer_class, arguments_class = makers[config.recipe]
-    beta = {} if config.recipe == "reward" else {"beta": config.beta}
+    trainer_class, arguments_class = _classes(config)
+    beta = {} if config.recipe == "reward" else {"beta": config.beta or find(config.recipe).beta}
     if config.recipe == "kto":  # TRL wants a fixed order, for a pairing that we make in each batch
         shared["train_sampling_strategy"] = "sequential"
         train = random.Random(config.seed).sample(train, len(train))
@@ -56,18 +55,36 @@ def build_pairs(model: Any, lora: PeftConfig | None, tokenizer: Any, train: Sequ
     return trainer
 
 
+def _classes(config: TrainConfig) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    from adapters.trainer_odds import MeanTrainer, OddsTrainer  # they build on what stands here
+    from adapters.trainer_rankings import RankTrainer
+
+    return {
+        "dpo": (PairTrainer, DPOConfig),
+        "kto": (ThumbTrainer, KTOConfig),
+        "orpo": (OddsTrainer, DPOConfig),
+        "simpo": (MeanTrainer, DPOConfig),
+        "reward": (RankTrainer if config.listwise else ScoreTrainer, RewardConfig),
+    }[config.recipe]
+
+
 def load_scorer(model_path: str, config: TrainConfig, tokenizer: Any) -> tuple[Any, PeftConfig]:
     """The base model with a head that gives one number, and the LoRA to put on it; the head is trained whole."""
     quiet()
     torch.manual_seed(config.seed)  # the head begins with random numbers
     with reward_trainer.suppress_seqcls_warning():
         model = AutoModelForSequenceClassification.from_pretrained(model_path, num_labels=1, dtype=torch.bfloat16)
-    for name, part in model.named_children():
-        if name in ("score", "classifier"):  # PEFT's names for the head, which it trains whole
-            part.float()
+    float_head(model)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, peft_config(config, model, "SEQ_CLS")
+
+
+def float_head(model: Any) -> None:
+    """The head in float32, as it is trained whole."""
+    for name, part in model.named_children():
+        if name in HEADS:
+            part.float()
 
 
 class _Ours:
@@ -108,6 +125,10 @@ class _Paired(_Ours):
         """The weighted mean of -log sigmoid(margin) over the batch."""
         loss = -(inputs["weight"] * logsigmoid(self.margins(model, inputs))).mean()
         return (loss, None) if return_outputs else loss
+
+    def pairs(self, data: Dataset) -> list[Any]:
+        """What `held_out` gives margins of."""
+        return list(data)
 
     def held_out(self, data: Dataset) -> list[float]:
         """The margins of all pairs, in their order."""
@@ -174,12 +195,12 @@ class _Weighted:
         return batch | {"weight": torch.tensor([row["weight"] for row in rows])}
 
 
-def ratios_to_reference(model: Any, inputs: dict[str, Any], which: str = "") -> torch.Tensor:
+def ratios_to_reference(model: Any, inputs: dict[str, Any], which: str = "", fused: bool | None = None) -> torch.Tensor:
     """How much likelier the model finds each answer than the reference does: a difference of log-probabilities."""
     peft = getattr(model, "module", model)
     with torch.no_grad(), use_adapter(peft, REFERENCE if REFERENCE in peft.peft_config else None):
-        reference = answer_log_probs(model, inputs, which)
-    return answer_log_probs(model, inputs, which) - reference
+        reference = answer_log_probs(model, inputs, which, fused)
+    return answer_log_probs(model, inputs, which, fused) - reference
 
 
 def answer_log_probs(model: Any, inputs: dict[str, Any], which: str = "", fused: bool | None = None) -> torch.Tensor:
@@ -205,14 +226,15 @@ def evaluate_pairs(trainer: Any, held_out: dict[str, Dataset], who: str) -> dict
     """What the card says of each held-out split; for thumbs, the mean loss only."""
     scores: dict[str, float] = {}
     for split, data in held_out.items():
-        if isinstance(trainer, ThumbTrainer):
+        learnt = type(trainer) in (PairTrainer, ScoreTrainer)  # their loss is the margins' own
+        if not learnt:
             metrics = trainer.evaluate(data, metric_key_prefix=f"eval_{split}")
             scores[f"{who}_{split}_loss"] = round(float(metrics[f"eval_{split}_loss"]), 4)
-        else:
+        if not isinstance(trainer, ThumbTrainer):
             # Before training, the policy of dpo is its own reference: no margin, without looking.
-            same = who == "base" and isinstance(trainer, PairTrainer)
+            same = who == "base" and type(trainer) is PairTrainer
             margins = [0.0] * len(data) if same else trainer.held_out(data)
-            scores |= pair_scores(split, who, margins, list(data))
+            scores = pair_scores(split, who, margins, trainer.pairs(data)) | scores
     return scores
 
 

@@ -5,6 +5,7 @@ import typer
 from assistant import (
     cli_adapters,
     cli_assistants,
+    cli_classify,
     cli_data,
     cli_data_clean,
     cli_data_collect,
@@ -36,6 +37,7 @@ app.command()(cli_services.doctor)
 app.command()(cli_assistants.chat)
 app.command()(cli_train.train)
 app.command()(cli_plan.plan)
+app.command()(cli_classify.classify)
 app.add_typer(cli_assistants.app, name="assistants")
 app.add_typer(cli_data.app, name="data")
 cli_data.app.command("dedupe")(cli_data_clean.dedupe)

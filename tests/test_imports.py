@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
 # Heavy libraries and the modules that may import them.
 HEAVY: dict[str, tuple[str, ...]] = {
     "torch": (
+        "adapters/classifier.py",
         "adapters/converting.py",
         "adapters/planning.py",
         "adapters/ppo_*.py",
@@ -36,6 +37,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "assistant/name_model.py",
     ),
     "transformers": (
+        "adapters/classifier.py",
         "adapters/tracking.py",
         "adapters/converting.py",
         "adapters/planning.py",
@@ -57,6 +59,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "chromadb": ("assistant/vectors.py",),
     "tantivy": ("assistant/lexical.py",),
     "peft": (
+        "adapters/classifier.py",
         "adapters/converting.py",
         "adapters/methods.py",
         "adapters/served.py",
@@ -65,7 +68,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "adapters/reward_model.py",
         "adapters/merging.py",
     ),
-    "trl": ("adapters/reward_model.py", "adapters/trainer*.py"),
+    "trl": ("adapters/classifier.py", "adapters/reward_model.py", "adapters/trainer*.py"),
     "vllm": ("serve/cpu_lora.py", "serve/cpu_lora_kernel.py", "serve/model_check.py"),
     "fastapi": (
         "serve/gateway.py",
@@ -73,6 +76,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "serve/embeddings.py",
         "serve/knowledge.py",
         "serve/runs.py",
+        "serve/rollouts.py",
         "serve/feedback.py",
         "serve/feedback_turns.py",
         "serve/users.py",
