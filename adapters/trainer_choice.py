@@ -10,6 +10,7 @@ from adapters.recipes import PAIRED, SCORED
 from adapters.registry import Registry
 from adapters.train import HELD_OUT, Job
 from adapters.trainer import build_sft, evaluate, load_model
+from adapters.trainer_cpu import speed_up
 
 Measure = Callable[[Any, dict[str, Dataset], str], dict[str, float]]
 
@@ -51,6 +52,7 @@ def choose(job: Job, registry: Registry) -> Chosen:
 
             measure = label_evaluator(job.examples["train"], job.tokenizer)
     trainer = build(model, lora, job.tokenizer, job.examples["train"], held_out.get("validation"), job.config, job.run)
+    speed_up(trainer.model)
     # Pairs are measured against the reference, which is what training starts from. A head has nothing to be without;
     # a soft prompt changes answers from the start.
     as_it_is = job.config.recipe in PAIRED or job.config.head
@@ -66,5 +68,6 @@ def _online(job: Job, registry: Registry) -> Chosen:
     reward = RewardModel.load(registry, job.config.reward, job.base).score
     model, lora = load_model(job.base.path, job.config, job.start)
     trainer = build_online(model, lora, job.tokenizer, job.examples["train"], reward, job.config, job.run)
+    speed_up(trainer.model)
     held_out = {split: as_dataset(job.examples[split]) for split in HELD_OUT if job.examples[split]}
     return Chosen(trainer, held_out, evaluate_online, nullcontext)
