@@ -10,6 +10,7 @@ from adapters.ppo_trainer import PPOTrainer, newest_checkpoint
 from adapters.progress import Interrupted, TrainProgress
 from adapters.registry import Registry
 from adapters.reward_model import RewardModel
+from adapters.tracking import Tracker
 from adapters.train import HELD_OUT, Job
 from adapters.trainer_watch import StopOnSignal
 
@@ -28,9 +29,10 @@ def trained_by_ppo(job: Job, registry: Registry) -> tuple[Policy, dict[str, floa
     policy = Policy(job.base.path, job.tokenizer, config, job.start)
     write = EngineRollouts(job.gateway, job.base.name, job.run, config, job.say) if job.gateway else None
     trainer = PPOTrainer(policy, job.tokenizer, job.examples["train"], reward, config, job.run, write)
-    stopper = StopOnSignal()
+    stopper, tracker = StopOnSignal(), Tracker(job.report_to, job.run, policy.model, job.say)
     with stopper:
-        finished = trainer.train(_Reporter(job, config), lambda: stopper.asked)
+        finished = trainer.train(_Reporter(job, config, tracker), lambda: stopper.asked)
+    tracker.close()
     if write:
         write.close()
     if not finished:
@@ -65,8 +67,9 @@ def _named(found: Measured, prefix: str) -> dict[str, float]:
 class _Reporter:
     """A progress line for each round, and the figures in words now and then."""
 
-    def __init__(self, job: Job, config: PPOConfig) -> None:
+    def __init__(self, job: Job, config: PPOConfig, tracker: Tracker) -> None:
         self._job, self._config, self._seconds, self._tokens = job, config, list[float](), 0.0
+        self._tracker = tracker
 
     def __call__(self, stats: RoundStats) -> None:
         self._seconds.append(stats.seconds)
@@ -76,8 +79,10 @@ class _Reporter:
             TrainProgress(
                 step=stats.round, steps=rounds, loss=stats.loss, tokens_per_s=self._tokens / max(spent, 1e-9),
                 seconds_left=spent / len(self._seconds) * (rounds - stats.round),
+                figures={"reward": stats.reward, "KL": stats.kl},
             )
         )  # fmt: skip
+        self._tracker.log(stats.round, stats.model_dump())
         if stats.round % self._config.save_every == 0:
             self._job.say(
                 f"round {stats.round} of {rounds}: reward {stats.reward:.2f}, KL {stats.kl:.1f} nats (wanted: "

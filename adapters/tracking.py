@@ -31,17 +31,20 @@ class Tracker:
     """Hands log lines on to the trackers. One that fails at the start ends the training, one that fails later is left
     out and said: hours of training do not hang on it."""
 
-    def __init__(self, names: Sequence[str], run: Path, arguments: Any, model: Any, say: Callable[[str], None]) -> None:
-        """`arguments` are the trainer's (transformers' `TrainingArguments`), `model` is what it trains."""
+    def __init__(
+        self, names: Sequence[str], run: Path, model: Any, say: Callable[[str], None], arguments: Any = None
+    ) -> None:
+        """`model` is what is trained; `arguments`: transformers' `TrainingArguments` of the trainer, if it has any."""
         self._say, self._open = say, dict[str, Any]()
-        self._given = {"args": arguments, "control": None, "model": model}
         if not names:
             return
-        from transformers import TrainerState
+        from transformers import TrainerState, TrainingArguments
         from transformers.integrations import get_reporting_integration_callbacks
 
         _stay_here(run)
+        arguments = arguments or TrainingArguments(output_dir=str(run), report_to=[], use_cpu=True)
         arguments.run_name, arguments.project = run.name, PROJECT
+        self._given = {"args": arguments, "control": None, "model": model}
         self._state = TrainerState(is_local_process_zero=True, is_world_process_zero=True)
         for name, callback in zip(names, get_reporting_integration_callbacks(list(names)), strict=True):
             try:

@@ -181,7 +181,7 @@ class Tracked(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
     ) -> None:
-        self._tracker = Tracker(self._names, self._run, args, model, self._say)
+        self._tracker = Tracker(self._names, self._run, model, self._say, args)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
