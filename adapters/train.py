@@ -118,7 +118,7 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
                   gateway)  # fmt: skip
         trainer, scores = _trained(job, registry)
         with registry.new_version(adapter, chat=recipe.name != "reward" and not config.head) as (version, folder):
-            compared = examples["validation"] or examples["train"]
+            compared: Any = examples["validation"] or examples["train"]
             rank, how, measured = served.write(trainer.model, folder, config.method, config.rank, compared)
             card = AdapterCard(
                 adapter=adapter,

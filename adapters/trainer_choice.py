@@ -28,7 +28,9 @@ def choose(job: Job, registry: Registry) -> Chosen:
     """The trainer of the job's recipe. Raises `BrogueError` if the reward model cannot be used."""
     if job.config.recipe in SCORED:
         return _online(job, registry)
-    held_out = {split: Dataset.from_list(job.examples[split]) for split in HELD_OUT if job.examples[split]}
+    held_out: dict[str, Any] = {
+        split: Dataset.from_list(job.examples[split]) for split in HELD_OUT if job.examples[split]
+    }
     if job.config.head:
         from adapters.trainer_heads import build_head, head_evaluator, load_head
 
@@ -69,5 +71,5 @@ def _online(job: Job, registry: Registry) -> Chosen:
     model, lora = load_model(job.base.path, job.config, job.start)
     trainer = build_online(model, lora, job.tokenizer, job.examples["train"], reward, job.config, job.run)
     speed_up(trainer.model)
-    held_out = {split: as_dataset(job.examples[split]) for split in HELD_OUT if job.examples[split]}
+    held_out: dict[str, Any] = {split: as_dataset(job.examples[split]) for split in HELD_OUT if job.examples[split]}
     return Chosen(trainer, held_out, evaluate_online, nullcontext)
