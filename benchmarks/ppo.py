@@ -4,11 +4,11 @@
     python -m benchmarks.ppo MODEL --out FOLDER --steps 4
     python -m benchmarks.ppo MODEL --out FOLDER --plot FILE.png
 
-MODEL is a model's folder. The reward is the share of an answer's words that have at most four letters: its most is 1,
-and a base model begins near a half. The first command trains on 57 questions, once for each seed, and measures on 15
-other questions what it began as and what came of it; `--seconds` ends it early, the same command goes on. The second
-one times whole steps of PPO and of RLOO in turns: same model, questions, LoRA rank, number and length of answers, and
-one pass over them. The third draws the learning curves of the runs in FOLDER. Prints JSON lines.
+MODEL is a model's folder. The reward is 1 for an answer that begins with the word "It", else 0: its most is 1, and a
+base model is seldom there, as it names again what it was asked. The first command trains on 57 questions, once for each
+seed, and measures on 15 other questions what it began as and what came of it; `--seconds` ends it early, the same
+command goes on. The second one times whole steps of PPO and of RLOO in turns: same model, questions, LoRA rank, number
+and length of answers, and one pass over them. The third draws the learning curves of the runs in FOLDER. Prints JSON.
 """
 
 import argparse
@@ -30,20 +30,19 @@ THINGS = ("tea", "chess", "copper", "rain", "bread", "the moon", "cycling", "a l
 QUESTIONS = [asked.format(thing) for thing in THINGS for asked in ASKED]
 HELD_OUT = QUESTIONS[::5]  # every question form and nearly every thing
 SYSTEM = "Answer briefly."
-SHORT, MARKS = 4, ".,;:!?\"'()*-"  # letters of a short word; what is no letter
+WANTED = ("It", "It's", "Its")  # that an answer is to begin with
 
 
-def short_words(_prompts: Sequence[Sequence[dict[str, Any]]], answers: Sequence[str]) -> list[float]:
-    """The share of each answer's words that have at most four letters; 0 for an answer without words."""
-    words = [[word for part in answer.split() if (word := part.strip(MARKS))] for answer in answers]
-    return [sum(len(word) <= SHORT for word in some) / max(1, len(some)) for some in words]
+def begins(_prompts: Sequence[Sequence[dict[str, Any]]], answers: Sequence[str]) -> list[float]:
+    """1 for each answer whose first word is one of `WANTED`, else 0."""
+    return [float(answer.split(maxsplit=1)[0] in WANTED) if answer.strip() else 0.0 for answer in answers]
 
 
 def config_of(seed: int, rounds: int) -> PPOConfig:
     """Few, short answers, so that a run takes minutes on two cores. An answer that was cut is no worse here."""
     return PPOConfig(
-        seed=seed, rounds=rounds, batch_size=16, minibatch_size=8, epochs=2, max_new_tokens=12, learning_rate=1e-3,
-        kl_coef=0.03, kl_target=5.0, unended_penalty=0, save_every=5,
+        seed=seed, rounds=rounds, batch_size=16, minibatch_size=8, epochs=2, max_new_tokens=10, learning_rate=5e-4,
+        kl_target=4.0, unended_penalty=0, save_every=5,
     )  # fmt: skip
 
 
@@ -65,12 +64,12 @@ def learn(model: Path, out: Path, seed: int, rounds: int, until: float) -> None:
     run.mkdir(parents=True, exist_ok=True)
     policy = Policy(str(model), tokenizer, config, None)
     asked = [question for question in QUESTIONS if question not in HELD_OUT]
-    trainer = PPOTrainer(policy, tokenizer, prompts_of(tokenizer, asked), short_words, config, run)
+    trainer = PPOTrainer(policy, tokenizer, prompts_of(tokenizer, asked), begins, config, run)
     if not trainer.train(lambda stats: print(stats.model_dump_json(), flush=True), lambda: time.monotonic() > until):
         return
     held_out = prompts_of(tokenizer, HELD_OUT)
     measured = {
-        who: measure(policy, tokenizer, held_out, short_words, config, reference=who == "before").model_dump()
+        who: measure(policy, tokenizer, held_out, begins, config, reference=who == "before").model_dump()
         for who in ("before", "after")
     }
     last, means = trainer.history[-8:], ("reward", "kl", "tokens", "repeated")
@@ -109,7 +108,7 @@ def _ppo_steps(model: Path, run: Path, steps: int) -> list[float]:
     policy = Policy(str(model), tokenizer, config, None)
     run = run / str(time.time_ns())
     run.mkdir(parents=True)
-    trainer = PPOTrainer(policy, tokenizer, prompts_of(tokenizer, QUESTIONS), short_words, config, run)
+    trainer = PPOTrainer(policy, tokenizer, prompts_of(tokenizer, QUESTIONS), begins, config, run)
     trainer.train(lambda _: None, lambda: False)
     return [stats.seconds for stats in trainer.history[1:]]
 
@@ -130,7 +129,7 @@ def _rloo_steps(model: Path, run: Path, steps: int) -> list[float]:
             self.ends.append(time.monotonic())
 
     def reward(completions: list[list[dict[str, str]]], **_: Any) -> list[float]:
-        return short_words([], [answer[0]["content"] for answer in completions])
+        return begins([], [answer[0]["content"] for answer in completions])
 
     clock, system = Clock(), {"role": "system", "content": SYSTEM}
     rows = [{"prompt": [system, {"role": "user", "content": question}]} for question in QUESTIONS]
