@@ -4,11 +4,11 @@
     python -m benchmarks.ppo MODEL --out FOLDER --steps 4
     python -m benchmarks.ppo MODEL --out FOLDER --plot FILE.png
 
-MODEL is a model's folder. The reward is 1 for an answer that begins with the word "It", else 0: its most is 1, and a
-base model is seldom there, as it names again what it was asked. The first command trains on 57 questions, once for each
-seed, and measures on 15 other questions what it began as and what came of it; `--seconds` ends it early, the same
-command goes on. The second one times whole steps of PPO and of RLOO in turns: same model, questions, LoRA rank, number
-and length of answers, and one pass over them. The third draws the learning curves of the runs in FOLDER. Prints JSON.
+MODEL is a model's folder. The reward is 1 for an answer with a comma in its first words, else 0: its most is 1, and a
+base model has it in one answer of four. The first command trains on 57 questions, once for each seed, and measures on 15
+other questions what it began as and what came of it; `--seconds` ends it early, the same command goes on. The second
+one times whole steps of PPO and of RLOO in turns: same model, questions, LoRA rank, number and length of answers, and
+one pass over them. The third draws the learning curves of the runs in FOLDER. Prints JSON.
 """
 
 import argparse
@@ -30,12 +30,11 @@ THINGS = ("tea", "chess", "copper", "rain", "bread", "the moon", "cycling", "a l
 QUESTIONS = [asked.format(thing) for thing in THINGS for asked in ASKED]
 HELD_OUT = QUESTIONS[::5]  # every question form and nearly every thing
 SYSTEM = "Answer briefly."
-WANTED = ("It", "It's", "Its")  # that an answer is to begin with
 
 
-def begins(_prompts: Sequence[Sequence[dict[str, Any]]], answers: Sequence[str]) -> list[float]:
-    """1 for each answer whose first word is one of `WANTED`, else 0."""
-    return [float(answer.split(maxsplit=1)[0] in WANTED) if answer.strip() else 0.0 for answer in answers]
+def has_comma(_prompts: Sequence[Sequence[dict[str, Any]]], answers: Sequence[str]) -> list[float]:
+    """1 for each answer that has a comma behind a word, else 0."""
+    return [float("," in answer.strip().lstrip(",")) for answer in answers]
 
 
 def config_of(seed: int, rounds: int) -> PPOConfig:
@@ -64,12 +63,12 @@ def learn(model: Path, out: Path, seed: int, rounds: int, until: float) -> None:
     run.mkdir(parents=True, exist_ok=True)
     policy = Policy(str(model), tokenizer, config, None)
     asked = [question for question in QUESTIONS if question not in HELD_OUT]
-    trainer = PPOTrainer(policy, tokenizer, prompts_of(tokenizer, asked), begins, config, run)
+    trainer = PPOTrainer(policy, tokenizer, prompts_of(tokenizer, asked), has_comma, config, run)
     if not trainer.train(lambda stats: print(stats.model_dump_json(), flush=True), lambda: time.monotonic() > until):
         return
     held_out = prompts_of(tokenizer, HELD_OUT)
     measured = {
-        who: measure(policy, tokenizer, held_out, begins, config, reference=who == "before").model_dump()
+        who: measure(policy, tokenizer, held_out, has_comma, config, reference=who == "before").model_dump()
         for who in ("before", "after")
     }
     last, means = trainer.history[-8:], ("reward", "kl", "tokens", "repeated")
@@ -108,7 +107,7 @@ def _ppo_steps(model: Path, run: Path, steps: int) -> list[float]:
     policy = Policy(str(model), tokenizer, config, None)
     run = run / str(time.time_ns())
     run.mkdir(parents=True)
-    trainer = PPOTrainer(policy, tokenizer, prompts_of(tokenizer, QUESTIONS), begins, config, run)
+    trainer = PPOTrainer(policy, tokenizer, prompts_of(tokenizer, QUESTIONS), has_comma, config, run)
     trainer.train(lambda _: None, lambda: False)
     return [stats.seconds for stats in trainer.history[1:]]
 
@@ -129,7 +128,7 @@ def _rloo_steps(model: Path, run: Path, steps: int) -> list[float]:
             self.ends.append(time.monotonic())
 
     def reward(completions: list[list[dict[str, str]]], **_: Any) -> list[float]:
-        return begins([], [answer[0]["content"] for answer in completions])
+        return has_comma([], [answer[0]["content"] for answer in completions])
 
     clock, system = Clock(), {"role": "system", "content": SYSTEM}
     rows = [{"prompt": [system, {"role": "user", "content": question}]} for question in QUESTIONS]
