@@ -4,9 +4,9 @@
     python -m benchmarks.ppo MODEL --out FOLDER --steps 4
     python -m benchmarks.ppo MODEL --out FOLDER --plot FILE.png
 
-MODEL is a model's folder. The reward is 1 for an answer with a comma in its first words, else 0: its most is 1, and a
-base model has it in one answer of four. The first command trains on 57 questions, once for each seed, and measures on 15
-other questions what it began as and what came of it; `--seconds` ends it early, the same command goes on. The second
+MODEL is a model's folder. The reward is 1 for an answer with a comma in its first words, else 0: its most is 1. A
+base model has it in one answer of four. The first command trains on 57 questions, once for each seed, and measures on
+15 other questions what it began as and what came of it; `--seconds` ends it early, the same command goes on. The second
 one times whole steps of PPO and of RLOO in turns: same model, questions, LoRA rank, number and length of answers, and
 one pass over them. The third draws the learning curves of the runs in FOLDER. Prints JSON.
 """
