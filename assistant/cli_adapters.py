@@ -48,8 +48,12 @@ def show(
     named = registry.resolve(adapter)
     card, facts = _version(registry, named.adapter, named.version, _live_versions(home))
     state = registry.state(card.adapter)
+    from assistant.own_engines import memory_bytes, words
+
+    own = memory_bytes(home, card)
     if json:
         more = {
+            "own_engine": None if own is None else {"memory_bytes": own},
             "previous": registry.previous(card.adapter),
             "retired": list(state.retired),
             "history": [move.model_dump() for move in reversed(state.history)],
@@ -59,6 +63,7 @@ def show(
     print_scores(card)
     _say_marks(card, facts)
     typer.echo(f"alias: {_alias_words(facts)}, engine: {facts['status'] or 'not running'}")
+    typer.echo(f"served: {card.served}{f', {words(own)}' if own else ''}")
     for name in ("base_model", "dataset", "recipe", "method", "rank", "system_prompt", "parent", "created"):
         typer.echo(f"{name}: {getattr(card, name)}")
     typer.echo(f"folder: {registry.folder(card.adapter, card.version)}")
@@ -75,11 +80,11 @@ def import_(
     same_base: Annotated[bool, typer.Option("--same-base", help="Its base model is ours, under another name.")] = False,
     json: Json = False,
 ) -> None:
-    """Bring a LoRA adapter that was trained elsewhere in; it is checked first and goes live when you promote it."""
+    """Bring a PEFT adapter that was trained elsewhere in; it is checked first and goes live when you promote it."""
     home = Home.from_environment()
     home.create()
     from adapters.base_model import prepare
-    from adapters.importing import import_adapter
+    from adapters.importing import import_adapter, kind_of
 
     check_name("an adapter", name)
     settings, prompt = load_settings(home.settings_file), training_prompt(home, name, assistant)
@@ -92,7 +97,7 @@ def import_(
     if json:
         print_json(card.model_dump(mode="json"))
         return
-    typer.echo(f"{card.name}: LoRA of rank {card.rank} for base model {card.base_model}, every tensor checked")
+    typer.echo(f"{card.name}: {kind_of(card)} for base model {card.base_model}, every tensor checked")
     if Registry(home).aliases(name).get("stable") != card.version:
         typer.echo(f"next: brogue adapters promote {card.name}")
 

@@ -99,6 +99,16 @@ def _print_adapters(adapters: list[dict[str, Any]], problem: str | None) -> None
         typer.echo()
         columns = ("version", "alias", "share", "answers", "errors", "up", "down", "state")
         print_table(columns, rows, "")
+    for one in (version for adapter in adapters for version in adapter["versions"]):
+        if (own := one.get("own_engine")) and one["status"] in ("loaded", "starting"):
+            doing = f" ({one['detail']})" if one["detail"] else ""
+            typer.echo(f"{one['id']} has an engine of its own: {one['status']}{doing}, {_memory(own)}")
+
+
+def _memory(own_engine: dict[str, Any]) -> str:
+    from serve.hardware import gib
+
+    return f"about {gib(own_engine['memory_bytes'])} of memory"
 
 
 def _live_versions(adapter: dict[str, Any]) -> list[tuple[object, ...]]:

@@ -125,7 +125,7 @@ def _move(home: Home, card: AdapterCard, alias: str, why: str, plan: CanaryPlan 
             with _following(admin, card, tell):
                 reply = admin.set_alias(card.adapter, alias, card.version, _user(), why, **canary_options)
         return _result(card.adapter, alias, reply)
-    _check(home, card)
+    _check(home, card, alias)
     registry = Registry(home)
     before = registry.aliases(card.adapter).get(alias)
     registry.move(card.adapter, alias, card.version, _user(), why, plan)
@@ -136,19 +136,21 @@ def _move(home: Home, card: AdapterCard, alias: str, why: str, plan: CanaryPlan 
 @contextmanager
 def _following(admin: "Admin", card: AdapterCard, tell: Callable[[str], None]) -> Iterator[None]:
     """Tell how the engine of a version comes up that takes one of its own: that lasts a minute or two."""
-    if card.served != "merged":
+    own = _version_there(admin, card).get("own_engine") if card.served == "merged" else None
+    if not own:
         yield
         return
+    from assistant.own_engines import words
+
+    say(f"{card.name} {words(own['memory_bytes'])}; starting one lasts a minute or two")
     over = threading.Event()
 
     def follow() -> None:
         while not over.wait(FOLLOW_S):
             with suppress(BrogueError):  # the move itself says what is wrong
-                versions = {one["version"]: one for one in admin.adapter(card.adapter)["versions"]}
-                if detail := versions.get(card.version, {}).get("detail"):
+                if detail := _version_there(admin, card).get("detail"):
                     tell(detail)
 
-    say(f"{card.name} takes an engine of its own; starting it lasts a minute or two")
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     try:
@@ -156,6 +158,11 @@ def _following(admin: "Admin", card: AdapterCard, tell: Callable[[str], None]) -
     finally:
         over.set()
         thread.join(timeout=15)
+
+
+def _version_there(admin: "Admin", card: AdapterCard) -> dict[str, Any]:
+    """A version as the gateway has it."""
+    return next((one for one in admin.adapter(card.adapter)["versions"] if one["version"] == card.version), {})
 
 
 def _warn_of_marks(home: Home, card: AdapterCard) -> None:
@@ -176,7 +183,7 @@ def _stop_canary(home: Home, adapter: str, why: str) -> dict[str, Any]:
     return _result(adapter, "canary", {"before": before, "after": None, "seconds": None})
 
 
-def _check(home: Home, card: AdapterCard) -> None:
+def _check(home: Home, card: AdapterCard, alias: str) -> None:
     """What the gateway would check: nothing gets an alias that the engine could not serve."""
     from adapters.base_model import prepare
     from adapters.validation import check_version
@@ -186,6 +193,10 @@ def _check(home: Home, card: AdapterCard) -> None:
         base = prepare(settings.base_model, home, tell)
     folder = Registry(home).folder(card.adapter, card.version)
     check_version(card, folder, base, settings.engine.max_lora_rank, home.root)
+    if card.served == "merged":
+        from assistant import own_engines
+
+        say(own_engines.check(Registry(home), card, alias, base, settings.engine))
 
 
 def _result(adapter: str, alias: str, reply: dict[str, Any]) -> dict[str, Any]:

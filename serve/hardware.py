@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -101,6 +102,16 @@ def refuse_own_engine(what: str, own: EnginePlan, weight_bytes: int, settings: E
             f"{what} takes an engine of its own: about {gib(own.memory_bytes or 0)} beside the base model's "
             f"{gib(base)}, and this machine has {gib(memory.total)}; use a method whose versions share the base "
             f"model's engine, such as lora, or {way}"
+        )
+
+
+def refuse_too_many(what: str, taken: Sequence[str], most: int, memory_bytes: int) -> None:
+    """Raises `BrogueError` if `what` and those that have an engine of their own already are more than `most`."""
+    if len(taken) + 1 > most:
+        by = f"has {', '.join(taken)}" if taken else "allows none"
+        raise BrogueError(
+            f"{what} takes an engine of its own, and engine.max_own_engines = {most} {by}; raise it in brogue.toml "
+            f"(each takes about {gib(memory_bytes)}), or promote a version that shares the base model's engine"
         )
 
 

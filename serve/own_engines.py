@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from adapters.registry import AdapterCard
 from data.errors import BrogueError
 from serve.engine_api import Lease, Refused, Unavailable
-from serve.hardware import gib
+from serve.hardware import refuse_too_many
 from serve.loader import Limits
 from serve.metrics import Metrics
 from serve.own_engine import Maker, NoRoom, OwnEngine
@@ -65,14 +65,11 @@ class OwnEngines:
 
     def refuse_too_many(self, card: AdapterCard, others: Iterable[AdapterCard]) -> None:
         """Raises `Refused` if `card` and the `others` cannot all be kept."""
-        taken, most = [other.name for other in others if other.name != card.name], self._limits.own_engines
-        if len(taken) + 1 > most:
-            by = f"has {', '.join(taken)}" if taken else "allows none"
-            raise Refused(
-                f"{card.name} takes an engine of its own, and engine.max_own_engines = {most} {by}; raise it in "
-                "brogue.toml (each takes about "
-                f"{gib(self.memory_bytes)}), or promote a version that shares the base model's engine"
-            )
+        taken = [other.name for other in others if other.name != card.name]
+        try:
+            refuse_too_many(card.name, taken, self._limits.own_engines, self.memory_bytes)
+        except BrogueError as error:
+            raise Refused(str(error)) from error
 
     @asynccontextmanager
     async def holding(self, card: AdapterCard, deadline: float) -> AsyncIterator[Lease]:

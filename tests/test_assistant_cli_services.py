@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -71,3 +72,32 @@ def test_a_gateway_that_does_not_answer_yet_is_one_line(brogue: Run, home: Home)
     done = brogue("status")
     assert "adapters not known: cannot reach the gateway" in done.stdout
     assert json.loads(brogue("status", "--json").stdout)["adapters"] == []
+
+
+def test_status_tells_which_versions_have_an_engine_of_their_own_and_its_memory(
+    brogue: Run, running: Services, gateway: ScriptedGateway
+) -> None:
+    assert running
+    own = {"own_engine": {"memory_bytes": 3 * 1024**3}}
+    gateway.adapters["reed-voice"]["versions"][1] |= own
+    gateway.adapters["reed-voice"]["versions"][2] |= own | {
+        "status": "starting",
+        "detail": "its own engine: warming up",
+    }
+    said = brogue("status").stdout
+    assert "reed-voice@2 has an engine of its own: loaded, about 3.0 GiB of memory" in said
+    assert "reed-voice@3 has an engine of its own: starting (its own engine: warming up), about 3.0 GiB" in said
+
+
+def test_brogue_down_ends_versions_own_engines_that_a_killed_supervisor_has_left(brogue: Run, home: Home) -> None:
+    home.create()
+    with subprocess.Popen(["sleep", "300"], start_new_session=True) as engine:
+        left = Child.of(engine.pid)
+        gone = Child(pid=engine.pid, created=1)
+        assert left is not None
+        Services(
+            supervisor=gone, own_engines=(left,), gateway_url="http://g", page_url="http://p", base_model="base"
+        ).save(home)
+        assert brogue("down").stdout == "stopped\n"
+        assert not left.is_alive()
+    assert not home.services_file.exists()

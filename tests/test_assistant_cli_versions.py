@@ -1,6 +1,7 @@
 """promote, canary, rollback and retire by command: at the registry while nothing runs, else through the gateway."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,50 @@ def test_while_brogue_runs_the_gateway_does_it_and_the_registry_is_left_to_it(
     assert admin.calls[3:] == [("remove_alias", "a", "canary", "ada", ""), ("rollback", "a", "ada", "")]
     listed = {v["version"]: v["status"] for v in json.loads(run("list", "--json").stdout)}
     assert listed == {1: None, 2: "refused", 3: None}
+
+
+@pytest.fixture
+def merged(base: Path, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All versions have weights of their own, and one of them may have an engine."""
+    monkeypatch.setattr("adapters.validation.check_version", lambda *_: None)
+    settings = home.settings_file.read_text()
+    write_text(home.settings_file, f"{settings}\nmax_own_engines = 1\ndevice = 'cpu'")
+    register(home, "b")
+    for path in home.adapters.glob("*/[1-9]/card.json"):
+        write_json(path, json.loads(path.read_text()) | {"served": "merged"})
+    assert base
+
+
+@pytest.mark.usefixtures("merged")
+def test_a_version_that_takes_an_engine_of_its_own_says_so_with_its_memory_and_needs_a_place(home: Home) -> None:
+    card = json.loads(run("show", "a@2", "--json").stdout)
+    assert card["own_engine"]["memory_bytes"] > 3 * 1024**3
+    assert "served: merged, takes an engine of its own, about 3.0 GiB of memory\n" in run("show", "a@2").stdout
+    assert refusal("promote", "a@2").startswith(
+        "a@2 takes an engine of its own, and engine.max_own_engines = 1 has b@1; raise it in brogue.toml"
+    )
+    write_text(home.settings_file, home.settings_file.read_text().replace("engines = 1", "engines = 2"))
+    assert "a@2 takes an engine of its own, about 3.0 GiB of memory\n" in run("promote", "a@2").stderr
+
+
+@pytest.mark.usefixtures("merged")
+def test_while_an_engine_of_its_own_comes_up_promote_tells_what_it_is_doing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(FakeAdmin):
+        told = threading.Event()
+
+        def adapter(self, _name: str) -> dict[str, Any]:
+            detail = "its own engine: warming up" if self.calls else ""
+            self.told.set() if self.calls else None
+            return {"versions": [{"version": 2, "detail": detail, "own_engine": {"memory_bytes": 2 * 1024**3}}]}
+
+        def set_alias(self, *given: Any, **options: Any) -> dict[str, Any]:
+            done = super().set_alias(*given, **options)
+            assert self.told.wait(20)
+            return done
+
+    monkeypatch.setattr(cli_versions, "running_admin", lambda _: Slow())
+    monkeypatch.setattr(cli_versions, "FOLLOW_S", 0.01)
+    done = run("promote", "a@2")
+    assert done.stdout == "a@2 is stable now, instead of a@1\n"
+    assert "a@2 takes an engine of its own, about 2.0 GiB of memory; starting one lasts a minute or two" in done.stderr
+    assert "a@2: its own engine: warming up" in done.stderr
