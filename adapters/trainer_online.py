@@ -19,6 +19,7 @@ from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from adapters.ppo import PPOConfig, Prompt, Reward, repeated_share, rewards_of
+from adapters.ppo_policy import spare_copies
 from adapters.train import TrainConfig
 from adapters.trainer import arguments_for
 from adapters.trainer_pairs import REFERENCE, ratios_to_reference
@@ -31,6 +32,7 @@ _PENALTIES = PPOConfig()
 def build_online(model: Any, lora: PeftConfig | None, tokenizer: Any, prompts: Sequence[Prompt], reward: Reward,
                  config: TrainConfig, run: Path) -> Any:  # fmt: skip
     """The trainer of the recipes `rloo` and `grpo`; a step learns from two batches of answers, as a round of `ppo`."""
+    spare_copies(model)
     most = 8 if config.recipe == "grpo" else 4
     shared = arguments_for(len(prompts), None, config, run) | {
         "max_steps": config.rounds, "save_steps": SAVE_EVERY, "lr_scheduler_type": "constant", "warmup_steps": 0,
