@@ -27,6 +27,10 @@ def export_version(card: AdapterCard, version: Path, base: BaseModel, target: Pa
     if target.exists() or target.is_symlink():
         raise BrogueError(f"{target} exists already; choose another name for --to, or remove it")
     refuse(card.name, problems(version, base, None, card))
+    if merge and card.served == "soft-prompt":
+        raise BrogueError(
+            f"{card.name} is a soft prompt: it stands before each prompt and changes no weights; leave --merge away"
+        )
     write = _write_merged if merge else _write_adapter
     suffix = next((s for s in ARCHIVES if target.name.lower().endswith(s)), None)
     try:
@@ -39,7 +43,7 @@ def export_version(card: AdapterCard, version: Path, base: BaseModel, target: Pa
         raise BrogueError(
             f"cannot write {target} ({error.strerror or error}); choose another place for --to"
         ) from error
-    return [] if merge else _cautions(version)
+    return [] if merge else _cautions(card, version)
 
 
 def _write_adapter(card: AdapterCard, version: Path, base: BaseModel, folder: Path) -> None:
@@ -49,13 +53,18 @@ def _write_adapter(card: AdapterCard, version: Path, base: BaseModel, folder: Pa
     _write_json(folder / CONFIG, read_config(version) | {"base_model_name_or_path": named})
     card = card.model_copy(update={"files": file_hashes(folder)})
     _write_json(folder / CARD, card.model_dump(mode="json"))
-    (folder / "README.md").write_text(_readme(card, base, "A LoRA adapter in PEFT's format."), encoding="utf-8")
+    what = {"soft-prompt": "A soft prompt in PEFT's format.", "merged": f"{card.method} in PEFT's format."}
+    described = _readme(card, base, what.get(card.served, "A LoRA adapter in PEFT's format."))
+    (folder / "README.md").write_text(described, encoding="utf-8")
 
 
 def _write_merged(card: AdapterCard, version: Path, base: BaseModel, folder: Path) -> None:
     from adapters.merging import merge
 
-    merge(base.path, version, folder)
+    try:
+        merge(base.path, version, folder)
+    except BrogueError as error:
+        raise BrogueError(f"{card.name} cannot be merged: {error}") from error
     what = "A whole model: the base model with the adapter merged in."
     (folder / "README.md").write_text(_readme(card, base, what), encoding="utf-8")
 
@@ -75,7 +84,14 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _cautions(version: Path) -> list[str]:
+def _cautions(card: AdapterCard, version: Path) -> list[str]:
+    if card.served == "soft-prompt":
+        return [
+            "a soft prompt is used by PEFT and by Brogue; to vLLM its vectors are given before each prompt's "
+            "(prompt_embeds), llama.cpp takes none"
+        ]
+    if card.served == "merged":
+        return [f"what {card.method} trained is read by PEFT only: for vLLM or llama.cpp add --merge"]
     config = read_config(version)
     if config.get("use_rslora") or config.get("rank_pattern") or config.get("alpha_pattern"):
         return [

@@ -1,7 +1,8 @@
-"""Bring a LoRA adapter that was made elsewhere into the registry.
+"""Bring an adapter that was made elsewhere into the registry: LoRA, a soft prompt, or another of PEFT's kinds.
 
 In: a folder that PEFT saved (also a Hugging Face download, with whatever else lies in it) or an archive of one. Out: a
-version like a trained one. Only the two files that count are copied; they are checked before the version exists. An
+version like a trained one. Only the two files that count are copied; they are checked before the version exists. What
+the engine takes neither as LoRA nor as a soft prompt is merged into the base model once, to see that it can be. An
 adapter that `brogue adapters export` wrote brings its card along, so its base model is known by its hash.
 """
 
@@ -13,10 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from adapters.base_model import BaseModel
-from adapters.lora_config import CONFIG
-from adapters.registry import CARD, AdapterCard, Registry, file_hashes
+from adapters.lora_config import CONFIG, unserved
+from adapters.methods import METHODS
+from adapters.other_folders import SOFT_PROMPTS
+from adapters.registry import CARD, AdapterCard, Registry, Served, file_hashes
 from adapters.validation import PICKLES, WEIGHTS, missing_problem, pickle_problem, problems, read_config, refuse
 from data.errors import BrogueError, one_line
 from data.home import Home, write_json
@@ -40,7 +44,10 @@ def import_adapter(
         for name in (CONFIG, WEIGHTS):
             shutil.copyfile(found / name, folder / name)  # follows links: a hub's cache holds nothing else
         brought = _brought_card(found, base if same_base else None)
-        refuse(str(source), problems(folder, base, max_rank, brought, same_base))
+        how = brought.served if brought is not None else _how(folder)
+        refuse(str(source), problems(folder, base, max_rank, brought, same_base, how))
+        if how == "merged":
+            _try_merging(source, base, folder)
         card = _new_card(brought, folder, found, base, adapter, version)
         if system_prompt is not None:
             card = card.model_copy(update={"system_prompt": system_prompt})
@@ -94,12 +101,53 @@ def _brought_card(folder: Path, same_base: BaseModel | None) -> AdapterCard | No
     return card.model_copy(update={"base_model": same_base.name, "base_sha256": same_base.sha256})
 
 
+def kind_of(card: AdapterCard) -> str:
+    """What a version's folder holds, and how it is served, for a person."""
+    if card.served == "soft-prompt":
+        return f"soft prompt ({card.method})"
+    if card.served == "merged":
+        return f"{card.method}, merged into an engine of its own"
+    return f"LoRA of rank {card.rank}"
+
+
+def _how(folder: Path) -> Served:
+    """How what somebody else made can be served, by PEFT's configuration."""
+    try:
+        config = read_config(folder)
+    except BrogueError:
+        return "native"  # its problems are told
+    if config.get("peft_type") in SOFT_PROMPTS:
+        return "soft-prompt"
+    plain = config.get("peft_type") == "LORA"
+    return "merged" if unserved(config) and not (plain and unserved(config, merged=True)) else "native"
+
+
+def _try_merging(source: Path, base: BaseModel, folder: Path) -> None:
+    from adapters.base_model import load_weights
+    from adapters.merging import loaded, merged_model
+
+    try:
+        merged_model(loaded(load_weights(base.path), folder))
+    except BrogueError as error:
+        raise BrogueError(f"{source} cannot be served: {error}") from error
+
+
+def _method(config: dict[str, Any]) -> str:
+    """Our name of what PEFT's configuration says."""
+    kind = config["peft_type"]
+    if kind == "LORA":
+        return "dora" if config.get("use_dora") else "lora"
+    known = (method.name for method in METHODS.values() if method.peft_type == kind)
+    return next(known, str(kind).lower().replace("_", "-"))
+
+
 def _new_card(
     brought: AdapterCard | None, folder: Path, found: Path, base: BaseModel, adapter: str, version: int
 ) -> AdapterCard:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     if brought is not None:
         return brought.model_copy(update={"adapter": adapter, "version": version, "parent": None})
+    how = _how(folder)
     config = read_config(folder)
     return AdapterCard(
         adapter=adapter,
@@ -109,8 +157,9 @@ def _new_card(
         dataset=IMPORTED,
         dataset_digest="",
         recipe=IMPORTED,
-        method="lora",
-        rank=max(config["r"], *(config.get("rank_pattern") or {}).values(), 0),
+        method=_method(config),
+        rank=max(config.get("r") or 0, *(config.get("rank_pattern") or {}).values(), 0),
+        served=how,
         config={"source": found.name, "base_model_name_or_path": config.get("base_model_name_or_path")},
         system_prompt=None,
         parent=None,

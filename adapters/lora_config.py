@@ -29,6 +29,8 @@ UNSERVED = {
     "use_bdlora": "it is a block-diagonal LoRA (use_bdlora)",
     "target_parameters": "it trains parameters outside of layers (target_parameters)",
 }
+# Of those, what merging makes part of the weights: such versions take an engine of their own.
+MERGED = ("use_dora", "modules_to_save", "lora_bias", "trainable_token_indices")
 # Settings that say nothing about what the finished weights do, or that are looked at by name below.
 KNOWN = {
     "peft_type", "task_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode",
@@ -38,15 +40,25 @@ KNOWN = {
 }  # fmt: skip
 
 
-def unserved(config: dict[str, Any]) -> list[str]:
-    """Kinds of adapters and settings that the engine cannot serve."""
-    kind, task, init = config.get("peft_type"), config.get("task_type"), config.get("init_lora_weights", True)
+def wrong_task(config: dict[str, Any]) -> list[str]:
+    """What it was trained for, if that is not chat."""
+    task = config.get("task_type")
+    return [] if task in (None, "CAUSAL_LM") else [f"it was trained for {one_line(task, 40)}, not for chat (CAUSAL_LM)"]
+
+
+def unserved(config: dict[str, Any], merged: bool = False) -> list[str]:
+    """Kinds of adapters and settings that the engine cannot serve: as an adapter, or `merged` into its base model."""
+    kind, init = config.get("peft_type"), config.get("init_lora_weights", True)
     if kind != "LORA":
         return [f"it is of PEFT's type {one_line(kind, 40)}, the engine serves LORA only; train it again as LoRA"]
-    found = [f"{what}, which the engine cannot serve; {WAY_OUT}" for key, what in UNSERVED.items() if config.get(key)]
-    if task not in (None, "CAUSAL_LM"):
-        found.append(f"it was trained for {one_line(task, 40)}, not for chat (CAUSAL_LM)")
-    if config.get("bias", "none") != "none":
+    fine = MERGED if merged else ()
+    found = [
+        f"{what}, which the engine cannot serve; {WAY_OUT}"
+        for key, what in UNSERVED.items()
+        if config.get(key) and key not in fine
+    ]
+    found += wrong_task(config)
+    if config.get("bias", "none") != "none" and not merged:
         found.append(
             f"it trains biases (bias={one_line(config['bias'], 40)}), which the engine cannot serve; {WAY_OUT}"
         )

@@ -8,6 +8,7 @@ takes 4 bytes of memory for each number of the model, for as long as it lasts.
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def merge(base: Path | str, adapter: Path, target: Path, dtype: str = "auto") ->
 def loaded(model: Any, adapter: Path) -> PeftModel:
     """`model` with the adapter; PEFT itself would only warn of tensors that are missing."""
     try:
-        found = PeftModel.from_pretrained(model, str(adapter))
+        with warnings.catch_warnings(action="ignore"):
+            found = PeftModel.from_pretrained(model, str(adapter))
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:  # each of PEFT's kinds has its own
         raise BrogueError(f"it does not fit this base model ({one_line(error, 160)})") from error
     wanted = set(get_peft_model_state_dict(found, save_embedding_layers=False))

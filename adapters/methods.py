@@ -6,6 +6,7 @@ letters with hyphens, so that what PEFT adds later needs nothing of ours. PEFT t
 
 import dataclasses
 import importlib.util
+import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -143,7 +144,8 @@ def attach(model: Any, method: Method, rank: int, options: Mapping[str, Any] = _
     from adapters.soft_prompts import keep_encoder
 
     try:
-        found = get_peft_model(model, config_for(method, rank, model, task_type, options))
+        with warnings.catch_warnings(action="ignore"):  # such as that a norm is no linear layer
+            found = get_peft_model(model, config_for(method, rank, model, task_type, options))
     except (TypeError, ValueError, NotImplementedError, RuntimeError, KeyError) as error:  # each method has its own
         raise BrogueError(
             f"the method '{method.name}' does not fit this base model ({one_line(error, 160)}); "

@@ -11,8 +11,8 @@ ENCODER = "prompt_encoder.safetensors"
 
 def keep_encoder(model: Any) -> None:
     """Let `save_pretrained` and `load_adapter` of this `PeftModel` write and read the encoder, if it has one."""
-    encoder = getattr(model, "prompt_encoder", {})
-    if not any(name.partition(".")[2] != "embedding.weight" for name in (encoder.state_dict() if encoder else ())):
+    encoder = getattr(model, "prompt_encoder", None)  # by the adapters' names
+    if not encoder or all(name.endswith(".embedding.weight") for name in encoder.state_dict()):
         return
     from safetensors.torch import load_model, save_file
 

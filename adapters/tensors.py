@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from data.errors import BrogueError, one_line
 
+DTYPES = ("F32", "F16", "BF16")  # that weights may have
 _NUMPY = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _CHUNK = 1 << 22  # numbers looked at at once
 

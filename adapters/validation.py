@@ -12,13 +12,13 @@ from typing import Any
 
 from adapters.base_model import BaseModel
 from adapters.lora_config import CONFIG, PREFIX, bad_numbers, expected_tensors, unserved
-from adapters.registry import CARD, AdapterCard, Registry, file_hashes, refuse_scorer
-from adapters.tensors import Tensor, numbers_are_finite, read_header, same_numbers
+from adapters.other_folders import bad_numbers_in, merged_problems, soft_prompt_problems
+from adapters.registry import CARD, AdapterCard, Registry, Served, file_hashes, refuse_scorer
+from adapters.tensors import DTYPES, Tensor, read_header, same_numbers
 from data.errors import BrogueError, one_line
 
 WEIGHTS = "adapter_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-DTYPES = ("F32", "F16", "BF16")
 
 
 class VersionChecker:
@@ -58,14 +58,14 @@ def refuse(what: str, found: list[str]) -> None:
         raise BrogueError(f"{what} cannot be served: {found[0]}{more}")
 
 
-def problems(
-    folder: Path, base: BaseModel, max_rank: int | None, card: AdapterCard | None = None, same_base: bool = False
-) -> list[str]:
-    """Why the engine could not serve the adapter in `folder` rightly, one line each; empty if it can.
+def problems(folder: Path, base: BaseModel, max_rank: int | None, card: AdapterCard | None = None,
+             same_base: bool = False, served: Served | None = None) -> list[str]:  # fmt: skip
+    """Why the adapter in `folder` could not be served rightly as `served` (or its card) says, one line each.
 
     With a card, the files must be those that it names and the base model must be its; without one (or `same_base`),
     the base model is compared by name (or not at all). Later steps are left out when an earlier one finds something.
     """
+    how = served or (card.served if card is not None else "native")
     if found := file_problems(folder):
         return found
     if card is not None and (found := [*changed_files(folder, card), *_foreign_base(card, base)]):
@@ -75,6 +75,10 @@ def problems(
     except BrogueError as error:
         return [str(error)]
     by_name = [] if card is not None or same_base else _differently_named_base(config, base)
+    if how == "soft-prompt":
+        return by_name or soft_prompt_problems(folder / WEIGHTS, header, config, base)
+    if how == "merged":
+        return by_name or merged_problems(folder / WEIGHTS, header, config)
     if found := [*by_name, *unserved(config), *bad_numbers(config, max_rank)]:
         return found
     return tensor_problems(folder, header, config, base)
@@ -176,12 +180,7 @@ def tensor_problems(folder: Path, header: dict[str, Tensor], config: dict[str, A
     if found:
         return found
     path = folder / WEIGHTS
-    found = [
-        f"{name} holds NaN or infinite numbers; its training went wrong, train it again"
-        for name, tensor in header.items()
-        if not numbers_are_finite(path, tensor)
-    ]
-    return found + [
+    return bad_numbers_in(path, header) + [
         f"{name} is not the base model's own weight, and the engine would not use it; train without resizing embeddings"
         for name, module in copies.items()
         if name in header and not same_numbers(path, header[name], Path(base.path), f"{module}.weight")

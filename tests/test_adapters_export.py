@@ -1,6 +1,7 @@
 """Adapters from and to the world outside: made with plain PEFT, imported, exported, read by plain PEFT again."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from adapters.base_model import BaseModel, prepare
 from adapters.exporting import export_version
 from adapters.importing import import_adapter
 from adapters.registry import CARD, Registry
-from adapters.validation import problems
+from adapters.validation import check_version, problems
 from data.errors import BrogueError
 from data.home import Home, write_text
 from tests.conftest import Run
@@ -51,15 +52,16 @@ def base(home: Home, llama: Path) -> BaseModel:
     return prepare(str(llama), home, lambda _: None)
 
 
-def train_with_peft(model_folder: Path, folder: Path, **config: Any) -> Any:
+def train_with_peft(model_folder: Path, folder: Path, kind: str = "LoraConfig", **config: Any) -> Any:
     """An adapter as somebody without Brogue makes one, saved to `folder`; gives the logits of some fixed tokens."""
+    import peft
     import torch
-    from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    settings = {"r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", **config}
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(model_folder), LoraConfig(**settings))
+    settings = {"task_type": "CAUSAL_LM", **({"r": 4, "lora_alpha": 8} if kind == "LoraConfig" else {}), **config}
+    bare = AutoModelForCausalLM.from_pretrained(model_folder)
+    model = peft.get_peft_model(bare, getattr(peft, kind)(**settings))
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
     for _ in range(5):
         tokens = some_tokens()
@@ -108,6 +110,82 @@ def test_an_adapter_made_with_plain_peft_comes_in_goes_out_and_merges_with_the_s
     torch.testing.assert_close(logits(merged), wanted, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(logits(AutoModelForCausalLM.from_pretrained(llama)), wanted, atol=1e-2), "it learnt"
     assert AutoTokenizer.from_pretrained(tmp_path / "merged").chat_template == TEMPLATE
+
+
+OTHERS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "ia3": ("IA3Config", {}, "merged"),
+    "ln-tuning": ("LNTuningConfig", {}, "merged"),
+    "trainable-tokens": ("TrainableTokensConfig", {"token_indices": [3, 9]}, "merged"),  # tied: in both layers
+    "dora": ("LoraConfig", {"use_dora": True, "target_modules": ["q_proj"]}, "merged"),
+    "prompt-tuning": ("PromptTuningConfig", {"num_virtual_tokens": 4}, "soft-prompt"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_kinds_of_peft_come_in_and_go_out_and_merge_where_they_change_weights(
+    kind: str, brogue: Run, home: Home, llama: Path, base: BaseModel, tmp_path: Path
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    made, options, served = OTHERS[kind]
+    wanted = train_with_peft(llama, tmp_path / "made", made, **options)
+    done = brogue("adapters", "import", str(tmp_path / "made"), "--as", "guest")
+    said = {"merged": f"{kind}, merged into an engine of its own", "soft-prompt": f"soft prompt ({kind})"}[served]
+    assert done.stdout.startswith(f"guest@1: {said} for base model tiny-llama"), done.stderr
+    card, version = Registry(home).card("guest", 1), Registry(home).folder("guest", 1)
+    assert (card.served, card.method) == (served, kind)
+    check_version(card, version, base, 8, home.root)
+    [caution] = export_version(card, version, base, tmp_path / "out")
+    torch.testing.assert_close(logits_with_peft(llama, tmp_path / "out"), wanted)
+    if served == "soft-prompt":
+        assert "prompt_embeds" in caution
+        with pytest.raises(BrogueError, match="changes no weights; leave --merge away"):
+            export_version(card, version, base, tmp_path / "merged", merge=True)
+        return
+    assert "add --merge" in caution
+    export_version(card, version, base, tmp_path / "merged", merge=True)
+    torch.testing.assert_close(
+        logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged")), wanted, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_an_adapter_of_which_a_part_is_missing_is_not_merged(
+    home: Home, llama: Path, base: BaseModel, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    train_with_peft(llama, tmp_path / "made", "IA3Config")
+    weights = load_file(tmp_path / "made" / WEIGHTS)
+    lost = sorted(weights)[0]
+    save_file({name: tensor for name, tensor in weights.items() if name != lost}, tmp_path / "made" / WEIGHTS)
+    with pytest.raises(BrogueError, match=f"does not fit this base model: {re.escape(lost)} is missing"):
+        import_adapter(tmp_path / "made", "guest", base, 16, home)
+    assert Registry(home).adapters() == []
+
+
+def test_merging_by_command_makes_a_whole_model_or_nothing(
+    llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from adapters import merging
+
+    wanted = train_with_peft(llama, tmp_path / "made", "IA3Config")
+    words = ["merging", str(llama), str(tmp_path / "made"), str(tmp_path / "whole"), "--dtype", "float32"]
+    monkeypatch.setattr("sys.argv", words)
+    assert merging.main() == 0
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "whole", dtype="auto")
+    assert merged.dtype == torch.float32
+    torch.testing.assert_close(logits(merged), wanted, atol=1e-4, rtol=1e-4)
+    assert merging.main() == 0, "what is there is left alone"
+    (tmp_path / "made" / WEIGHTS).write_bytes(b"x" * 50)
+    monkeypatch.setattr("sys.argv", [*words[:3], str(tmp_path / "other")])
+    capsys.readouterr()
+    assert merging.main() == 1
+    assert capsys.readouterr().err.startswith(f"cannot merge {tmp_path / 'made'}: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "whole"]
 
 
 def test_a_download_with_other_files_in_it_is_imported_by_command_and_exported_as_an_archive(

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from adapters.base_model import BaseModel
-from adapters.registry import CARD, AdapterCard, Registry, file_hashes
+from adapters.registry import CARD, AdapterCard, Registry, Served, file_hashes
 from adapters.validation import VersionChecker, check_version, problems
 from data.errors import BrogueError
 from data.home import Home, write_json
@@ -166,6 +166,55 @@ def with_(name: str, value: Any) -> dict[str, Any]:
 )  # fmt: skip
 def test_each_reason_is_one_line(tmp_path: Path, weights: dict[str, Any] | None, config: Any, reason: str) -> None:
     assert problems(write_adapter(tmp_path / "a", weights, **config), BASE, max_rank=8) == [reason]
+
+
+PROMPT = {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4}
+VECTORS = np.ones((4, 8), np.float32)
+SCALES = {"base_model.model.model.layers.0.mlp.down_proj.ia3_l": np.ones((1, 12), np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("served", "weights", "config", "reason"),
+    [
+        ("soft-prompt", {"prompt_embeddings": VECTORS}, PROMPT, None),
+        ("soft-prompt", {"prompt_embeddings": VECTORS}, {"peft_type": "P_TUNING", "num_virtual_tokens": 4}, None),
+        ("soft-prompt", {"prompt_embeddings": VECTORS[:, :6]}, PROMPT,
+         f"prompt_embeddings has shape 4 × 6; base model {BASE.name} and adapter_config.json want 4 × 8"),
+        ("soft-prompt", {"prompt_embeddings": VECTORS[:3]}, PROMPT,
+         f"prompt_embeddings has shape 3 × 8; base model {BASE.name} and adapter_config.json want 4 × 8"),
+        ("soft-prompt", {"prompt_embeddings": VECTORS * np.nan}, PROMPT,
+         "prompt_embeddings holds NaN or infinite numbers; its training went wrong, train it again"),
+        ("soft-prompt", {"prompt_embeddings": VECTORS, "more": VECTORS}, PROMPT,
+         "adapter_model.safetensors holds more, prompt_embeddings; wanted prompt_embeddings and nothing else"),
+        ("soft-prompt", {"prompt_embeddings": VECTORS}, PROMPT | {"num_virtual_tokens": "4"},
+         "num_virtual_tokens in adapter_config.json is 4; wanted a whole number from 1 to 127"),
+        ("soft-prompt", {"prompt_embeddings": VECTORS}, PROMPT | {"num_virtual_tokens": 128},
+         "num_virtual_tokens in adapter_config.json is 128; wanted a whole number from 1 to 127"),
+        ("soft-prompt", {"prompt_embeddings": VECTORS}, PROMPT | {"peft_type": "PREFIX_TUNING"},
+         "it is of PEFT's type PREFIX_TUNING; wanted one of PROMPT_TUNING, P_TUNING, CPT as a soft prompt"),
+        ("soft-prompt", {"prompt_embeddings": VECTORS}, PROMPT | {"task_type": "SEQ_CLS"},
+         "it was trained for SEQ_CLS, not for chat (CAUSAL_LM)"),
+        ("merged", SCALES, {"peft_type": "IA3"}, None),
+        ("merged", None, {"use_dora": True, "r": 64}, None),  # no limit of ranks where no adapter is loaded
+        ("merged", {n: t * np.inf for n, t in SCALES.items()}, {"peft_type": "IA3"},
+         f"{next(iter(SCALES))} holds NaN or infinite numbers; its training went wrong, train it again"),
+        ("merged", {"weight": VECTORS}, {"peft_type": "IA3"},
+         "adapter_model.safetensors holds weight; wanted PEFT's tensors (base_model.…)"),
+        ("merged", SCALES, {"peft_type": None},
+         "it is of PEFT's type None, which cannot be merged into a base model"),
+        ("merged", {"prompt_embeddings": VECTORS}, PROMPT,
+         "it is of PEFT's type PROMPT_TUNING, which cannot be merged into a base model"),
+        ("merged", None, {"init_lora_weights": "pissa", "use_dora": True},
+         "its initial weights (pissa) changed the base model, which the engine would not know; save it as plain LoRA "
+         "with PEFT's path_initial_model_for_weight_conversion"),
+    ],
+)  # fmt: skip
+def test_soft_prompts_and_what_is_merged_are_looked_at_as_what_they_are(
+    tmp_path: Path, served: Served, weights: dict[str, Any] | None, config: Any, reason: str | None
+) -> None:
+    folder = write_adapter(tmp_path / "a", weights, **config)
+    assert problems(folder, BASE, 8, served=served) == ([] if reason is None else [reason])
+    assert problems(folder, BASE, 8), "none of them is a LoRA"
 
 
 def test_files_that_are_not_as_peft_saves_them_are_named(tmp_path: Path) -> None:
