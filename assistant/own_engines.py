@@ -2,6 +2,8 @@
 
 from adapters.base_model import BaseModel, on_disk, prepare
 from adapters.registry import AdapterCard, Registry
+from adapters.train import TrainConfig
+from adapters.train_checks import recipe_words
 from data.errors import BrogueError
 from data.home import Home
 from data.settings import EngineSettings, load_settings
@@ -24,6 +26,21 @@ def memory_bytes(home: Home, card: AdapterCard) -> int | None:
 def words(memory: int) -> str:
     """What a person should know of it."""
     return f"takes an engine of its own, about {gib(memory)} of memory"
+
+
+def check_before_training(config: TrainConfig, base: BaseModel, settings: EngineSettings) -> str | None:
+    """What to know of the engine that the version will take, if it takes one; raises `BrogueError` if it never fits."""
+    if config.method == "lora":
+        return None
+    from adapters.served import check as how_served
+
+    goes_on, options = config.start is not None, config.method_options
+    recipe = recipe_words(config)
+    if how_served(base, config.method, config.rank, recipe, goes_on, settings.max_lora_rank, options) != "merged":
+        return None
+    plan, what = own_plan(settings, base), f"what '{config.method}' trains"
+    refuse_own_engine(what, plan, base.weight_bytes, settings)
+    return f"{what} {words(plan.memory_bytes or 0)} to be served"
 
 
 def check(registry: Registry, card: AdapterCard, alias: str, base: BaseModel, settings: EngineSettings) -> str:
