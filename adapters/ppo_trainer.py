@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -166,7 +167,9 @@ class PPOTrainer:
             "random": torch.get_rng_state(),
             "cuda_random": torch.cuda.get_rng_state_all(),
         }
-        with self._writing(), new_folder(self._run / f"checkpoint-{len(self.history)}") as folder:
+        target = self._run / f"checkpoint-{len(self.history)}"
+        shutil.rmtree(target, ignore_errors=True)  # there only if it was not whole
+        with self._writing(), new_folder(target) as folder:
             torch.save(state, folder / STATE)
         for older in sorted(self._run.glob("checkpoint-*"), key=_number)[:-2]:
             shutil.rmtree(older, ignore_errors=True)
@@ -186,8 +189,9 @@ class PPOTrainer:
 
 
 def newest_checkpoint(run: Path) -> Path | None:
-    """The newest checkpoint; all are complete, since a folder gets its name when all is written."""
-    return max(run.glob("checkpoint-*"), key=_number, default=None)
+    """The newest whole checkpoint. A folder gets its name when all is written, but its file may have gone since."""
+    whole = (folder for folder in run.glob("checkpoint-*") if zipfile.is_zipfile(folder / STATE))  # as torch writes
+    return max(whole, key=_number, default=None)
 
 
 def batch_of(prompts: Sequence[Prompt], number: int, config: PPOConfig) -> list[Prompt]:

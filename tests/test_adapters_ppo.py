@@ -130,6 +130,15 @@ def test_a_run_that_is_asked_to_stop_keeps_its_state_and_goes_on_from_there(tiny
     same_end(whole, again)
 
 
+def test_a_checkpoint_of_which_a_part_is_gone_is_passed_over(tiny: Tiny, tmp_path: Path) -> None:
+    assert tiny.trainer(tmp_path, CONFIG.model_copy(update={"save_every": 1, "rounds": 2})).train(nothing, never)
+    state = tmp_path / "checkpoint-2" / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    done: list[int] = []
+    again = tiny.trainer(tmp_path, CONFIG.model_copy(update={"rounds": 2}))
+    assert again.train(lambda stats: done.append(stats.round), never) and done == [2]
+
+
 def same_end(one: PPOTrainer, other: PPOTrainer) -> None:
     for name, weights in one.policy.weights().items():
         assert torch.equal(weights, other.policy.weights()[name]), name
