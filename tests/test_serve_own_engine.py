@@ -14,6 +14,9 @@ import pytest
 
 from adapters.base_model import load_tokenizer, prepare
 from adapters.registry import AdapterCard, Registry
+from adapters.train import TrainConfig
+from assistant import own_engines
+from data.errors import BrogueError
 from data.home import Home
 from data.settings import EngineSettings
 from serve.engine import command_line
@@ -21,6 +24,7 @@ from serve.engine_api import Lease
 from serve.hardware import GIB, EnginePlan, Memory, plan_own
 from serve.own_engine import Base, Maker, OwnEngine
 from tests.fakes import OWN_PLAN, FakeGateway, FakeMaker, add_assistant, add_card, add_version
+from tests.test_adapters_validation import BASE
 from tests.test_serve_pool import ask, put, until
 from tests.tiny_models import make_model
 
@@ -376,3 +380,14 @@ async def tokens_of(lease: Lease, question: str) -> list[int]:
     body = {"messages": [{"role": "user", "content": question}], "max_tokens": 12, "temperature": 0}
     reply = await lease.client.post("/v1/chat/completions", json=lease.body(body | {"return_token_ids": True}))
     return list(reply.raise_for_status().json()["choices"][0]["token_ids"])
+
+
+def test_training_says_before_it_begins_what_the_versions_engine_will_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.served.check", lambda *_: "merged")
+    settings, config = EngineSettings(device="cpu"), TrainConfig(method="ia3")
+    said = own_engines.check_before_training(config, BASE, settings)
+    assert said == "what 'ia3' trains takes an engine of its own, about 3.0 GiB of memory to be served"
+    huge = BASE.model_copy(update={"weight_bytes": 10_000 * GIB})
+    with pytest.raises(BrogueError, match="'ia3' trains takes an engine of its own: about 10003.0 GiB beside the base"):
+        own_engines.check_before_training(config, huge, settings)
+    assert own_engines.check_before_training(TrainConfig(), huge, settings) is None
