@@ -99,10 +99,10 @@ class Policy:
 
 
 def spare_copies(model: Any) -> None:
-    """Spare a model that samples the copies of its output matrix: one pass on a CPU took a third of the time.
+    """Spare a model the copies of its frozen output matrix: on a CPU a round takes a third of the time.
 
-    Without gradients torch multiplies a slice of the hidden states (`logits_to_keep`, also within `generate`) as a
-    batch, with the matrix copied for each of its rows, unless the slice is made contiguous.
+    torch multiplies a slice of the hidden states (`logits_to_keep`, also within `generate`) with a matrix that takes no
+    gradient as a batch, the matrix copied for each of its rows, unless the slice is made contiguous.
     """
     model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of preferences and PPO make of records, answers and figures; what they measure is not run here."""
+"""What the benchmarks of preferences and PPO make of records, answers and figures; what they measure is not run."""
 
 from benchmarks.ppo import has_comma
 from benchmarks.preferences import ranking, table
