@@ -6,9 +6,9 @@
 The home folder is one of its own; a prepared base model there saves time. Of each file `--rows` rows are drawn and
 imported. Each round trains both, in turns (the first of one round is the second of the next), each in a process of its
 own: the same rows, batch size (8, both defaults), epochs, LoRA (rank 8, alpha 16, all linear layers), peak learning
-rate and seed. All else on TRL's side is as TRL has it: weights in float32 under bfloat16 autocast, gradient checkpointing,
-max_length 1024, rows in random order, linear decay without warm-up, no evaluation. `brogue train` runs by its command,
-with what it does beyond that: held-out measurements, checkpoints, the registry.
+rate and seed. All else on TRL's side is as TRL has it: weights in float32 under bfloat16 autocast, gradient
+checkpointing, max_length 1024, rows in random order, linear decay without warm-up, no evaluation. `brogue train` runs
+by its command, with what it does beyond that: held-out measurements, checkpoints, the registry.
 
 Tokens are counted once, on the rows, for both: those of the whole rows, and of the answers. The time is that of the
 training loop without the evaluations inside; the whole process (imports, measurements, everything) stands beside it.
@@ -120,6 +120,7 @@ def by_brogue(asked: Asked) -> dict[str, Any]:
 
 def by_trl(asked: Asked) -> dict[str, Any]:
     """TRL's trainer as it comes, but for what the module's text names."""
+    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
@@ -127,7 +128,8 @@ def by_trl(asked: Asked) -> dict[str, Any]:
     base, rows, _ = _parts(asked["data"])
     examples = [{"prompt": [m.model_dump() for m in said[:-1]], "completion": [said[-1].model_dump()]} for said in rows]
     arguments = SFTConfig(output_dir=asked["out"], num_train_epochs=asked["epochs"], seed=asked["seed"],
-                          learning_rate=_learning_rate(base), report_to=[], disable_tqdm=True)  # fmt: skip
+                          learning_rate=_learning_rate(base), report_to=[], disable_tqdm=True,
+                          use_cpu=not torch.cuda.is_available())  # fmt: skip
     lora = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
     trainer = SFTTrainer(base.path, args=arguments, train_dataset=Dataset.from_list(examples), peft_config=lora)
     with redirect_stdout(sys.stderr):  # it prints what it logs
