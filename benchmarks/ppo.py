@@ -41,7 +41,7 @@ def config_of(seed: int, rounds: int) -> PPOConfig:
     """Few, short answers, so that a run takes minutes on two cores. An answer that was cut is no worse here."""
     return PPOConfig(
         seed=seed, rounds=rounds, batch_size=16, minibatch_size=8, epochs=2, max_new_tokens=10, learning_rate=5e-4,
-        kl_target=4.0, unended_penalty=0, save_every=5,
+        kl_coef=0.1, kl_target=5.0, unended_penalty=0, save_every=5,
     )  # fmt: skip
 
 
