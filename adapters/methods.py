@@ -6,8 +6,9 @@ letters with hyphens, so that what PEFT adds later needs nothing of ours. PEFT t
 
 import dataclasses
 import importlib.util
+import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -101,6 +102,20 @@ def config_for(method: Method, rank: int, model: Any, task_type: str = "CAUSAL_L
         chosen["adapter_layers"] = max(1, int(model.config.get_text_config().num_hidden_layers) // 2)
     _check_options(method, options, fields)
     return _made(method, make, _of_model(method, chosen | dict(options), model))
+
+
+def read_options(given: Sequence[str]) -> dict[str, Any]:
+    """`NAME=VALUE` each, the value as JSON or, if it is none, as text."""
+    found: dict[str, Any] = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise BrogueError(f"--method-option wants NAME=VALUE, found '{one_line(text, 60)}'")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def _check_options(method: Method, options: Mapping[str, Any], fields: set[str]) -> None:

@@ -23,6 +23,8 @@ from data.frozen import Frozen
 
 STEPS = 3  # measured, after one that warms up
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+_FEW = 16  # tokens; a shorter row is no conversation
+_FOUR_BITS = 0.52  # bytes of a number in NF4 with its scales quantised too (Dettmers et al. 2023, arXiv:2305.14314)
 _WEIGHT, _FULL = 2, 4  # bytes of a number of the frozen base (bfloat16), and of what is trained (float32)
 
 
@@ -77,8 +79,8 @@ def trainable(model: Any) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def memory(base: BaseModel, found: Size, batch: int, tokens: int) -> Memory:
-    """Of a step with `batch` rows of `tokens` tokens."""
+def memory(base: BaseModel, found: Size, batch: int, tokens: int, four_bits: bool = False) -> Memory:
+    """Of a step with `batch` rows of `tokens` tokens; `four_bits` is how qlora holds the base model's linear layers."""
     from transformers import AutoConfig
 
     text = AutoConfig.from_pretrained(base.path).get_text_config()
@@ -86,10 +88,17 @@ def memory(base: BaseModel, found: Size, batch: int, tokens: int) -> Memory:
     seen = batch * tokens
     each_layer = seen * (34 * hidden + 5 * heads * tokens)
     logits = seen * int(text.vocab_size) * (_WEIGHT + 2 * _FULL)  # themselves, in float32, and their gradient
+    held = base.weight_bytes - (int(_linear(base) * (_WEIGHT - _FOUR_BITS)) if four_bits else 0)
     return Memory(
-        weights=base.weight_bytes + found.trainable * _FULL, gradients=found.trainable * _FULL,
+        weights=held + found.trainable * _FULL, gradients=found.trainable * _FULL,
         optimiser=found.trainable * 2 * _FULL, activations=layers * each_layer + logits,
     )  # fmt: skip
+
+
+def _linear(base: BaseModel) -> int:
+    """Numbers in the layers that are held in 4 bits: all that multiply, but the output layer."""
+    inner = (name for name in base.modules if name not in base.embeddings and not name.endswith("lm_head"))
+    return sum(math.prod(base.modules[name]) for name in inner)
 
 
 def free_bytes() -> int:
@@ -99,22 +108,30 @@ def free_bytes() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def largest_batch(base: BaseModel, found: Size, batch: int, tokens: int, free: int) -> int:
+def largest_batch(base: BaseModel, found: Size, batch: int, tokens: int, free: int, four_bits: bool = False) -> int:
     """The most rows up to `batch` that a step has room for; 0 if there is none for a single one."""
-    row = memory(base, found, 1, tokens)  # activations are the same for each; the rest does not depend on them
+    row = memory(
+        base, found, 1, tokens, four_bits
+    )  # activations are the same for each; the rest does not depend on them
     return min(batch, max(0, (free - row.total + row.activations) // row.activations))
 
 
-def measure(base: BaseModel, method: Method, rank: int, batch: int, tokens: int) -> Speed:
+def longest_row(base: BaseModel, found: Size, tokens: int, free: int, four_bits: bool = False) -> int:
+    """The most tokens, halved from `tokens` on, of a single row that a step has room for; 0 below 16."""
+    while tokens >= _FEW and not largest_batch(base, found, 1, tokens, free, four_bits):
+        tokens //= 2
+    return tokens if tokens >= _FEW else 0
+
+
+def measure(base: BaseModel, method: Method, rank: int, batch: int, tokens: int,
+            options: Mapping[str, Any] = _NO_OPTIONS) -> Speed:  # fmt: skip
     """Train `STEPS` steps on random tokens and throw the result away."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = methods.attach(load_weights(base.path).to(device), method, rank)
+    bare = load_weights(base.path, four_bits=method.four_bits)
+    model = methods.attach(bare if method.four_bits else bare.to(device), method, rank, options)
     model.train()
     text = model.config.get_text_config()
-    weights = [p for p in model.parameters() if p.requires_grad]
-    for weight in weights:
-        weight.data = weight.data.float()
-    optimiser = torch.optim.AdamW(weights, lr=1e-6)
+    optimiser = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-6)
     ids = torch.randint(0, int(text.vocab_size), (batch, tokens), device=device)
     began = 0.0
     for step in range(1 + STEPS):

@@ -1,6 +1,7 @@
 """`brogue plan`: what training with a method would take for a base model, and whether this machine has room for it."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -12,16 +13,26 @@ from data.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from adapters.base_model import BaseModel
-    from adapters.planning import Memory, Size, Speed
-
 GIB = 1024**3
 SERVED = {
     "native": "as it is",
     "converted": "as a LoRA that answers the same",
-    "merged": "merged into a copy of the base model only",
-    "soft-prompt": "not yet",
-    "never": "not by this engine",
+    "merged": "merged, by an engine of its own",
+    "soft-prompt": "as vectors before each prompt",
+    "never": "in no way",
 }
+
+
+class Asked(NamedTuple):
+    """A training that is planned."""
+
+    rank: int
+    batch: int
+    tokens: int
+    rows: int
+    epochs: int
+    measure: bool
+    options: dict[str, Any]
 
 
 def plan(
@@ -34,6 +45,9 @@ def plan(
     tokens: Annotated[int, typer.Option(min=8, help="Tokens in a row.")] = 256,
     rows: Annotated[int, typer.Option(min=1, help="Training rows.")] = 300,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over them.")] = 1,
+    method_option: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, as for brogue train; with one --method.")
+    ] = None,
     measure: Annotated[bool, typer.Option(help="Measure the time with three steps here.")] = True,
     json: Json = False,
 ) -> None:
@@ -48,52 +62,72 @@ def plan(
     from adapters.base_model import prepare
 
     names = list(methods.METHODS) if method == "all" else [methods.find(method).name]
+    asked = Asked(rank, batch_size, tokens, rows, epochs, measure, methods.read_options(method_option or ()))
+    found: list[dict[str, Any]] = []
     with working("plan") as tell:
         base = prepare(base_model or settings.base_model, home, tell)
-        found = []
         for name in names:
             tell(f"counting: {name}")
-            one = methods.find(name)
-            size = planning.size(base, one, rank)
-            need = planning.memory(base, size, batch_size, tokens)
-            fits = planning.largest_batch(base, size, batch_size, tokens, planning.free_bytes())
-            speed = None
-            if measure and fits == batch_size:
-                tell(f"measuring three steps: {name}")
-                speed = planning.measure(base, one, rank, batch_size, tokens)
-            found.append(_facts(name, rank, size, need, fits, speed, planning.steps(rows, batch_size, epochs)))
-        free = planning.free_bytes()
-    serving = _serving(settings, base)
+            try:
+                found.append(_looked_at(base, name, asked, tell))
+            except BrogueError as error:  # some methods know some families only
+                if len(names) == 1:
+                    raise
+                say(str(error))
+    serving, free = _serving(settings, base), planning.free_bytes()
     if json:
-        asked = {"base_model": base.name, "rank": rank, "batch_size": batch_size, "tokens": tokens, "rows": rows,
+        given = {"base_model": base.name, "rank": rank, "batch_size": batch_size, "tokens": tokens, "rows": rows,
                  "epochs": epochs, "free_bytes": free}  # fmt: skip
-        print_json(asked | {"serving": serving, "methods": found})
+        print_json(given | {"serving": serving, "methods": found})
         return
-    _print(base.name, found, serving, free, batch_size, tokens)
+    _print(base.name, found, serving, free, asked)
 
 
-def _facts(name: str, rank: int, size: "Size", need: "Memory", fits: int, speed: "Speed | None",
-           steps: int) -> dict[str, Any]:  # fmt: skip
+def _looked_at(base: "BaseModel", name: str, asked: Asked, tell: Callable[[str], None]) -> dict[str, Any]:
+    """What one method would take."""
+    from adapters import methods, planning
+
+    method = methods.find(name)
+    size = planning.size(base, method, asked.rank, asked.options)
+    batch, tokens, free, four_bits = asked.batch, asked.tokens, planning.free_bytes(), method.four_bits
+    need = planning.memory(base, size, batch, tokens, four_bits)
+    fits = planning.largest_batch(base, size, batch, tokens, free, four_bits)
+    longest = tokens if fits else planning.longest_row(base, size, tokens, free, four_bits)
+    speed, steps = None, planning.steps(asked.rows, batch, asked.epochs)
+    missing = methods.missing_here(method)
+    if asked.measure and fits == batch and missing is None:
+        tell(f"measuring three steps: {name}")
+        speed = planning.measure(base, method, asked.rank, batch, tokens, asked.options)
     return {
-        "method": name, "rank": rank, **size.model_dump(), "memory": need.model_dump() | {"total": need.total},
-        "largest_batch": fits, "steps": steps,
+        "method": name, "rank": asked.rank, **size.model_dump(), "memory": need.model_dump() | {"total": need.total},
+        "largest_batch": fits, "longest_row": longest, "missing": missing, "steps": steps,
         "tokens_per_s": None if speed is None else round(speed.tokens_per_s, 1),
         "minutes": None if speed is None else round(steps * speed.seconds_per_step / 60, 2),
     }  # fmt: skip
 
 
 def _serving(settings: Settings, base: "BaseModel") -> str:
-    """Whether the engine has room for the model, and what would give it some."""
+    """Whether an engine has room for the model, and the nearest that it has room for."""
+    from serve.hardware import ENGINE_OVERHEAD_BYTES, memory_of
     from serve.hardware import plan as engine_plan
 
+    facts = base.weight_bytes, base.kv_bytes_per_token, base.context_length
     try:
-        wanted = engine_plan(settings.engine, base.weight_bytes, base.kv_bytes_per_token, base.context_length)
-    except BrogueError as error:
-        return f"does not fit: {error}"
-    return f"fits, for conversations of up to {wanted.max_model_len} tokens"
+        wanted = engine_plan(settings.engine, *facts)
+        if wanted.device == "cpu":
+            return f"fits, for conversations of up to {wanted.max_model_len} tokens"
+        room = int(memory_of("gpu").total * settings.engine.gpu_memory_utilization)
+        if base.weight_bytes + base.kv_bytes_per_token * wanted.max_model_len <= room:
+            return f"fits the GPU, for conversations of up to {wanted.max_model_len} tokens"
+    except BrogueError:
+        room = memory_of("cpu").free - ENGINE_OVERHEAD_BYTES
+    for length in (4096, 2048, 1024, 512, 256):
+        if base.weight_bytes + base.kv_bytes_per_token * length <= room:
+            return f"does not fit; the nearest that does: max_model_len = {length} under [engine] in brogue.toml"
+    return f"does not fit; the nearest that does: a base model with at most {max(0, room) / GIB:.1f} GiB of weights"
 
 
-def _print(name: str, found: list[dict[str, Any]], serving: str, free: int, batch: int, tokens: int) -> None:
+def _print(name: str, found: list[dict[str, Any]], serving: str, free: int, asked: Asked) -> None:
     columns = ("method", "trained", "of all", "memory", "steps", "minutes", "served")
     lines = [
         (one["method"], f"{one['trainable']:,}", f"{one['trainable'] / one['total']:.3%}",
@@ -102,14 +136,25 @@ def _print(name: str, found: list[dict[str, Any]], serving: str, free: int, batc
         for one in found
     ]  # fmt: skip
     print_table(columns, lines, "no method")
-    say(f"{name}: {batch} rows of {tokens} tokens in a step; {free / GIB:.1f} GiB are free here")
+    say(f"{name}: {asked.batch} rows of {asked.tokens} tokens in a step; {free / GIB:.1f} GiB are free here")
     for one in found:
-        if one["largest_batch"] < batch:
-            say(f"{one['method']} does not fit here: {_way_out(one['largest_batch'])}")
+        if one["missing"]:
+            say(f"{one['method']}: {one['missing']}")
+        elif one["largest_batch"] < asked.batch:
+            say(f"{one['method']} does not fit here: {_way_out(one, found, free)}")
     say(f"serving: {serving}")
 
 
-def _way_out(largest: int) -> str:
-    if largest:
-        return f"the nearest that does is --batch-size {largest}"
-    return "not a single row; use fewer --tokens, close other programs, or name a smaller --base-model"
+def _way_out(one: dict[str, Any], found: list[dict[str, Any]], free: int) -> str:
+    """The nearest that fits: fewer rows, another method, shorter rows, a smaller model."""
+    if one["largest_batch"]:
+        return f"the nearest that does is --batch-size {one['largest_batch']}"
+    others = [other for other in found if other["largest_batch"] and not other["missing"]]
+    if others:
+        best = max(others, key=lambda other: int(other["largest_batch"]))
+        return f"the nearest that does is --method {best['method']} --batch-size {best['largest_batch']}"
+    if one["longest_row"]:
+        return f"the nearest that does is --batch-size 1 --tokens {one['longest_row']}"
+    over = one["memory"]["total"] - one["memory"]["activations"] - free
+    lack = f"{over / GIB:.1f} GiB are missing before the first row" if over > 0 else "there is no room for a row"
+    return f"{lack}; close other programs or name a smaller --base-model (brogue plan tells of each)"
