@@ -71,20 +71,19 @@ def _classes(config: TrainConfig) -> tuple[Callable[..., Any], Callable[..., Any
 def load_scorer(model_path: str, config: TrainConfig, tokenizer: Any) -> tuple[Any, PeftConfig]:
     """The base model with a head that gives one number, and the LoRA to put on it; the head is trained whole."""
     quiet()
-    torch.manual_seed(config.seed)  # the head begins with random numbers
+    torch.manual_seed(config.seed)
     with reward_trainer.suppress_seqcls_warning():
         model = AutoModelForSequenceClassification.from_pretrained(model_path, num_labels=1, dtype=torch.bfloat16)
-    float_head(model)
+    for head in float_head(model):
+        torch.nn.init.zeros_(head.weight)  # random numbers would be a judgement to begin with (loss .85, not ln 2)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, peft_config(config, model, "SEQ_CLS")
 
 
-def float_head(model: Any) -> None:
+def float_head(model: Any) -> list[Any]:
     """The head in float32, as it is trained whole."""
-    for name, part in model.named_children():
-        if name in HEADS:
-            part.float()
+    return [part.float() for name, part in model.named_children() if name in HEADS]
 
 
 class _Ours:
