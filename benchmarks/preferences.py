@@ -111,8 +111,8 @@ def _measured(home: Home, recipe: str, name: str, max_tokens: int) -> Iterator[d
         if set_name == "all":
             found = everything
         else:
-            pairs = _pairs(load_rows(home, set_name), len(everything), Encoder(
-                find(recipe), tokenizer, base, None, max_tokens, _say))  # fmt: skip
+            encoder = Encoder(find("dpo"), tokenizer, base, None, max_tokens, _say)  # gives pairs of rankings, too
+            pairs = _pairs(load_rows(home, set_name), len(everything), encoder)
             found = list(zip(margins(pairs), pairs, strict=True))
             everything += found
         scores = pair_scores("test", "adapter", [m for m, _ in found], [p for _, p in found])
