@@ -88,6 +88,10 @@ class Maker:
         command = [sys.executable, "-m", "adapters.merging", self._base.path, str(folder), str(self.weights(card))]
         return [*command, "--dtype", "float32"] if self._is_exact else command
 
+    def merge_log(self, card: AdapterCard) -> Path:
+        """What merging has said."""
+        return self._home.logs / f"merging-{card.engine_name}.log"
+
     def engine(self, card: AdapterCard) -> Engine:
         """Its engine: as the base model's, but without adapters and with a log of its own."""
         settings = self._settings
@@ -151,9 +155,9 @@ class OwnEngine:
     async def come_up(self) -> None:
         """Merge, start, wait, ask a first question. Raises `BrogueError` with the reason if it cannot be done."""
         began = time.monotonic()
-        self._maker.refuse_lack(self.card)
+        await asyncio.to_thread(self._maker.refuse_lack, self.card)  # a GPU is asked through its driver's program
         await self._make_weights()
-        engine = self._engine = self._maker.engine(self.card)
+        engine = self._engine = await asyncio.to_thread(self._maker.engine, self.card)
         engine.start()
         self._told()
         lease = Lease(self.card.engine_name, engine.client())
@@ -181,22 +185,27 @@ class OwnEngine:
         if self._maker.weights(self.card).exists():
             return
         self.phase = "merging its weights"
-        process = self._merging = await asyncio.create_subprocess_exec(
-            *self._maker.merge_command(self.card), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, start_new_session=True, env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        )  # fmt: skip
+        log = self._maker.merge_log(self.card)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as said:
+            process = self._merging = await asyncio.create_subprocess_exec(
+                *self._maker.merge_command(self.card), stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+                start_new_session=True, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+            )  # fmt: skip
         self._told()
         try:
-            _, said = await process.communicate()
+            await process.wait()
         finally:
             if process.returncode is None:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
             self._merging = None
             self._told()
         if process.returncode != 0:
-            reason = said.decode(errors="replace").strip().rpartition("\n")[2] or f"exit code {process.returncode}"
-            raise BrogueError(f"the weights of {self.card.name} could not be made: {one_line(reason, 300)}")
+            last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+            reason = one_line(last or f"exit code {process.returncode}", 300)
+            raise BrogueError(f"the weights of {self.card.name} could not be made: {reason} (log: {log})")
 
     async def _wait_healthy(self, engine: Engine, client: httpx.AsyncClient) -> None:
         deadline = time.monotonic() + self._maker.timeout_s
