@@ -29,6 +29,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "adapters/reward_model.py",
         "adapters/base_model.py",
         "adapters/merging.py",
+        "adapters/methods.py",
         "serve/cpu_lora.py",
         "serve/cpu_lora_kernel.py",
         "serve/soft_prompt.py",
