@@ -1,6 +1,6 @@
 """PPO on a task whose optimum is known, and the time of its step beside TRL's RLOO.
 
-    python -m benchmarks.ppo MODEL --out FOLDER [--seeds 0 1 2] [--rounds 30] [--seconds 480]
+    python -m benchmarks.ppo MODEL --out FOLDER [--seeds 0 1 2] [--rounds 20] [--seconds 480]
     python -m benchmarks.ppo MODEL --out FOLDER --steps 4
     python -m benchmarks.ppo MODEL --out FOLDER --plot FILE.png
 
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument(
         "--seconds", type=float, default=float("inf"), help="stop after so long; go on with the same command"
     )
