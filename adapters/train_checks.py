@@ -11,7 +11,7 @@ from adapters.registry import Registry, require_scorer
 from adapters.served import refuse_start
 from data.dataset import DatasetCard, Row
 from data.errors import BrogueError, DataError
-from data.records import LabelledRecord, Split
+from data.records import Split
 
 if TYPE_CHECKING:
     from adapters.train import TrainConfig
@@ -95,14 +95,9 @@ def recipe_words(config: "TrainConfig") -> str:
 
 def labels_of(dataset: DatasetCard, rows: list[Row]) -> tuple[str, ...]:
     """The labels (or tags) that a classification head is to choose among. Raises `DataError` if there is no choice."""
-    sorts = {row.record.tokens is not None for row in rows if isinstance(row.record, LabelledRecord)}
     found = labels(rows)
-    if len(sorts) > 1 or len(found) < 2:
-        what = "texts and words with tags together" if len(sorts) > 1 else f"{len(found)} label"
-        raise DataError(
-            f"a classification head wants texts with at least 2 labels, or words with at least 2 tags; dataset "
-            f"'{dataset.name}' holds {what}"
-        )
+    if len(found) < 2:
+        raise DataError(f"a classification head wants at least 2 labels; dataset '{dataset.name}' has {len(found)}")
     return found
 
 

@@ -16,13 +16,20 @@ import torch
 from datasets import Dataset
 from peft import PeftConfig
 from transformers import PrinterCallback
-from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+from trl import import_utils
 
 from adapters.ppo import PPOConfig, Prompt, Reward, repeated_share, rewards_of
 from adapters.ppo_policy import spare_copies
 from adapters.train import TrainConfig
 from adapters.trainer import arguments_for
 from adapters.trainer_pairs import REFERENCE, ratios_to_reference
+
+_looks = import_utils.is_vllm_available
+import_utils.is_vllm_available = lambda *_, **__: False  # it would be imported, for 20 s, and is not used here
+try:
+    from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+finally:
+    import_utils.is_vllm_available = _looks
 
 SAVE_EVERY = 10  # steps
 MEASURED = 64  # held-out questions: each takes an answer to be written
