@@ -117,6 +117,8 @@ def _print_summary(imported: Imported, card: DatasetCard) -> None:
         say(f"refused {count}: {why}")
     if imported.without:
         say(f"{imported.without} rows hold no {card.kind} record")
+    if imported.weighted:
+        say(f"{imported.weighted} rows have a weight other than 1 (column 'weight'); dpo, kto and reward count them so")
     for column, count in imported.nameless.items():
         if count:
             say(f"{count} rows have no '{column}'")

@@ -20,6 +20,7 @@ from data.errors import DataError, one_line
 from data.formats import Draft
 from data.formats_files import FILE_TYPES, SplitRows, digest, file_type, read_rows
 from data.importing_choice import Reading, choose_reading
+from data.importing_weight import WEIGHTED, weight_of
 from data.records import (
     AnyRecord,
     ChatRecord,
@@ -57,6 +58,7 @@ class Found(NamedTuple):
     group: str | None = None
     subject: str | None = None
     split: Split | None = None  # where the file's folder puts it
+    weight: float = 1.0
 
 
 @dataclass
@@ -77,6 +79,7 @@ class Imported:
     has_own_splits: bool = False  # a folder with several; the next two tell which
     own_splits: dict[str, Split] = field(default_factory=dict)  # a folder's name of a split → ours
     strange_splits: Counter[str] = field(default_factory=Counter)  # of these: not one we know → its rows
+    weighted: int = 0  # rows whose column `weight` says other than 1
     nameless: Counter[str] = field(default_factory=Counter)  # column of groups or subjects → rows without a value
 
     def raise_if_faulty(self) -> None:
@@ -122,7 +125,7 @@ def stream_file(path: Path, kind: Kind | None, columns: dict[str, str | None], f
     named = {"group": group_column, "subject": subject_column}
     _check_columns(path, [c for c in named.values() if c is not None], [row for _, row, _ in head])
     result.kind, result.columns, result.format = reading.kind, reading.columns, f"{written}, {reading.name}"
-    used = {*reading.columns.values(), *named.values()}
+    used = {*reading.columns.values(), *named.values(), *(("weight",) if reading.kind in WEIGHTED else ())}
     result.has_own_splits = head[0][2] is not None
     result.unused = [c for c in sample if c not in used] if reading.columns else []
     return result, _read(result, path, chain(head, rows), reading, named, on_progress)
@@ -134,7 +137,7 @@ def dataset_rows(imported: Imported, found: Iterable[Found], shares: Shares | No
     for one in found:
         if skip_faulty or not imported.faults:
             yield Row(id=record_id(one.record), split=_split(one, shares), record=one.record, group=one.group,
-                      subject=one.subject)  # fmt: skip
+                      subject=one.subject, weight=one.weight)  # fmt: skip
     if not skip_faulty:
         imported.raise_if_faulty()
     if not imported.kept:
@@ -165,9 +168,15 @@ def _read(result: Imported, path: Path, rows: SplitRows, reading: Reading, named
         where = f"{path}:{line}"
         belongs = _belongs(result, row, reading, named, line)
         own = _own_split(result, split)
+        try:
+            weight = weight_of(row, reading.kind)
+        except ValueError as error:
+            _refuse(result, where, str(error))
+            continue
+        result.weighted += weight != 1
         for record in _records(result, where, row, reading):
             result.kept += 1
-            yield Found(record, where, belongs["group"], belongs["subject"], own)
+            yield Found(record, where, belongs["group"], belongs["subject"], own, weight)
         if on_progress and result.rows % PROGRESS_ROWS == 0:
             on_progress(result.rows)
 

@@ -171,3 +171,23 @@ def test_a_killed_import_leaves_what_was_there_and_the_next_one_clears_up(
     assert len(load_rows(home, "one")) == 1
     assert brogue("data", "import", str(tmp_path / "a.jsonl"), "--into", "two").returncode == 0
     assert sorted(path.name for path in home.datasets.iterdir()) == ["one", "two"]
+
+
+def test_the_weights_that_an_export_writes_are_read_again(brogue: Run, tmp_path: Path, home: Home) -> None:
+    rows = [
+        {"prompt": f"question {n}", "chosen": "a", "rejected": "b", "weight": 0.5 if n % 2 else 1} for n in range(8)
+    ]
+    done = brogue("data", "import", jsonl(tmp_path / "w.jsonl", rows), "--into", "one")
+    assert done.returncode == 0, done.stderr
+    assert "4 rows have a weight other than 1 (column 'weight')" in done.stderr and "not used" not in done.stderr
+    assert brogue("data", "export", "one", "--to", str(tmp_path / "again.jsonl"), "--format", "trl-dpo").returncode == 0
+    assert brogue("data", "import", str(tmp_path / "again.jsonl"), "--into", "two").returncode == 0
+    for name in ("one", "two"):
+        assert sorted(row.weight for row in load_rows(home, name)) == [0.5] * 4 + [1.0] * 4
+    for wrong in (0, -1, "much", "inf", "nan"):
+        file = jsonl(tmp_path / "x.jsonl", [*rows, rows[0] | {"weight": wrong}])
+        done = brogue("data", "import", file, "--into", "three")
+        assert done.returncode == 1 and f"x.jsonl:9: weight is {wrong}, wanted a number above 0" in done.stderr
+    chat = [asked(n, weight=n) for n in range(9)]
+    done = brogue("data", "import", jsonl(tmp_path / "c.jsonl", chat), "--into", "four")
+    assert done.returncode == 0 and "not used: weight" in done.stderr, "of a product, say: it is nobody's judgement"
