@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from adapters import processes
 from adapters.progress import METRICS, TrainProgress
 from data.errors import BrogueError, unknown
 from data.home import Home, write_json
@@ -63,8 +64,8 @@ class Run(Frozen):
 
 def folder_of(home: Home, asked: Asked) -> Path:
     """The folder of this very training: an unfinished one of equal settings is taken up again."""
-    # An option that a later Brogue adds is none (or false) until it is given: older unfinished runs are taken up again.
-    given = {name: value for name, value in asked.config.items() if value is not None and value is not False}
+    # An option that a later Brogue adds is none, false or empty until it is given: older unfinished runs go on.
+    given = {name: value for name, value in asked.config.items() if not (value is None or value is False or value == {})}
     what = [asked.adapter, asked.dataset_digest, asked.base_sha256, given]
     stem = f"{asked.adapter}-{hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]}"
     number = 1
@@ -75,7 +76,14 @@ def folder_of(home: Home, asked: Asked) -> Path:
 
 @contextmanager
 def running(run: Path, asked: Asked) -> Iterator[None]:
-    """This process trains in `run`; another that wants the same is refused. How it ends is written down."""
+    """This process trains in `run`; another that wants the same is refused. How it ends is written down.
+
+    Of several that train together the first one holds the run.
+    """
+    if not processes.is_main():
+        processes.wait()
+        yield
+        return
     run.mkdir(parents=True, exist_ok=True)
     with (run / LOCK).open("a+") as file:
         try:
@@ -89,6 +97,7 @@ def running(run: Path, asked: Asked) -> Iterator[None]:
             write_json(run / RUN, asked.model_dump(mode="json"))
         (run / END).unlink(missing_ok=True)
         (run / PROGRESS).unlink(missing_ok=True)
+        processes.wait()
         yield
 
 
