@@ -15,12 +15,14 @@ from data.home import Home
 from data.settings import EngineSettings, load_settings
 from serve.engine import Engine
 from serve.hardware import plan
+from serve.soft_prompt import ENGINE_ARGS
 
 VARIANTS = {
     "all": EngineSettings(),
     "no-openmp-preload": EngineSettings(preload_openmp=False),
     "vllm-binds-cores": EngineSettings(cpu_cores="auto"),  # vLLM's own rule: all cores but one
     "neither": EngineSettings(preload_openmp=False, cpu_cores="auto"),
+    "takes-vectors": EngineSettings(extra_args=ENGINE_ARGS),  # as `brogue up` starts it, for soft prompts
 }
 PROMPT = "Write a long letter to a gardener about the weather."
 
