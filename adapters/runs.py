@@ -65,7 +65,9 @@ class Run(Frozen):
 def folder_of(home: Home, asked: Asked) -> Path:
     """The folder of this very training: an unfinished one of equal settings is taken up again."""
     # An option that a later Brogue adds is none, false or empty until it is given: older unfinished runs go on.
-    given = {name: value for name, value in asked.config.items() if not (value is None or value is False or value == {})}
+    given = {
+        name: value for name, value in asked.config.items() if not (value is None or value is False or value == {})
+    }
     what = [asked.adapter, asked.dataset_digest, asked.base_sha256, given]
     stem = f"{asked.adapter}-{hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]}"
     number = 1
