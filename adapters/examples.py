@@ -35,7 +35,7 @@ from data.records import (
 )
 
 MAX_EVALUATED_ROWS = 200  # of validation and of test: bounds the time of an evaluation
-AnyExample = Example | TextLabel | Pair | Ranked | Thumb | Prompt
+AnyExample = Example | TextLabel | Pair | Ranked | Thumb
 Made = tuple[str, AnyExample]  # the record's id, and an example made of it
 
 
@@ -50,7 +50,7 @@ class Encoder(NamedTuple):
     say: Callable[[str], None]
     labels: tuple[str, ...] = ()  # of a classification head, if one is trained
 
-    def split(self, split: Split, rows: Iterable[Row]) -> list[Made]:
+    def split(self, split: Split, rows: Iterable[Row]) -> Sequence[Made | tuple[str, Prompt]]:
         """The split's examples, each with the id of its record, without those that are too long."""
         chosen = [row for row in rows if row.split == split]
         if self.recipe.name in SCORED:

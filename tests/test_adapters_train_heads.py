@@ -17,7 +17,7 @@ from tests.tiny_models import tiny_llama
 
 
 def test_accuracy_and_macro_f1_are_the_usual_ones() -> None:
-    from sklearn.metrics import f1_score
+    from sklearn.metrics import f1_score  # type: ignore[import-untyped]
 
     draw = np.random.default_rng(1)
     truth, given = draw.integers(0, 4, 60), draw.integers(0, 4, 60)
@@ -53,10 +53,12 @@ def test_a_words_tag_stands_at_its_last_token() -> None:
 def prepared(brogue: Run, home: Home, tmp_path: Path) -> None:
     home.create()
     write_text(home.settings_file, f'base_model = "{tiny_llama(tmp_path)}"')
-    texts = [{"text": f"aisle aisle {n}" if n % 3 else f"What is item {n}?", "label": "place" if n % 3 else "question"}
+    texts: list[dict[str, Any]] = [{"text": f"aisle aisle {n}" if n % 3 else f"What is item {n}?", "label": "place" if n % 3 else "question"}
              for n in range(40)]  # fmt: skip
-    words = [{"tokens": ["item", str(n), "aisle", "3"], "tags": ["O", "N", "O", "N"]} for n in range(24)]
-    one = [{"text": f"What is {n}?", "label": "same"} for n in range(9)]
+    words: list[dict[str, Any]] = [
+        {"tokens": ["item", str(n), "aisle", "3"], "tags": ["O", "N", "O", "N"]} for n in range(24)
+    ]
+    one: list[dict[str, Any]] = [{"text": f"What is {n}?", "label": "same"} for n in range(9)]
     for name, rows in {"texts": texts, "words": words, "one": one}.items():
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
         done = brogue("data", "import", str(tmp_path / f"{name}.jsonl"), "--as", "labelled", "--into", name)

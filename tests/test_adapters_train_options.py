@@ -1,5 +1,7 @@
 """What a training is asked: options without a use are refused, and a new option takes up older unfinished runs."""
 
+from typing import Any
+
 import pytest
 
 from adapters import runs
@@ -37,7 +39,7 @@ def test_an_option_that_is_not_given_takes_up_a_run_of_before_there_was_one(home
     now = TrainConfig.model_validate(before).model_dump()
     assert set(now) > set(before), "options came since"
 
-    def folder(config: dict[str, object]) -> str:
+    def folder(config: dict[str, Any]) -> str:
         return runs.folder_of(home, runs.asked_now("a", "d", "0", "b", "0", config)).name
 
     assert folder(before) == folder(now)

@@ -104,7 +104,7 @@ def test_a_policy_learns_from_a_reward_model_and_goes_on_from_its_version(
     assert done.returncode == 0, done.stderr
     done = brogue("train", "taste", "--data", "preference", "--recipe", "reward", "--epochs", "1")
     assert done.returncode == 0, done.stderr
-    for recipe, more in (("grpo", ()), ("rloo", ("--from", "voice@1"))):
+    for recipe, more in (("grpo", []), ("rloo", ["--from", "voice@1"])):
         done = brogue("train", "voice", "--recipe", recipe, *ROUNDS, *more, "--json")
         assert done.returncode == 0, done.stderr
         card = json.loads(done.stdout)
@@ -113,11 +113,11 @@ def test_a_policy_learns_from_a_reward_model_and_goes_on_from_its_version(
         folder = home.adapters / "voice" / str(card["version"])
         assert {path.name for path in folder.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
         assert not (folder / "ref").exists()
-    for more, wanted in (
+    for words, wanted in (
         (("--reward", "voice@1"), "voice@1 is no reward model (recipe grpo)"),
         (("--reward", "taste@1", "--batch-size", "64"), "asks up to 64 questions in a step (--batch-size)"),
         (("--reward", "taste@1", "--method", "ia3"), "takes lora only"),
         ((), "recipe 'rloo' learns from a reward model: --recipe rloo --reward NAME@N"),
     ):
-        done = brogue("train", "other", "--data", "preference", "--recipe", "rloo", *more)
+        done = brogue("train", "other", "--data", "preference", "--recipe", "rloo", *words)
         assert done.returncode == 1 and wanted in done.stderr.splitlines()[-1], done.stderr
