@@ -43,7 +43,7 @@ class Recipe(NamedTuple):
 
 _ONLINE = (3e-4, 1e-4, 5e-5)
 _QUESTIONS: tuple[Kind, ...] = ("preference", "ranking", "rated", "chat", "instruction")
-_SFT, _PAIRS, _SCORES = (1e-3, 5e-4, 2e-4), (1e-4, 5e-5, 2e-5), (5e-4, 2e-4, 1e-4)
+_SFT, _PAIRS, _SCORES = (1e-3, 5e-4, 2e-4), (1e-4, 5e-5, 2e-5), (2e-4, 1e-4, 5e-5)
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (

@@ -53,8 +53,10 @@ def test_a_words_tag_stands_at_its_last_token() -> None:
 def prepared(brogue: Run, home: Home, tmp_path: Path) -> None:
     home.create()
     write_text(home.settings_file, f'base_model = "{tiny_llama(tmp_path)}"')
-    texts: list[dict[str, Any]] = [{"text": f"aisle aisle {n}" if n % 3 else f"What is item {n}?", "label": "place" if n % 3 else "question"}
-             for n in range(40)]  # fmt: skip
+    texts: list[dict[str, Any]] = [
+        {"text": f"aisle aisle {n}", "label": "place"} if n % 3 else {"text": f"What is item {n}?", "label": "question"}
+        for n in range(40)
+    ]
     words: list[dict[str, Any]] = [
         {"tokens": ["item", str(n), "aisle", "3"], "tags": ["O", "N", "O", "N"]} for n in range(24)
     ]
