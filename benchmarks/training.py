@@ -12,6 +12,7 @@ by its command, with what it does beyond that: held-out measurements, checkpoint
 
 Tokens are counted once, on the rows, for both: those of the whole rows, and of the answers. The time is that of the
 training loop without the evaluations inside; the whole process (imports, measurements, everything) stands beside it.
+Where other programs take the processor, OMP_NUM_THREADS=1 and tokens per second of processor time say most.
 The validation loss is measured afterwards for all in one way: float32, nats per answer token of the validation rows.
 Prints a JSON line for each training, at last a table in Markdown: medians, lowest and highest in brackets.
 """
@@ -27,13 +28,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 SIDES = ("trl", "brogue")
+_COLUMNS = (
+    ("tokens/s", "tokens_per_s"), ("answer tokens/s", "answer_tokens_per_s"), ("tokens/cpu s", "tokens_per_cpu_s"),
+    ("training s", "train_s"), ("process s", "process_s"), ("peak MiB", "peak_mib"),
+    ("validation loss", "validation_loss"),
+)  # fmt: skip
 EVALUATED = 60  # validation rows at most
 Asked = dict[str, Any]
 Run = Callable[[str, Asked], dict[str, Any]]
@@ -43,7 +49,7 @@ def main() -> None:
     """See the module's text."""
     if sys.argv[1:2] == ["--one"]:  # a process of its own for one training
         name, asked = sys.argv[2], json.loads(sys.argv[3])
-        print(json.dumps(_PARTS[name](asked)))
+        print(json.dumps(PARTS[name](asked)))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
@@ -105,17 +111,12 @@ def by_brogue(asked: Asked) -> dict[str, Any]:
     """`brogue train`, as a person gives it."""
     home = Path(os.environ["BROGUE_HOME"])
     name = f"speed-{time.time_ns()}"  # a run that was interrupted is not to be taken up again
-    card = json.loads(
-        _brogue("train", name, "--data", asked["data"], "--epochs", str(asked["epochs"]), "--seed", str(asked["seed"]),
-                "--json")
-    )  # fmt: skip
-    run = max((home / "runs").glob(f"{name}-*"), key=lambda folder: folder.stat().st_mtime)
-    logs = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    total = next(line["train_runtime"] for line in logs if "train_runtime" in line)
-    measured = sum(value for line in logs if "loss" not in line for key, value in line.items()
-                   if key == "eval_runtime")  # fmt: skip
+    with clocked() as spent:
+        said = _brogue("train", name, "--data", asked["data"], "--epochs", str(asked["epochs"]),
+                       "--seed", str(asked["seed"]), "--json")  # fmt: skip
+    card = json.loads(said)
     version = home / "adapters" / card["adapter"] / str(card["version"])
-    return _taken(total - measured, asked["data"], asked["epochs"]) | {"folder": str(version)}
+    return _taken(spent, asked["data"], asked["epochs"]) | {"folder": str(version)}
 
 
 def by_trl(asked: Asked) -> dict[str, Any]:
@@ -132,10 +133,44 @@ def by_trl(asked: Asked) -> dict[str, Any]:
                           use_cpu=not torch.cuda.is_available())  # fmt: skip
     lora = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
     trainer = SFTTrainer(base.path, args=arguments, train_dataset=Dataset.from_list(examples), peft_config=lora)
-    with redirect_stdout(sys.stderr):  # it prints what it logs
-        seconds = trainer.train().metrics["train_runtime"]
+    with redirect_stdout(sys.stderr), clocked() as spent:  # it prints what it logs
+        trainer.train()
     trainer.save_model(asked["out"])
-    return _taken(seconds, asked["data"], asked["epochs"]) | {"folder": asked["out"]}
+    return _taken(spent, asked["data"], asked["epochs"]) | {"folder": asked["out"]}
+
+
+@contextmanager
+def clocked() -> Iterator[dict[str, float]]:
+    """The seconds (`wall`) and processor seconds (`cpu`) that transformers' trainers train, without evaluations."""
+    from transformers import Trainer
+
+    spent = {"wall": 0.0, "cpu": 0.0}
+    before = {name: getattr(Trainer, name) for name in ("train", "evaluate")}
+    inside = 0
+
+    def wrapped(name: str) -> Callable[..., Any]:
+        def call(self: Any, *values: Any, **options: Any) -> Any:
+            nonlocal inside
+            outer, wall, cpu = inside, time.monotonic(), time.process_time()
+            inside += name == "train"
+            try:
+                return before[name](self, *values, **options)
+            finally:
+                inside = outer
+                if name == "train" or outer:  # the measurements before and after training are not inside
+                    sign = 1 if name == "train" else -1
+                    spent["wall"] += sign * (time.monotonic() - wall)
+                    spent["cpu"] += sign * (time.process_time() - cpu)
+
+        return call
+
+    for name in before:
+        setattr(Trainer, name, wrapped(name))
+    try:
+        yield spent
+    finally:
+        for name, method in before.items():
+            setattr(Trainer, name, method)
 
 
 def losses_of(asked: Asked) -> dict[str, Any]:
@@ -159,7 +194,7 @@ def losses_of(asked: Asked) -> dict[str, Any]:
     return {"losses": losses}
 
 
-_PARTS: dict[str, Callable[[Asked], dict[str, Any]]] = {"brogue": by_brogue, "trl": by_trl, "losses": losses_of}
+PARTS: dict[str, Callable[[Asked], dict[str, Any]]] = {"brogue": by_brogue, "trl": by_trl, "losses": losses_of}
 
 
 def _parts(data: str) -> tuple[Any, list[Any], dict[str, list[Any]]]:
@@ -191,15 +226,16 @@ def _learning_rate(base: Any) -> float:
     return float(find("sft").peak_learning_rate(base.weight_bytes))
 
 
-def _taken(seconds: float, data: str, epochs: int) -> dict[str, Any]:
+def _taken(spent: Mapping[str, float], data: str, epochs: int) -> dict[str, Any]:
     examples = _parts(data)[2]["train"]
-    used = resource.getrusage(resource.RUSAGE_SELF)
+    tokens = epochs * sum(len(e["input_ids"]) for e in examples)
     return {
-        "train_s": round(seconds, 2),
-        "tokens_per_s": round(epochs * sum(len(e["input_ids"]) for e in examples) / seconds, 1),
-        "answer_tokens_per_s": round(epochs * _answers(examples) / seconds, 1),
-        "cpu_s": round(used.ru_utime + used.ru_stime, 1),
-        "peak_mib": round(used.ru_maxrss / 1024),
+        "train_s": round(spent["wall"], 2),
+        "train_cpu_s": round(spent["cpu"], 2),
+        "tokens_per_s": round(tokens / spent["wall"], 1),
+        "answer_tokens_per_s": round(epochs * _answers(examples) / spent["wall"], 1),
+        "tokens_per_cpu_s": round(tokens / spent["cpu"], 1),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
 
 
@@ -234,10 +270,11 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
         middle = {}
         for side in SIDES:
             of_side = {key: [ln[key] for ln in lines if (ln["data"], ln["side"]) == (data, side)] for key in keys}
-            middle[side] = statistics.median(of_side["tokens_per_s"])
+            middle[side] = {key: statistics.median(of_side[key]) for key in keys}
             cells = [f"{statistics.median(v):.4g} ({min(v):.4g} to {max(v):.4g})" for v in of_side.values()]
             made.append(f"| {data} | {side} | {' | '.join(cells)} |")
-        made.append(f"| {data} | ratio | {middle['brogue'] / middle['trl']:.2f} |" + " |" * (len(head) - 3))
+        ratios = " | ".join(f"{middle['brogue'][key] / middle['trl'][key]:.2f}" for key in keys)
+        made.append(f"| {data} | brogue / trl | {ratios} |")
     return "\n".join(made)
 
 
