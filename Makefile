@@ -11,12 +11,15 @@ setup:
 test: setup browser check
 	.venv/bin/python -m pytest
 
-# Unit tests without a model, under a minute; without those of the page, the kernels and the trainers, since to import
-# Gradio, PyTorch and PEFT takes ten seconds alone.
+# Unit tests without a model, under a minute on two cores: two processes have half of them each. Without those of the
+# page, the kernels, soft prompts and the trainers, since to import Gradio, PyTorch and PEFT takes ten seconds alone.
+QUICK := .venv/bin/python -m pytest -p no:langsmith_plugin -m "not slow and not engine and not browser" \
+  $(foreach of,*_ui* system* serve_cpu_lora* serve_rollouts* serve_soft_prompt* adapters_ppo* adapters_methods* \
+  adapters_trainer*,--ignore-glob="*/test_$(of).py")
 quick: setup
-	.venv/bin/python -m pytest -p no:langsmith_plugin -m "not slow and not engine and not browser" \
-	  --ignore-glob="*/test_*_ui*.py" --ignore-glob="*/test_system*.py" --ignore-glob="*/test_serve_cpu_lora*.py" \
-	  --ignore-glob="*/test_adapters_ppo*.py" --ignore-glob="*/test_adapters_methods.py"
+	@log=$$(mktemp) && { $(QUICK) tests/test_data_*.py tests/test_assistant_cli*.py >$$log 2>&1 & } && \
+	  { $(QUICK) --ignore-glob="*/test_data_*.py" --ignore-glob="*/test_assistant_cli*.py"; one=$$?; }; \
+	  wait $$!; other=$$?; cat $$log; rm $$log; exit $$((one | other))
 
 check: setup
 	.venv/bin/ruff format --check .

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from data.home import Home
 
 HEAVY = ("torch", "peft", "trl", "adapters.trainer", "adapters.trainer_pairs", "adapters.trainer_labels",
-         "adapters.ppo_job", "adapters.planning", "assistant.cli_app")  # fmt: skip
+         "adapters.trainer_online", "adapters.ppo_job", "adapters.planning", "assistant.cli_app")  # fmt: skip
 Plant = Callable[[Home], None]
 
 
@@ -124,12 +124,13 @@ class Recorded(NamedTuple):
         return found
 
 
-def few_rounds(_home: Home) -> None:
-    """PPO with short answers and a checkpoint every other round."""
-    from adapters import ppo_job
+def save_often(_home: Home) -> None:
+    """PPO, RLOO and GRPO with a checkpoint every other round."""
+    from adapters import ppo_job, trainer_online
 
     made = ppo_job.ppo_config
-    ppo_job.ppo_config = lambda *a: made(*a).model_copy(update={"save_every": 2, "max_new_tokens": 4})
+    ppo_job.ppo_config = lambda *a: made(*a).model_copy(update={"save_every": 2})
+    trainer_online.SAVE_EVERY = 2
 
 
 class Forked:
