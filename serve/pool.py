@@ -130,12 +130,17 @@ class AdapterPool:
         self, adapter: str, alias: str, version: int, who: str = "", why: str = "", plan: CanaryPlan | None = None
     ) -> Moved:
         """Let an alias mean another version, once that is loaded and has answered; till then the old one goes on."""
-        async with self._moves[adapter]:
-            card, before = self.registry.card(adapter, version), self.live.alias(adapter, alias)
-            await self.wait_open(time.monotonic() + self.limits.max_wait_s)
+        card = self.registry.card(adapter, version)
+        await self.wait_open(time.monotonic() + self.limits.max_wait_s)
+        self.refusals.try_again(card)
+        started: dict[str, float] = {}
+        if card.served == "merged":  # this may take minutes, in which other moves must not wait
             self._refuse_too_many(adapter, alias, card)
-            self.refusals.try_again(card)
-            seconds = await self.way(card).prove(card)
+            started = await self.own.prove(card)
+        async with self._moves[adapter]:
+            before = self.live.alias(adapter, alias)
+            await self.wait_open(time.monotonic() + self.limits.max_wait_s)
+            seconds = await self.way(card).prove(card) | started
             began = time.monotonic()
             self._flip(adapter, self.registry.move(adapter, alias, version, who, why, plan))
             return Moved(before, version, seconds | {"flip": time.monotonic() - began})

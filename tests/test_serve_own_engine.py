@@ -256,6 +256,21 @@ def test_what_changes_on_disk_goes_live_by_itself_as_soon_as_its_engine_is_there
     run(gateway, story)
 
 
+def test_other_moves_of_an_adapter_do_not_wait_for_an_engine_that_starts(voices: Home) -> None:
+    add_version(voices, "reed-voice")
+    gateway = gateway_of(voices, "--slow", "2")
+
+    async def story(client: httpx.AsyncClient) -> None:
+        slow = asyncio.create_task(put(client, "reed-voice", "stable", 2))
+        await until(lambda: bool(maker_of(gateway).pids))
+        assert (await put(client, "reed-voice", "stable", 4)).status_code == 200
+        assert not slow.done()
+        assert (await ask(client)).version == "reed-voice@4"
+        assert (await slow).json()["before"] == 4
+
+    run(gateway, story)
+
+
 def test_a_restart_of_the_base_models_engine_leaves_the_others_alone(voices: Home) -> None:
     gateway = gateway_of(voices)
 
