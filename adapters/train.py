@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from pydantic import Field
 from safetensors import SafetensorError
 
-from adapters import lineage, runs, served, tracking
+from adapters import lineage, processes, runs, served, tracking
 from adapters.base_model import BaseModel, load_tokenizer
 from adapters.examples import Encoder
 from adapters.progress import Diverged, Interrupted, TrainProgress
@@ -89,6 +89,7 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
     """
     check_trainable(dataset, config.recipe)
     check_options(config)
+    processes.check(config.recipe, config.head, config.batch_size)
     started, registry, recipe = time.monotonic(), Registry(home), find(config.recipe)
     start, config = started_from(registry, base, config)
     settings = load_settings(home.settings_file)
@@ -117,6 +118,9 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
         job = Job(run, config, base, tokenizer, examples, start, told, say, settings.training.report_to, labels,
                   gateway)  # fmt: skip
         trainer, scores = _trained(job, registry)
+        if not processes.is_main():
+            processes.wait()
+            return registry.resolve(runs.get(home, run.name).version or adapter)
         with registry.new_version(adapter, chat=recipe.name != "reward" and not config.head) as (version, folder):
             compared: Any = examples["validation"] or examples["train"]
             rank, how, measured = served.write(trainer.model, folder, config.method, config.rank, compared)
@@ -143,6 +147,7 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
             write_json(folder / CARD, card.model_dump(mode="json"))
             lineage.finish(run, registry, adapter, version)
         runs.finish(run, card.name)
+        processes.wait()
     return card
 
 

@@ -12,9 +12,10 @@ import torch
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
 from transformers import PrinterCallback, Trainer, set_seed
+from transformers.utils import is_flash_attn_2_available
 from trl import SFTConfig, SFTTrainer
 
-from adapters import methods
+from adapters import methods, processes
 from adapters.base_model import load_weights
 from adapters.method_targets import tunes_output, untuned_output
 from adapters.progress import Diverged, TrainProgress
@@ -47,6 +48,8 @@ def load_model(model_path: str, config: TrainConfig, start: Path | None) -> tupl
     """
     method = methods.find(config.method)
     model = load_weights(model_path, four_bits=method.four_bits)
+    if is_flash_attn_2_available() and model._supports_flash_attn:  # a GPU, with the package flash_attn
+        model.set_attn_implementation("flash_attention_2")
     if start is not None:
         return PeftModel.from_pretrained(model, str(start), is_trainable=True), None
     if method.peft_type == "LORA":
@@ -69,7 +72,7 @@ def arguments_for(examples: int, validation: Dataset | None, config: TrainConfig
     return {
         "output_dir": str(run),
         "num_train_epochs": epochs,
-        "per_device_train_batch_size": config.batch_size,
+        "per_device_train_batch_size": config.batch_size // processes.count(),
         "per_device_eval_batch_size": config.batch_size,
         "learning_rate": config.learning_rate or 0.0,
         "lr_scheduler_type": "linear",
@@ -139,5 +142,7 @@ class CpuSFTTrainer(SFTTrainer):
         # Counted from the end: a soft prompt stands before the tokens.
         outputs = model(**rest, use_cache=False, logits_to_keep=positions - inputs["labels"].shape[1])
         loss = token_losses(outputs.logits.flatten(0, 1), labels[:, positions].flatten()).sum()
-        loss = loss / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+        # `num_items_in_batch` counts what all processes have, and their gradients are averaged afterwards.
+        count = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch / processes.count()
+        loss = loss / count
         return (loss, outputs) if return_outputs else loss

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from adapters import processes
 from adapters.progress import MEASURING, METRICS, TrainProgress
 from adapters.tracking import Tracker
 
@@ -22,7 +23,11 @@ _SEEN = 5  # losses that a mean is taken of
 
 
 class StopOnSignal(TrainerCallback):  # type: ignore[misc]
-    """The first Ctrl-C or SIGTERM lets the running step end and saves; a second one acts at once."""
+    """The first Ctrl-C or SIGTERM lets the running step end and saves; a second one acts at once.
+
+    Processes that train together stop after the same step, whichever was told; there the launcher repeats the signal,
+    and ends those that take too long.
+    """
 
     def __init__(self) -> None:
         self.asked = False
@@ -37,9 +42,14 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
 
     def _ask(self, number: int, _frame: FrameType | None) -> None:
         self.asked = True
-        signal.signal(number, self._before[signal.Signals(number)])
+        if processes.count() == 1:
+            signal.signal(number, self._before[signal.Signals(number)])
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if processes.count() > 1:
+            asked = torch.tensor(float(self.asked), device=args.device)
+            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+            self.asked = bool(asked)
         if self.asked:
             control.should_save = control.should_training_stop = True
 
@@ -115,6 +125,8 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
         logs: dict[str, float] | None = None, **_: Any,
     ) -> None:  # fmt: skip
+        if not state.is_world_process_zero:
+            return
         line = {"step": state.global_step, "steps": state.max_steps, "time": round(time.time(), 1), **(logs or {})}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -134,7 +146,7 @@ class Reporter(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
         logs: dict[str, float] | None = None, **_: Any,
     ) -> None:  # fmt: skip
-        if not logs or "loss" not in logs:
+        if not logs or "loss" not in logs or not state.is_world_process_zero:
             return
         time_0, step_0, tokens_0 = self._begun
         elapsed = time.monotonic() - time_0
@@ -160,6 +172,8 @@ class Measuring(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, eval_dataloader: Any = None,
         **_: Any,
     ) -> None:  # fmt: skip
+        if not state.is_world_process_zero:
+            return
         batches = len(eval_dataloader)
         self._began = self._began if self._done else time.monotonic()
         self._done += 1
@@ -181,7 +195,8 @@ class Tracked(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
     ) -> None:
-        self._tracker = Tracker(self._names, self._run, model, self._say, args)
+        names = self._names if state.is_world_process_zero else ()
+        self._tracker = Tracker(names, self._run, model, self._say, args)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from adapters import runs
+from adapters import processes, runs
 from adapters.base_model import prepare
 from adapters.train import TrainConfig
 from assistant.cli_data_options import Json
@@ -66,6 +66,7 @@ def show(id: Id, json: Json = False) -> None:
 def resume(id: Id, json: Json = False) -> None:
     """Take an unfinished run up from its last checkpoint."""
     home = Home.from_environment()
+    processes.quiet_others(home)
     run = runs.get(home, id)
     if run.state in ("done", "running"):
         raise BrogueError(f"run {id} is {run.state}; only one that was stopped or failed can be taken up again")

@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from adapters import processes
+from adapters.methods import read_options
 from adapters.recipes import RECIPES
 from adapters.registry import AdapterCard, Registry
 from adapters.train import TrainConfig, check_trainable
@@ -26,8 +28,11 @@ def train(
     assistant: Annotated[str | None, typer.Option(help="Train with this assistant's system prompt.")] = None,
     recipe: Annotated[str, typer.Option(help=f"How weights are updated: {', '.join(RECIPES)}.")] = "sft",
     method: Annotated[
-        str, typer.Option(help="Which weights, PEFT's names: lora, rslora, miss, loha, vera; see: brogue plan.")
+        str, typer.Option(help="Which weights, PEFT's names: lora, dora, ia3, prompt-tuning, …; see: brogue plan.")
     ] = "lora",
+    method_option: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, as PEFT's configuration of the method has it.")
+    ] = None,
     start: Annotated[
         str | None, typer.Option("--from", help="Go on from this version, NAME or NAME@N; dpo and kto stay near it.")
     ] = None,
@@ -60,6 +65,7 @@ def train(
     """Train a version of ADAPTER on a dataset. Ctrl-C keeps a checkpoint; the same command goes on from it."""
     home = Home.from_environment()
     home.create()
+    processes.quiet_others(home)
     check_name("an adapter", adapter)
     dataset = load_card(home, data)
     check_trainable(dataset, recipe)
@@ -69,7 +75,8 @@ def train(
     if reward is not None:
         reward = Registry(home).resolve(reward).name
     config = _config(
-        recipe=recipe, method=method, start=start, rank=rank, epochs=epochs, batch_size=batch_size, beta=beta,
+        recipe=recipe, method=method, method_options=read_options(method_option or ()), start=start, rank=rank,
+        epochs=epochs, batch_size=batch_size, beta=beta,
         reward=reward, rounds=rounds, head=head, max_new_tokens=max_new_tokens, kl_target=kl_target,
         learning_rate=learning_rate, max_tokens=max_tokens, seed=seed, system_prompt=prompt,
     )  # fmt: skip
@@ -84,9 +91,12 @@ def train_here(home: Home, adapter: str, dataset: DatasetCard, config: TrainConf
     """Train on this machine, telling how it goes."""
     from adapters.base_model import prepare
     from adapters.counting import token_counter
+    from assistant import own_engines
 
-    with working("base model") as tell:
+    with working("base model") as tell, processes.main_first():
         base = prepare(load_settings(home.settings_file).base_model, home, tell)
+    if own := own_engines.check_before_training(config, base, load_settings(home.settings_file).engine):
+        say(own)
     check_before_training(home, dataset, token_counter(base.path), min(config.max_tokens, base.context_length))
     rows = load_rows(home, dataset.name)
     say(f"training {adapter} on {dataset.name} ({dataset.records['train']} rows) with base model {base.name}")

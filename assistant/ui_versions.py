@@ -32,7 +32,8 @@ CSS = """
 #adapters .versions li { display: grid; grid-template-columns: minmax(190px, 1fr) minmax(0, 1.4fr) 96px;
   align-items: center; gap: 2px 12px; min-height: 50px; padding: 7px 0; margin: 0; border-top: 1px solid var(--line); }
 #adapters .versions li::marker { content: none; }
-#adapters .reason { grid-column: 1 / -1; font-size: 13.5px; color: var(--warn-ink) !important; overflow-wrap: anywhere; }
+#adapters .reason { grid-column: 1 / -1; font-size: 13.5px; color: var(--warn-ink) !important;
+  overflow-wrap: anywhere; }
 #adapters .versions .move { justify-self: end; grid-column: 3; }
 #adapters .facts span { white-space: nowrap; }
 #adapters button { margin: 0 !important; padding: 6px 12px; border-radius: 9px; border: 1px solid var(--line);
