@@ -9,6 +9,7 @@ from adapters import processes
 from adapters.methods import read_options
 from adapters.recipes import RECIPES
 from adapters.registry import AdapterCard, Registry
+from adapters.threads import share_processor
 from adapters.train import TrainConfig, check_trainable
 from adapters.train import train as train_version
 from assistant.cli_data_check import check_before_training
@@ -89,6 +90,7 @@ def train(
 
 def train_here(home: Home, adapter: str, dataset: DatasetCard, config: TrainConfig) -> AdapterCard:
     """Train on this machine, telling how it goes."""
+    share_processor(home.services_file.exists())
     from adapters.base_model import prepare
     from adapters.counting import token_counter
     from assistant import own_engines
