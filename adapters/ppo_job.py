@@ -1,20 +1,28 @@
 """The recipe `ppo`: questions from a dataset, a reward model's scores, and a version that began as another one."""
 
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from adapters.ppo import Measured, PPOConfig, RoundStats
+import torch
+
+from adapters.ppo import Measured, PPOConfig, Prompt, Reward, RoundStats, rewards_of
 from adapters.ppo_engine import EngineRollouts
 from adapters.ppo_policy import Policy
-from adapters.ppo_rollout import measure
-from adapters.ppo_trainer import PPOTrainer, newest_checkpoint
+from adapters.ppo_rollout import measure, sample
+from adapters.ppo_trainer import PPOTrainer, batch_of, newest_checkpoint
 from adapters.progress import Interrupted, TrainProgress
 from adapters.registry import Registry
 from adapters.reward_model import RewardModel
 from adapters.tracking import Tracker
 from adapters.train import HELD_OUT, Job
 from adapters.trainer_watch import StopOnSignal
+from data.home import write_json
 
 MEASURED = 64  # held-out questions: each takes an answer to be written
+SCALE, SCALED_BY = "reward_scale.json", 2  # in the run's folder; measured on so many rounds' questions
 
 
 def trained_by_ppo(job: Job, registry: Registry) -> tuple[Policy, dict[str, float]]:
@@ -24,9 +32,11 @@ def trained_by_ppo(job: Job, registry: Registry) -> tuple[Policy, dict[str, floa
     """
     assert job.config.reward is not None  # train() has looked
     job.say("loading the reward model and the base model")
-    reward = RewardModel.load(registry, job.config.reward, job.base).score
+    model = RewardModel.load(registry, job.config.reward, job.base)
     config = ppo_config(job.config)
     policy = Policy(job.base.path, job.tokenizer, config, job.start)
+    job.say("measuring the reward model on the answers that training begins with")
+    reward = scaled(model.score, policy, job.tokenizer, job.examples["train"], config, job.run)
     write = EngineRollouts(job.gateway, job.base.name, job.run, config, job.say) if job.gateway else None
     trainer = PPOTrainer(policy, job.tokenizer, job.examples["train"], reward, config, job.run, write)
     stopper, tracker = StopOnSignal(), Tracker(job.report_to, job.run, policy.model, job.say)
@@ -48,6 +58,30 @@ def trained_by_ppo(job: Job, registry: Registry) -> tuple[Policy, dict[str, floa
                 found = measure(policy, job.tokenizer, prompts, reward, config, reference=who == "base")
                 scores |= _named(found, f"{who}_{split}")
     return policy, scores
+
+
+def scaled(
+    reward: Reward, policy: Policy, tokenizer: Any, prompts: Sequence[Prompt], config: PPOConfig, run: Path
+) -> Reward:
+    """The reward with mean 0 and variance 1 on the reference's answers, so that one KL coefficient does for all models.
+
+    Measured once and kept in the run's folder. Source: Ziegler et al. (2019), who normalise their reward models so.
+    """
+    file = run / SCALE
+    if not file.exists():
+        found: list[float] = []
+        with torch.random.fork_rng(), policy.as_reference():
+            torch.manual_seed(config.seed)
+            for number in range(SCALED_BY):
+                asked = batch_of(prompts, number, config)
+                found += rewards_of(reward, asked, sample(policy, tokenizer, asked).texts)
+        write_json(file, {"mean": statistics.fmean(found), "deviation": statistics.pstdev(found) or 1.0})
+    scale = json.loads(file.read_text(encoding="utf-8"))
+
+    def score(prompts: Sequence[Sequence[dict[str, Any]]], answers: Sequence[str]) -> list[float]:
+        return [(value - scale["mean"]) / scale["deviation"] for value in reward(prompts, answers)]
+
+    return score
 
 
 def ppo_config(config: Any) -> PPOConfig:
