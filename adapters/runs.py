@@ -123,6 +123,7 @@ def finish(run: Path, version: str) -> None:
     write_json(run / END, {"version": version})
     for checkpoint in run.glob("checkpoint-*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
+    (run / PROGRESS).unlink(missing_ok=True)
     (run / DONE).touch()
 
 
