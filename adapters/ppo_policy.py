@@ -13,6 +13,7 @@ from transformers import GenerationConfig
 from adapters import methods
 from adapters.base_model import load_weights
 from adapters.ppo import PPOConfig
+from adapters.trainer_cpu import speed_up
 from data.home import new_folder
 
 POLICY, REFERENCE = "default", "reference"  # PEFT saves the adapter called 'default' without a subfolder
@@ -32,6 +33,7 @@ class Policy:
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_ids[0]
         self.has_start = start is not None
         self.model = _with_adapters(base, config, start).to(self.device).eval()
+        speed_up(self.model)
         # Plain sampling from the model's own distribution: a model's defaults (top_p, penalties) would make the
         # log-probabilities those of another distribution than the one sampled from.
         self.model.generation_config = GenerationConfig(

@@ -103,9 +103,13 @@ def arguments_for(examples: int, validation: Dataset | None, config: TrainConfig
 def evaluate(trainer: Trainer, held_out: dict[str, Dataset], who: str) -> dict[str, float]:
     """The trainer's mean loss of the answers (nats per token) on each held-out split, keyed `<who>_<split>_loss`."""
     scores = {}
+    best = trainer.state.best_model_checkpoint
+    kept = who == "adapter" and best is not None and Path(best).exists()  # its weights were loaded when training ended
     for split, data in held_out.items():
-        metrics = trainer.evaluate(data, metric_key_prefix=f"eval_{split}")
-        scores[f"{who}_{split}_loss"] = round(float(metrics[f"eval_{split}_loss"]), 4)
+        loss = trainer.state.best_metric if kept and split == "validation" else None
+        if loss is None:  # else it was measured during training
+            loss = trainer.evaluate(data, metric_key_prefix=f"eval_{split}")[f"eval_{split}_loss"]
+        scores[f"{who}_{split}_loss"] = round(float(loss), 4)
     return scores
 
 
