@@ -71,7 +71,7 @@ def learn(model: Path, out: Path, seed: int, rounds: int, until: float) -> None:
         who: measure(policy, tokenizer, held_out, has_comma, config, reference=who == "before").model_dump()
         for who in ("before", "after")
     }
-    last, means = trainer.history[-8:], ("reward", "kl", "tokens", "repeated")
+    last, means = trainer.history[-8:], ("reward", "kl", "entropy", "repeated")
     report = {
         "seed": seed, "rounds": rounds, "held_out": measured, "kl_target": config.kl_target,
         "first_round": trainer.history[0].reward,
@@ -149,13 +149,13 @@ def _rloo_steps(model: Path, run: Path, steps: int) -> list[float]:
 
 
 def plot(out: Path, file: Path) -> None:
-    """Reward, KL and length by round, one line for each run in `out`."""
+    """Reward, KL and entropy by round, one line for each run in `out`."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    titles = {"reward": "mean reward", "kl": "KL, nats per answer", "tokens": "tokens per answer"}
+    titles = {"reward": "mean reward", "kl": "KL, nats per answer", "entropy": "entropy, nats per token"}
     figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
     for path in sorted(out.glob("*/metrics.jsonl")):
         stats = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
