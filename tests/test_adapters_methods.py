@@ -166,10 +166,9 @@ ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
     "labelled": lambda n: {"text": f"item {n}", "label": "aisle" if n % 2 else "item"},
 }
 TRAINED = {  # method → recipe, how it is served; every recipe that learns answers with something of each family
-    "dora": ("sft", "merged"), "lokr": ("instruct", "merged"), "vera": ("labelled", "converted"),
+    "dora": ("sft", "merged"), "lokr": ("instruct", "merged"), "delora": ("sft", "merged"),
     "ln-tuning": ("labelled", "merged"), "layers": ("labelled", "merged"), "trainable-tokens": ("instruct", "merged"),
     "ia3": ("sft", "merged"), "prompt-tuning": ("labelled", "soft-prompt"), "p-tuning": ("sft", "soft-prompt"),
-    "hra": ("sft", "merged"),
 }  # fmt: skip
 
 
