@@ -8,6 +8,7 @@ times, so that later starts import nothing heavy. Nothing here depends on the st
 import hashlib
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,8 @@ def load_weights(path: Path | str, dtype: str = "bfloat16", four_bits: bool = Fa
         return AutoModelForCausalLM.from_pretrained(path, dtype=kind)
     quantised = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
                                    bnb_4bit_compute_dtype=kind)  # fmt: skip
-    return AutoModelForCausalLM.from_pretrained(path, dtype=kind, quantization_config=quantised, device_map={"": 0})
+    ours = int(os.environ.get("LOCAL_RANK", "0"))  # the GPU of this process, if accelerate started several
+    return AutoModelForCausalLM.from_pretrained(path, dtype=kind, quantization_config=quantised, device_map={"": ours})
 
 
 def quiet() -> None:
