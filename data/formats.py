@@ -125,9 +125,9 @@ def _rated(row: Row) -> Iterator[Draft]:
 
 
 def _trl_kto(row: Row) -> Iterator[Draft]:
-    said = row["completion"]
+    said = need(row, "completion")
     answer = _messages(said) if isinstance(said, list) else [{"role": "assistant", "content": said}]
-    yield {"messages": _prompt(row) + answer, "good": row["label"]}
+    yield {"messages": _prompt(row) + answer, "good": need(row, "label")}
 
 
 def _openai_dpo(row: Row) -> Iterator[Draft]:

@@ -128,16 +128,16 @@ def test_of_two_trainings_of_the_same_command_one_goes_on_and_one_is_told(stoppe
     ("bytes", "when", "wanted"),
     [
         (60_000, "", "cannot write to the run's folder"),
-        (100, "", "cannot write to the run's folder"),
-        (100, "measuring the adapter", "the disk is full, or a quota or limit is reached"),
+        (4_000, "", "cannot write to the run's folder"),
+        (4_000, "measuring the adapter", "the disk is full, or a quota or limit is reached"),
     ],
-    ids=["optimiser", "metrics", "version"],
+    ids=["optimiser", "weights", "version"],
 )
 def test_where_no_more_can_be_written_is_one_line_and_the_last_state_goes_on(
     stopped: Stopped, bytes: int, when: str, wanted: str
 ) -> None:
     line = refused(stopped.forked.run(WORDS, stopped.home, FullDisk(bytes, when)))
-    assert wanted in line and "File too large" in line and "ake room" in line
+    assert wanted in line and "ake room" in line
     assert Registry(stopped.home).versions("a") == []
     assert not [path for path in stopped.home.adapters.rglob("*") if path.is_file()], "nothing half written is left"
     assert runs.last_checkpoint(stopped.folder) == stopped.folder / ("checkpoint-15" if when else "checkpoint-6")
@@ -152,10 +152,10 @@ def test_a_full_disk_is_told_from_other_errors() -> None:
 @pytest.mark.parametrize(
     ("kind", "row", "wanted"),
     [
-        ("labelled", {"text": "What is item 3?"}, ":2: label"),
+        ("labelled", {"text": "What is item 3?"}, ":2: no 'label' in this record"),
         ("labelled", {"text": "What is item 3?", "label": ""}, ":2: label is empty"),
-        ("rated", {"prompt": "What?", "completion": "Item 3."}, ":2: "),
-        ("preference", {"prompt": "What?", "chosen": "Item 3."}, ":2: rejected"),
+        ("rated", {"prompt": "What?", "completion": "Item 3."}, ":2: no 'label' in this record"),
+        ("preference", {"prompt": "What?", "chosen": "Item 3."}, ":2: no 'rejected' in this record"),
     ],
 )
 def test_a_row_without_its_label_is_named_and_nothing_is_imported(

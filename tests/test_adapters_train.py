@@ -1,7 +1,6 @@
 """Every recipe, from the command, on a tiny model: what it learns, what it says, and that it can be taken up again."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -224,36 +223,6 @@ def test_a_reward_model_scores_answers_and_is_never_promoted(
     alone = model.score(prompts[:1], ["Item 70 is in aisle 3."])
     assert alone[0] == pytest.approx(good[0], abs=0.02), "a longer neighbour in the batch changes nothing"
     assert card["scores"]["longer_validation_accuracy"] == 1.0
-
-
-@pytest.mark.parametrize("recipe", ["sft", "dpo", "kto", "reward"])
-def test_an_interrupted_training_ends_with_the_weights_of_one_that_was_not(
-    brogue: Run, ready: Callable[..., None], home: Home, recipe: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from adapters import trainer_watch
-
-    ready(KINDS[recipe])
-    words = ("--epochs", "3", "--seed", "5")
-    whole = trained(brogue, recipe, *words)
-    # The same training again, stopped by Ctrl-C in the middle of its second pass.
-    reported = trainer_watch.Reporter.on_log
-
-    def stop(self: Any, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
-        if state.global_step == 6 and "loss" in logs:  # once: a second Ctrl-C would end it at once
-            os.kill(os.getpid(), signal.SIGINT)
-        reported(self, args, state, control, logs, **more)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(trainer_watch.Reporter, "on_log", stop)
-        done = brogue("train", f"a-{recipe}", "--data", KINDS[recipe], "--recipe", recipe, *words)
-    assert done.returncode == 1 and "a checkpoint is kept" in done.stderr
-    [run] = [run for run in runs.all_runs(home) if run.state == "stopped"]
-    done = brogue("runs", "resume", run.id, "--json")
-    assert done.returncode == 0, done.stderr
-    card = json.loads(done.stdout)
-    assert card["version"] == 2
-    assert card["files"]["adapter_model.safetensors"] == whole["files"]["adapter_model.safetensors"]
-    assert card["scores"] == whole["scores"]
 
 
 def test_a_loss_that_is_no_number_stops_in_one_line_and_keeps_what_was_saved(
