@@ -29,6 +29,7 @@ from adapters.recipes import find
 from adapters.tokens import IGNORED
 from adapters.train import TrainConfig
 from adapters.trainer import arguments_for, peft_config
+from adapters.trainer_cpu import token_losses
 
 HEADS = ["score", "classifier"]  # PEFT's names for a head, which it trains whole
 REFERENCE = "ref"  # TRL's name for its frozen copy of the starting adapter
@@ -214,11 +215,8 @@ def answer_log_probs(model: Any, inputs: dict[str, Any], which: str = "", fused:
         return torch.as_tensor(outputs.log_probs.sum(1))
     after = labels[:, 1:]
     positions = (after != IGNORED).any(dim=0).nonzero().flatten()
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=positions).logits.float()
-    losses = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), after[:, positions].flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    return -losses.view(len(ids), -1).sum(1)
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=positions).logits
+    return -token_losses(logits.flatten(0, 1), after[:, positions].flatten()).view(len(ids), -1).sum(1)
 
 
 def evaluate_pairs(trainer: Any, held_out: dict[str, Dataset], who: str) -> dict[str, float]:
