@@ -5,7 +5,9 @@ variables (MLFLOW_TRACKING_URI, TRACKIO_SPACE_ID, …) name another place: nothi
 """
 
 import os
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -48,8 +50,9 @@ class Tracker:
         self._state = TrainerState(is_local_process_zero=True, is_world_process_zero=True)
         for name, callback in zip(names, get_reporting_integration_callbacks(list(names)), strict=True):
             try:
-                self._open[name] = callback()
-                self._open[name].on_train_begin(state=self._state, **self._given)
+                with redirect_stdout(sys.stderr):  # stdout is the result's
+                    self._open[name] = callback()
+                    self._open[name].on_train_begin(state=self._state, **self._given)
             except Exception as error:  # whatever the tracker's own library raises
                 raise BrogueError(_FAILED.format(name=name, why=one_line(error, 160))) from error
 
@@ -66,7 +69,8 @@ class Tracker:
     def _each(self, what: str, **more: Any) -> None:
         for name, callback in list(self._open.items()):
             try:
-                getattr(callback, what)(state=self._state, **self._given, **more)
+                with redirect_stdout(sys.stderr):
+                    getattr(callback, what)(state=self._state, **self._given, **more)
             except Exception as error:  # whatever the tracker's own library raises
                 del self._open[name]
                 why = _FAILED.format(name=name, why=one_line(error, 160))

@@ -195,6 +195,7 @@ class Written(list[Any]):
         return module
 
     def _do(self, what: str, *more: Any) -> None:
+        print(f"trackio: {what}")  # as it does
         if self.failing == what:
             raise ConnectionError("no tracker here")
         self.append((what, *more))
@@ -216,13 +217,17 @@ def tracked(home: Home, said: list[str]) -> Tracker:
 
 
 @pytest.mark.slow
-def test_what_is_logged_reaches_the_tracker_under_the_runs_name(home: Home, trackio: Written) -> None:
+def test_what_is_logged_reaches_the_tracker_under_the_runs_name_and_what_it_says_is_no_result(
+    home: Home, trackio: Written, capsys: pytest.CaptureFixture[str]
+) -> None:
     said: list[str] = []
     tracker = tracked(home, said)
     tracker.log(1, {"loss": 2.0, "eval_loss": 1.0})
     tracker.close()
     assert [entry[0] for entry in trackio] == ["init", "log", "finish"] and not said
     assert (trackio[0][1]["name"], trackio[0][1]["project"], trackio[0][1]["space_id"]) == ("reed-1", "brogue", None)
+    said_by_it = capsys.readouterr()
+    assert "trackio: log" in said_by_it.err and not said_by_it.out
     assert trackio[1][1] == {"train/loss": 2.0, "eval/loss": 1.0, "train/global_step": 1}
 
 
