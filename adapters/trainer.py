@@ -69,6 +69,7 @@ def arguments_for(examples: int, validation: Dataset | None, config: TrainConfig
     save_steps = min(SAVES, max(1, math.ceil(steps_per_epoch / 2)))
     has_validation = validation is not None
     epochs = config.epochs or 1
+    warm_up = round(0.05 * steps_per_epoch * epochs)
     return {
         "output_dir": str(run),
         "num_train_epochs": epochs,
@@ -76,7 +77,7 @@ def arguments_for(examples: int, validation: Dataset | None, config: TrainConfig
         "per_device_eval_batch_size": config.batch_size,
         "learning_rate": config.learning_rate or 0.0,
         "lr_scheduler_type": "linear",
-        "warmup_steps": max(1, round(0.05 * steps_per_epoch * epochs)),
+        "warmup_steps": warm_up if warm_up > 1 else 0,  # its first step learns nothing, so one alone would be lost
         "seed": config.seed,
         "bf16": True,
         "use_cpu": not torch.cuda.is_available(),
