@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from adapters.lora_config import unserved
 from adapters.method_targets import last_layers, norms, template_tokens
 from data.errors import BrogueError, one_line, unknown
 
@@ -58,6 +59,8 @@ METHODS = {
         Method("prefix-tuning", "soft prompt", "PREFIX_TUNING", _SOFT),
     )
 }
+# Fields that follow from the rest of the command (the rank from --rank), or that PEFT writes itself.
+_SETTLED = {"r", "task_type", "peft_type", "inference_mode", "base_model_name_or_path", "peft_version", "auto_mapping"}
 _OWN_TARGETS = {"LN_TUNING", "IA3", "ADAPTION_PROMPT", "TRAINABLE_TOKENS"}  # PEFT chooses these layers itself
 # They write into every layer's cache, which no engine call can do, or have a prompt for each of several tasks.
 _NO_PROMPT = {"PREFIX_TUNING", "CARTRIDGE", "MULTITASK_PROMPT_TUNING"}
@@ -120,7 +123,7 @@ def read_options(given: Sequence[str]) -> dict[str, Any]:
 
 def _check_options(method: Method, options: Mapping[str, Any], fields: set[str]) -> None:
     ours = {"layers": method.name == "layers", "tokens": method.peft_type == "TRAINABLE_TOKENS"}
-    known = sorted(fields | {name for name, fits in ours.items() if fits})
+    known = sorted((fields - _SETTLED) | {name for name, fits in ours.items() if fits})
     for name in options:
         if name not in known:
             raise unknown(f"option of the method '{method.name}'", name, known, "Give it as --method-option NAME=VALUE")
@@ -191,13 +194,16 @@ def serving(model: Any, method: Method) -> Serving:
 
     `converted` is for those that are a LoRA of some small rank; the others' nearest LoRA answers differently.
     """
-    if is_lora(method):
-        return "native"
+    if method.peft_type == "LORA":
+        if is_plain(model):
+            return "native"
+        if unserved(model.active_peft_config.to_dict(), merged=True):
+            return "never"  # such as initial weights that change the base model: they are merged into another one
     if model.active_peft_config.is_prompt_learning:
         return "never" if method.peft_type in _NO_PROMPT else "soft-prompt"
     if not hasattr(model.base_model, "merge_and_unload"):
         return "never"
-    exact = lora_rank(method, 1) is not None
+    exact = method.peft_type != "LORA" and lora_rank(method, 1) is not None
     if exact and model.supports_lora_conversion():
         return "converted"
     return "merged" if _merges(model) else "never"
@@ -212,9 +218,9 @@ def _merges(model: Any) -> bool:
     return True
 
 
-def is_lora(method: Method) -> bool:
-    """Whether the engine takes what is trained as it is; of DoRA it would leave the magnitudes out."""
-    return method.peft_type == "LORA" and not method.options.get("use_dora")
+def is_plain(model: Any) -> bool:
+    """Whether a LoRA has nothing that the engine would leave out, such as DoRA's magnitudes, by method or option."""
+    return not unserved(model.active_peft_config.to_dict())
 
 
 def prompt_tokens(model: Any) -> int:
@@ -228,6 +234,6 @@ def lora_rank(method: Method, rank: int) -> int | None:
 
     LoHa multiplies two products of rank r element by element, which has rank r² at most (Hyeon-Woo et al. 2022).
     """
-    if is_lora(method) or method.peft_type in ("MISS", "VERA"):
-        return rank
+    if method.peft_type in ("LORA", "MISS", "VERA"):
+        return None if method.options.get("use_dora") else rank
     return rank * rank if method.peft_type == "LOHA" else None

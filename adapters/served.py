@@ -31,7 +31,8 @@ def check(base: BaseModel, name: str, rank: int, recipe: str, goes_on: bool, max
     method = methods.find(name)
     if goes_on or (recipe not in LEARNS_ANSWERS):
         way = "a version to go on from has its method already" if goes_on else f"the recipe '{recipe}' takes lora only"
-        raise BrogueError(f"the method '{name}' cannot be used here: {way}; leave --method out")
+        out = "--method" if name != "lora" else "--method-option"
+        raise BrogueError(f"the method '{name}' cannot be used here: {way}; leave {out} out")
     if (missing := methods.missing_here(method)) is not None:
         raise BrogueError(f"the method '{name}' cannot be used here: {missing}")
     from adapters.planning import size
@@ -69,7 +70,7 @@ def write(model: "PeftModel", folder: Path, name: str, rank: int,
     merged; raises `BrogueError` if that answers differently, too.
     """
     method = methods.find(name)
-    if methods.is_lora(method):
+    if method.peft_type == "LORA" and methods.is_plain(model):
         model.save_pretrained(str(folder), selected_adapters=["default"])
         return rank, "native", {}
     if model.active_peft_config.is_prompt_learning:

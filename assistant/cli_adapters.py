@@ -64,7 +64,7 @@ def show(
     _say_marks(card, facts)
     typer.echo(f"alias: {_alias_words(facts)}, engine: {facts['status'] or 'not running'}")
     typer.echo(f"served: {card.served}{f', {words(own)}' if own else ''}")
-    for name in ("base_model", "dataset", "recipe", "method", "rank", "system_prompt", "parent", "created"):
+    for name in ("base_model", "dataset", "recipe", "method", "rank", "served", "system_prompt", "parent", "created"):
         typer.echo(f"{name}: {getattr(card, name)}")
     typer.echo(f"folder: {registry.folder(card.adapter, card.version)}")
     for move in reversed(state.history[-20:]):

@@ -219,6 +219,9 @@ def test_a_method_is_trained_and_written_so_that_peft_and_the_engines_can_use_it
           for name in ("miss", "ia3", "prompt-tuning")
           for recipe in ("dpo", "kto", "reward", "ppo", "rloo", "grpo", "labelled --head")),
         ("layers", "sft", {"layers": 3}, "layers=3: wanted a whole number from 1 to 2, the layers of this base model"),
+        ("lora", "dpo", {"use_rslora": True}, "the method 'lora' cannot be used here: the recipe 'dpo' takes lora"),
+        ("lora", "sft", {"r": 4}, "no option of the method 'lora' 'r'; have: "),
+        ("lora", "sft", {"init_lora_weights": "pissa"}, "nothing could serve what 'lora' trains"),
         ("layers", "sft", {"layers": "all"}, "layers=all: wanted a whole number from 1 to 2"),
         ("ia3", "sft", {"rank": 3}, "no option of the method 'ia3' 'rank'; have: "),
         ("adalora", "sft", {}, "the method 'adalora' needs settings that have no default here"),
@@ -276,6 +279,12 @@ def test_options_are_read_as_json_or_text_and_reach_pefts_configuration(tiny: Pa
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 3 * 64
     with pytest.raises(BrogueError, match="--method-option wants NAME=VALUE, found 'layers'"):
         methods.read_options(["layers"])
+
+
+def test_what_an_option_adds_to_lora_decides_how_it_is_served(base: BaseModel) -> None:
+    for options, how in (({"lora_dropout": 0.1}, "native"), ({"use_dora": True}, "merged"), ({"bias": "all"}, "merged"),
+                         ({"trainable_token_indices": [3]}, "merged")):  # fmt: skip
+        assert served.check(base, "lora", 8, "sft", goes_on=False, max_rank=16, options=options) == how, options
 
 
 def test_what_is_trained_is_float32_also_where_it_is_a_copy_of_a_smaller_base(tiny: Path) -> None:
