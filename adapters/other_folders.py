@@ -13,6 +13,7 @@ from data.errors import one_line
 
 PROMPT = "prompt_embeddings"
 SOFT_PROMPTS = ("PROMPT_TUNING", "P_TUNING", "CPT")
+INSIDE = ("PREFIX_TUNING", "CARTRIDGE", "MULTITASK_PROMPT_TUNING", "ADAPTION_PROMPT")  # they work inside the layers
 INTEGERS = ("I64", "I32", "I16", "I8", "U8", "BOOL")  # some kinds say which numbers they change
 
 
@@ -39,7 +40,7 @@ def soft_prompt_problems(path: Path, header: dict[str, Tensor], config: dict[str
 def merged_problems(path: Path, header: dict[str, Tensor], config: dict[str, Any]) -> list[str]:
     """Why what lies in the file `path` could not be merged into a base model, as far as that is seen without PEFT."""
     kind = config.get("peft_type")
-    if not isinstance(kind, str) or not kind or kind in SOFT_PROMPTS:
+    if not isinstance(kind, str) or not kind or kind in (*SOFT_PROMPTS, *INSIDE):
         return [f"it is of PEFT's type {one_line(kind, 40)}, which cannot be merged into a base model"]
     if found := wrong_task(config):
         return found

@@ -202,6 +202,8 @@ SCALES = {"base_model.model.model.layers.0.mlp.down_proj.ia3_l": np.ones((1, 12)
          "adapter_model.safetensors holds weight; wanted PEFT's tensors (base_model.…)"),
         ("merged", SCALES, {"peft_type": None},
          "it is of PEFT's type None, which cannot be merged into a base model"),
+        ("merged", {"prompt_embeddings": VECTORS}, PROMPT | {"peft_type": "PREFIX_TUNING"},
+         "it is of PEFT's type PREFIX_TUNING, which cannot be merged into a base model"),
         ("merged", {"prompt_embeddings": VECTORS}, PROMPT,
          "it is of PEFT's type PROMPT_TUNING, which cannot be merged into a base model"),
         ("merged", None, {"init_lora_weights": "pissa", "use_dora": True},
