@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from adapters import processes
+from adapters import processes, runs
 from adapters.methods import read_options
 from adapters.recipes import RECIPES
 from adapters.registry import AdapterCard, Registry
@@ -16,6 +16,7 @@ from assistant.cli_data_check import check_before_training
 from assistant.cli_data_options import Json
 from assistant.console import print_json, say, training_bar, working
 from assistant.definitions import training_prompt
+from assistant.run_plot import picture
 from assistant.services import running_gateway
 from data.dataset import DatasetCard, load_card, load_rows
 from data.errors import BrogueError
@@ -106,7 +107,11 @@ def train_here(home: Home, adapter: str, dataset: DatasetCard, config: TrainConf
     say(f"system prompt: {config.system_prompt or 'none (the chat template decides)'}")
     gateway = running_gateway(home) if config.recipe == "ppo" else None
     with training_bar(adapter) as on_progress:
-        return train_version(adapter, rows, dataset, base, config, home, on_progress, say, gateway)
+        card = train_version(adapter, rows, dataset, base, config, home, on_progress, say, gateway)
+    if processes.is_main():
+        made = next(run for run in runs.all_runs(home) if run.version == card.name)
+        say(f"curves: {picture(home, made) or 'nothing was measured'}")
+    return card
 
 
 def print_scores(card: AdapterCard) -> None:
