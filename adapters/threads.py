@@ -11,7 +11,7 @@ import sys
 from collections.abc import MutableMapping
 
 WAITING = "GOMP_SPINCOUNT"
-_CHOSEN = (WAITING, "OMP_WAIT_POLICY", "OMP_NUM_THREADS", "LD_PRELOAD")  # a person has said how it is to be
+_CHOSEN = (WAITING, "OMP_WAIT_POLICY")  # a person has said how it is to be
 
 
 def share_processor(serving: bool, environment: MutableMapping[str, str] = os.environ) -> bool:

@@ -14,7 +14,7 @@ from adapters.threads import WAITING, share_processor
         (0.0, False, {}, False),
         (0.0, True, {}, True),
         (64.0, False, {}, True),
-        (64.0, True, {"OMP_NUM_THREADS": "1"}, False),  # a person has said how it is to be
+        (64.0, True, {"OMP_WAIT_POLICY": "ACTIVE"}, False),  # a person has said how it is to be
         (64.0, True, {WAITING: "1000"}, False),
     ],
 )
