@@ -70,7 +70,8 @@ def write(model: "PeftModel", folder: Path, name: str, rank: int,
     merged; raises `BrogueError` if that answers differently, too.
     """
     method = methods.find(name)
-    if method.peft_type == "LORA" and methods.is_plain(model):
+    heads = model.active_peft_config.task_type != "CAUSAL_LM"  # reward models and classifiers: no engine takes them
+    if method.peft_type == "LORA" and (heads or methods.is_plain(model)):
         model.save_pretrained(str(folder), selected_adapters=["default"])
         return rank, "native", {}
     if model.active_peft_config.is_prompt_learning:
