@@ -26,7 +26,7 @@ _STYLE: Any = {
 def picture(home: Home, run: Run) -> Path | None:
     """The PNG of a run's curves in its folder, drawn anew where there are new figures; none while there are none."""
     path, log = home.runs / run.id / runs.CURVE, home.runs / run.id / METRICS
-    if path.exists() and path.stat().st_mtime >= log.stat().st_mtime:
+    if path.exists() and path.stat().st_mtime > log.stat().st_mtime:
         return path
     shown = panels(runs.metrics(home, run.id))
     if shown:
