@@ -367,7 +367,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, AdapterCard, 
 @pytest.mark.engine
 def test_merged_weights_answer_from_a_real_engine_as_peft_does(tuned: tuple[Home, AdapterCard, Asked]) -> None:
     home, card, answers = tuned
-    settings = EngineSettings(dtype="float32")
+    settings = EngineSettings(dtype="float32", start_timeout_s=1500)
     base = prepare(str(home.root / "tiny"), home, lambda _: None)
     chosen = plan_own(settings, base.weight_bytes, base.kv_bytes_per_token, base.context_length)
     running: list[int] = []
