@@ -164,6 +164,7 @@ def plot(out: Path, file: Path) -> None:
     for axis, title in zip(axes, titles.values(), strict=True):
         axis.set(title=title, xlabel="round")
         axis.set_ylim(bottom=0)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
     axes[0].axhline(0.8, linestyle=":", color="grey")  # four fifths of the most
