@@ -55,8 +55,12 @@ class LiveMap:
         version = state.aliases.get(which or "stable") if state is not None else None
         return self._registry.resolve(reference) if version is None else self.card(adapter, version)
 
+    def aliased(self) -> list[tuple[str, int]]:
+        """Versions with an alias, the most important first."""
+        found = [(_ORDER.get(alias, 9), name, n) for name, s in self.states.items() for alias, n in s.aliases.items()]
+        return list(dict.fromkeys((name, n) for _, name, n in sorted(found)))
+
     def kept(self) -> list[tuple[str, int]]:
         """Versions that stay loaded, the most important first: the aliased, then those to roll back to."""
-        aliased = [(_ORDER.get(alias, 9), name, n) for name, s in self.states.items() for alias, n in s.aliases.items()]
-        previous = [(10, name, n) for name, n in self._previous.items() if n is not None]
-        return list(dict.fromkeys((name, n) for _, name, n in sorted(aliased + previous)))
+        previous = sorted((name, n) for name, n in self._previous.items() if n is not None)
+        return list(dict.fromkeys([*self.aliased(), *previous]))

@@ -22,7 +22,7 @@ from serve.ways import InFlight
 
 _LOG = logging.getLogger("brogue.own_engines")
 STEADY_S = 300  # an engine that lived for so long did not die of what it serves
-GRACE_S = 5  # a version that has just been asked for is not stopped only because there are too many
+GRACE_S = 5  # an engine that has just come up is about to get its alias
 RETRY_S = 30
 
 
@@ -132,8 +132,8 @@ class OwnEngines:
             return True
         if name in self._kept or engine.lease is None:
             return False
-        crowded = len(self._there) > self._limits.own_engines
-        return self._in_flight.idle_s(name) >= min(self._limits.own_idle_s, GRACE_S if crowded else float("inf"))
+        crowded = len(self._there) > self._limits.own_engines and _is_settled(engine)
+        return crowded or self._idle_s(engine) >= self._limits.own_idle_s
 
     async def _make_room(self, card: AdapterCard, replacing: bool) -> None:
         most = self._limits.own_engines
@@ -143,7 +143,15 @@ class OwnEngines:
             idle = [e for e in self._there.values() if self._may_go(e)]
             if not idle:
                 self.refuse_too_many(card, [engine.card for engine in self._there.values()][:most])
-            await self._stop(max(idle, key=lambda e: self._in_flight.idle_s(e.card.engine_name)))
+            await self._stop(max(idle, key=self._idle_s))
+        try:
+            await asyncio.to_thread(self._maker.refuse_lack, card)
+        except BrogueError:  # it is raised again where the engine starts, if this does not help
+            for engine in [e for e in self._there.values() if self._may_go(e) and _is_settled(e)]:
+                await self._stop(engine)
+
+    def _idle_s(self, engine: OwnEngine) -> float:
+        return self._in_flight.idle_s(engine.card.engine_name)
 
     def _may_go(self, engine: OwnEngine) -> bool:
         kept = engine.card.engine_name in self._kept
@@ -222,3 +230,7 @@ class OwnEngines:
 
     def _tell(self) -> None:
         self._maker.report([pid for engine in self._alive for pid in engine.pids])
+
+
+def _is_settled(engine: OwnEngine) -> bool:
+    return time.monotonic() - engine.ready_at >= GRACE_S

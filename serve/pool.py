@@ -261,6 +261,6 @@ class AdapterPool:
         return [card for card in cards if card.served != "merged"][: self.limits.memory]
 
     def _keep(self) -> None:
-        cards = self._kept_cards()
-        self.loader.kept = frozenset(card.engine_name for card in self._sharing(cards))
-        self.own.keep([card for card in cards if card.served == "merged"])
+        self.loader.kept = frozenset(card.engine_name for card in self._sharing(self._kept_cards()))
+        # Not those to roll back to: a whole engine is too much for that.
+        self.own.keep([card for card in self._cards(self.live.aliased()) if card.served == "merged"])

@@ -191,6 +191,26 @@ def test_too_little_memory_is_said_before_anything_is_made(voices: Home, monkeyp
     assert Registry(voices).aliases("reed-voice") == {"stable": 1}
 
 
+def test_a_version_that_is_live_no_more_gives_its_memory_to_the_next(
+    voices: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = gateway_of(voices, plan=EnginePlan("cpu", 64, None, None, None, None, memory_bytes=3 * GIB))
+    monkeypatch.setattr("serve.own_engines.GRACE_S", 0)
+    monkeypatch.setattr(
+        "serve.own_engine.memory_of", lambda _: Memory(8 * GIB, (1 if maker_of(gateway).pids else 4) * GIB)
+    )
+
+    async def story(client: httpx.AsyncClient) -> None:
+        assert (await put(client, "reed-voice", "stable", 2)).status_code == 200
+        assert "too little memory" in (await put(client, "reed-voice", "stable", 3)).text
+        for version in (1, 3):
+            assert (await put(client, "reed-voice", "stable", version)).status_code == 200
+            assert (await ask(client)).version == f"reed-voice@{version}"
+        assert len(maker_of(gateway).pids) == 1
+
+    run(gateway, story)
+
+
 def test_weights_that_cannot_be_made_leave_the_old_version_live(voices: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = gateway_of(voices)
     broken = ["sh", "-c", "echo noise >&2; echo cannot merge it: NaN >&2; exit 1"]
