@@ -143,7 +143,11 @@ def last_checkpoint(run: Path) -> Path | None:
         else:
             shutil.rmtree(folder, ignore_errors=True)
     whole = [folder for folder, best in complete.items() if run / Path(best).name in complete]
-    return max(whole, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)
+    newest = max(whole, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)
+    if newest and (best := run / Path(complete[newest]).name) != Path(complete[newest]):  # the home was moved
+        file = newest / "trainer_state.json"
+        write_json(file, _json(file) | {"best_model_checkpoint": str(best)})
+    return newest
 
 
 def all_runs(home: Home) -> list[Run]:

@@ -116,6 +116,15 @@ def test_without_the_best_state_so_far_an_older_checkpoint_goes_on(stopped: Stop
     assert runs.last_checkpoint(stopped.folder) == stopped.folder / "checkpoint-3"
 
 
+def test_a_home_that_was_moved_finds_the_best_state_in_its_new_place(killed: Stopped, stopped: Stopped) -> None:
+    newest = runs.last_checkpoint(stopped.folder)
+    assert newest and newest.name == "checkpoint-6"
+    said = [json.loads((folder / "checkpoint-6" / "trainer_state.json").read_text()) for folder in
+            (killed.folder, stopped.folder)]  # fmt: skip
+    assert [Path(state.pop("best_model_checkpoint")).parent for state in said] == [killed.folder, stopped.folder]
+    assert said[0] == said[1]
+
+
 def test_of_two_trainings_of_the_same_command_one_goes_on_and_one_is_told(stopped: Stopped) -> None:
     both = [stopped.forked.start(WORDS, stopped.home) for _ in range(2)]
     done = sorted((ended() for ended in both), key=lambda done: done.returncode)
