@@ -117,7 +117,7 @@ def _rloo_steps(model: Path, run: Path, steps: int) -> list[float]:
     import torch
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
     from trl import RLOOConfig, RLOOTrainer
 
     class Clock(TrainerCallback):  # type: ignore[misc]
@@ -144,6 +144,7 @@ def _rloo_steps(model: Path, run: Path, steps: int) -> list[float]:
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM")
     trainer = RLOOTrainer(model=str(model), reward_funcs=reward, args=arguments, train_dataset=Dataset.from_list(rows),
                           peft_config=lora, callbacks=[clock])  # fmt: skip
+    trainer.remove_callback(PrinterCallback)  # stdout is for our lines
     trainer.train()
     return [after - before for before, after in zip(clock.ends, clock.ends[1:], strict=False)]
 
