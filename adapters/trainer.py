@@ -128,7 +128,7 @@ def fit(trainer: Trainer, checkpoint: Path | None, run: Path, on_progress: Calla
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if guard.reason:
         raise Diverged(guard.reason)
-    return not stopper.asked
+    return not stopper.asked or trainer.state.global_step >= trainer.state.max_steps
 
 
 class CpuSFTTrainer(SFTTrainer):

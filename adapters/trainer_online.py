@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftConfig
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainerState
 from trl import import_utils
 
 from adapters.ppo import PPOConfig, Prompt, Reward, repeated_share, rewards_of
@@ -104,6 +104,16 @@ class _Online:
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[Any], None, dict[str, Any]]:
         return prompts, None, {}
+
+    def train(self, resume_from_checkpoint: str | None = None, **more: Any) -> Any:
+        """Train; after a checkpoint of the last step nothing is left to do, where transformers would do one more."""
+        if resume_from_checkpoint is not None:
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
+            if state.global_step >= self.args.max_steps:  # type: ignore[attr-defined]
+                self._load_from_checkpoint(resume_from_checkpoint)  # type: ignore[attr-defined]
+                self.state = state
+                return None
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **more)  # type: ignore[misc]
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)  # type: ignore[misc]

@@ -95,7 +95,7 @@ def test_each_question_gets_as_many_answers_as_two_batches_hold_whole() -> None:
 
 
 def test_a_policy_learns_from_a_reward_model_and_goes_on_from_its_version(
-    brogue: Run, home: Home, tmp_path: Path
+    brogue: Run, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home.create()
     write_text(home.settings_file, f'base_model = "{tiny_llama(tmp_path)}"')
@@ -113,11 +113,24 @@ def test_a_policy_learns_from_a_reward_model_and_goes_on_from_its_version(
         folder = home.adapters / "voice" / str(card["version"])
         assert {path.name for path in folder.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
         assert not (folder / "ref").exists()
-    for words, wanted in (
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    words = ("train", "again", "--recipe", "rloo", *ROUNDS, "--from", "voice@1", "--json")
+    with monkeypatch.context() as patched:
+        patched.setattr("adapters.served.write", dies)
+        assert brogue(*words).returncode != 0, "killed after its last step's checkpoint"
+    done = brogue(*words)
+    assert done.returncode == 0, done.stderr
+    ours = json.loads(done.stdout)["files"]["adapter_model.safetensors"]
+    assert ours == card["files"]["adapter_model.safetensors"], "no step more was done"
+
+    for more_words, wanted in (
         (("--reward", "voice@1"), "voice@1 is no reward model (recipe grpo)"),
         (("--reward", "taste@1", "--batch-size", "64"), "asks up to 64 questions in a step (--batch-size)"),
         (("--reward", "taste@1", "--method", "ia3"), "takes lora only"),
         ((), "recipe 'rloo' learns from a reward model: --recipe rloo --reward NAME@N"),
     ):
-        done = brogue("train", "other", "--data", "preference", "--recipe", "rloo", *words)
+        done = brogue("train", "other", "--data", "preference", "--recipe", "rloo", *more_words)
         assert done.returncode == 1 and wanted in done.stderr.splitlines()[-1], done.stderr
