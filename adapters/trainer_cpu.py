@@ -1,8 +1,8 @@
 """What makes a training step fast on a processor: the same sums with less copying. Imports torch.
 
-Profiled on the starter model (8 rows of 75 tokens, one thread, 3.0 s a step): PEFT's LoRA casts every input to float32
-and back (0.5 s), bfloat16's fused attention takes four times as long as plain products with a gradient (0.7 s),
-and cross entropy copies all logits to float32 (0.13 s).
+Profiled on the starter model (8 rows of 75 tokens, one thread; a step took 3.0 s, 1.6 s with this): PEFT's LoRA casts
+every input to float32 and back (0.5 s), bfloat16's fused attention takes four times as long as plain products with a
+gradient (0.7 s), and cross entropy copies all logits to float32 (0.13 s).
 """
 
 from typing import Any
