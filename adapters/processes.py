@@ -72,7 +72,7 @@ def quiet_others(home: Home) -> None:
 
 
 def _state() -> Any:
-    from accelerate import PartialState
-    from accelerate.utils import is_cuda_available
+    from accelerate import PartialState  # type: ignore[import-untyped]
+    from accelerate.utils import is_cuda_available  # type: ignore[import-untyped]
 
     return PartialState(cpu=not is_cuda_available())
