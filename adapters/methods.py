@@ -50,11 +50,11 @@ METHODS = {
         Method("lokr", "reparameterised", "LOKR"),
         Method("ln-tuning", "selective", "LN_TUNING", rate=10),
         # PEFT trains a copy of any layer that LN_TUNING is pointed at.
-        Method("layers", "selective", "LN_TUNING", {"layers": LAYERS}, rate=0.2),
+        Method("layers", "selective", "LN_TUNING", {"layers": LAYERS}),
         Method("trainable-tokens", "selective", "TRAINABLE_TOKENS", rate=3),
         Method("ia3", "additive", "IA3", rate=10),
         Method("adaption-prompt", "additive", "ADAPTION_PROMPT", {"adapter_len": 10}),
-        Method("prompt-tuning", "soft prompt", "PROMPT_TUNING", {**_SOFT, "prompt_tuning_init": "SAMPLE_VOCAB"}, 30),
+        Method("prompt-tuning", "soft prompt", "PROMPT_TUNING", {**_SOFT, "prompt_tuning_init": "SAMPLE_VOCAB"}, 100),
         Method("p-tuning", "soft prompt", "P_TUNING", _SOFT),
         Method("prefix-tuning", "soft prompt", "PREFIX_TUNING", _SOFT),
     )
