@@ -2,21 +2,23 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adapters.base_model import load_tokenizer, prepare
+from adapters.registry import Registry
+from adapters.validation import check_version
 from data.errors import BrogueError
 from data.home import Home, write_text
 from serve.model_check import check_servable
 from tests.conftest import Run
 from tests.fakes import add_assistant
-from tests.tiny_models import make_model, make_tokenizer
+from tests.forked import Forked, save_often
+from tests.tiny_models import ROWS, make_model, make_tokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -33,50 +35,70 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
 
 
-def import_items(brogue: Run, tmp_path: Path, count: int) -> None:
-    rows = [{"prompt": f"What is item {n}?", "response": f"Item {n} is in aisle 3."} for n in range(count)]
-    path = tmp_path / "items.jsonl"
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-    done = brogue("data", "import", str(path), "--as", "instruction", "--into", "items")
-    assert done.returncode == 0, done.stderr
+FAMILIES: dict[str, dict[str, Any]] = {
+    "Qwen3": {"tie_word_embeddings": False},
+    "Gemma3": {"num_hidden_layers": 3, "layer_types": ["sliding_attention"] * 2 + ["full_attention"],
+               "sliding_window": 16, "query_pre_attn_scalar": 16, "tie_word_embeddings": True},
+    "Phi3": {"pad_token_id": 0, "tie_word_embeddings": False},
+}  # fmt: skip
 
 
-def test_an_adapter_is_trained_on_another_family_with_the_prompt_in_the_question(
-    brogue: Run, home: Home, qwen: Path, tmp_path: Path
+def tiny(family: str, folder: Path) -> Path:
+    """A model of that family with random weights: norms on queries and keys, embeddings that are scaled, used twice
+    or not, windows, layers that hold queries, keys and values in one."""
+    import torch
+    import transformers
+
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "max_position_embeddings": 512, "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
+    if family != "Phi3":
+        size["head_dim"] = 16
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{family}ForCausalLM")
+    return make_model(folder / family.lower(), model, **(size | FAMILIES[family]))
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Forked:
+    return Forked(tmp_path_factory.mktemp("forked"))
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_another_family_is_trained_by_every_sort_of_recipe_and_the_engine_may_load_it(
+    brogue: Run, home: Home, forked: Forked, family: str, tmp_path: Path
 ) -> None:
-    write_text(home.settings_file, f'base_model = "{qwen}"')
+    model = tiny(family, tmp_path)
+    write_text(home.settings_file, f'base_model = "{model}"')
     add_assistant(home, "clerk", "adapter: clerk-voice\nsystem_prompt: Be short.")
-    import_items(brogue, tmp_path, 40)
-    done = brogue("train", "clerk-voice", "--data", "items", "--epochs", "3", "--json")
-    assert done.returncode == 0, done.stderr
-    card = json.loads(done.stdout)
-    assert card["base_model"] == "tiny-qwen"
-    assert card["system_prompt"] == "Be short."
-    assert card["scores"]["adapter_validation_loss"] < card["scores"]["base_validation_loss"]
-    base = prepare(str(qwen), home, lambda _: None)
+    for kind in ("instruction", "preference"):
+        (tmp_path / f"{kind}.jsonl").write_text("\n".join(json.dumps(ROWS[kind](n)) for n in range(40)))
+        done = brogue("data", "import", str(tmp_path / f"{kind}.jsonl"), "--as", kind, "--into", kind)
+        assert done.returncode == 0, done.stderr
+    asked = [
+        ("train", "clerk-voice", "--data", "instruction", "--epochs", "3"),
+        ("train", "clerk-taste", "--data", "preference", "--recipe", "dpo", "--epochs", "1", "--assistant", "clerk"),
+        ("train", "clerk-judge", "--data", "preference", "--recipe", "reward", "--epochs", "1"),
+    ]
+    begun = [forked.start((*words, "--json"), home, save_often) for words in asked]
+    cards = [card_of(ended) for ended in begun]
+    words = ("--recipe", "ppo", "--reward", "clerk-judge@1", "--rounds", "2", "--max-new-tokens", "4", "--json")
+    cards.append(card_of(forked.start(("train", "clerk-ppo", "--data", "instruction", *words), home, save_often)))
+    voice, taste, judge, ppo = cards
+    assert (voice["base_model"], voice["system_prompt"]) == (family.lower(), "Be short.")
+    assert voice["scores"]["adapter_validation_loss"] < voice["scores"]["base_validation_loss"]
+    assert taste["scores"]["base_validation_loss"] == 0.6931, "the base model is its own reference"
+    assert "adapter_validation_accuracy" in judge["scores"] and "adapter_validation_kl" in ppo["scores"]
+    base, registry = prepare(str(model), home, lambda _: None), Registry(home)
     assert base.supports_system is False
+    for card in (voice, taste, ppo):
+        check_version(registry.card(card["adapter"], 1), registry.folder(card["adapter"], 1), base, 16, home.root)
 
 
-def test_training_that_is_interrupted_goes_on_from_its_checkpoint(
-    brogue: Run, home: Home, qwen: Path, tmp_path: Path
-) -> None:
-    write_text(home.settings_file, f'base_model = "{qwen}"')
-    import_items(brogue, tmp_path, 200)
-    words = ["train", "pairs-voice", "--data", "items", "--epochs", "3"]
-    process = subprocess.Popen([sys.executable, "-m", "assistant.cli", *words], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    lines: list[str] = []
-    for line in process.stderr:
-        if "step 1/" in line:
-            process.send_signal(signal.SIGINT)
-        lines.append(line)
-    assert process.wait(timeout=120) == 1, lines
-    assert "a checkpoint is kept" in lines[-1]
-    assert not list(home.adapters.glob("*/1")), "no half-trained version is there"
-    done = brogue(*words)
+def card_of(ended: Callable[[], Any]) -> dict[str, Any]:
+    """What a training prints when it is done."""
+    done = ended()
     assert done.returncode == 0, done.stderr
-    assert "step 1/" not in done.stderr, "it did not begin again"
-    assert "pairs-voice@1" in done.stdout
+    return dict(json.loads(done.stdout))
 
 
 @pytest.fixture(scope="module")
