@@ -254,17 +254,8 @@ def _brogue(*words: str) -> str:
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
     """Medians with the lowest and highest, side by side."""
-    head = [
-        "data",
-        "trained by",
-        "tokens/s",
-        "answer tokens/s",
-        "training s",
-        "process s",
-        "peak MiB",
-        "validation loss",
-    ]
-    keys = ("tokens_per_s", "answer_tokens_per_s", "train_s", "process_s", "peak_mib", "validation_loss")
+    head = ["data", "trained by", *(title for title, _ in _COLUMNS)]
+    keys = [key for _, key in _COLUMNS]
     made = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for data in dict.fromkeys(line["data"] for line in lines):
         middle = {}

@@ -43,4 +43,5 @@ def test_both_sides_train_the_same_rows_and_are_measured_in_one_way(
     )
     assert all(line["train_s"] > 0 and line["train_cpu_s"] > 0 and line["peak_mib"] > 100 for line in lines)
     assert trl["validation_loss"] == pytest.approx(ours["validation_loss"], rel=0.2), "they learn about the same"
-    assert "| items-a-40 | brogue / trl |" in training.table(lines)
+    table = training.table(lines)
+    assert "| tokens/cpu s |" in table and "| items-a-40 | brogue / trl |" in table
