@@ -71,7 +71,10 @@ def test_a_policy_learns_from_a_reward_model_and_becomes_a_version_that_can_be_g
     [
         ((*PPO,), "learns from a reward model: --recipe ppo --reward NAME@N"),
         ((*PPO, "--reward", "nobody"), "nobody"),
-        (("--recipe", "dpo", "--data", "pairs", "--reward", "voice"), "recipe 'dpo' has no use for --reward; leave it away, or give --recipe ppo"),
+        (
+            ("--recipe", "dpo", "--data", "pairs", "--reward", "voice"),
+            "recipe 'dpo' has no use for --reward; leave it away, or give --recipe ppo or rloo or grpo",
+        ),
         ((*PPO, "--reward", "voice"), "voice@1 is no reward model (recipe dpo)"),
     ],
 )
