@@ -35,7 +35,7 @@ from data.dataset import DatasetCard, Row
 from data.errors import BrogueError, one_line
 from data.home import Home, full_disk, write_json
 from data.records import SPLITS, Split
-from data.settings import Frozen, load_settings
+from data.settings import Frozen, Settings, load_settings
 
 _UNWRITTEN = ("PytorchStreamWriter", "inline_container")  # how torch says that a file could not be written
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
@@ -87,21 +87,11 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
 
     `gateway`: address and admin key of the one that serves this home, if it runs; its engine writes the answers of ppo.
     """
-    check_trainable(dataset, config.recipe)
-    check_options(config)
-    processes.check(config.recipe, config.head, config.batch_size)
-    started, registry, recipe = time.monotonic(), Registry(home), find(config.recipe)
-    start, config = started_from(registry, base, config)
-    settings = load_settings(home.settings_file)
-    tracking.check(settings.training.report_to)
-    max_rank = settings.engine.max_lora_rank
-    goes_on, options = start is not None, config.method_options
-    served.check(base, config.method, config.rank, recipe_words(config), goes_on, max_rank, options)
+    started, registry, settings = time.monotonic(), Registry(home), load_settings(home.settings_file)
+    start, config = _checked(dataset, base, config, registry, settings)
     tokenizer, labels = load_tokenizer(base.path), labels_of(dataset, rows) if config.head else ()
-    prompt = None if config.head else config.system_prompt
-    if recipe.name == "labelled" and not config.head:
-        prompt = labelling_prompt(prompt, rows)
-    encoder = Encoder(recipe, tokenizer, base, prompt, config.max_tokens, say, labels)
+    prompt = _prompt(config, rows)
+    encoder = Encoder(find(config.recipe), tokenizer, base, prompt, config.max_tokens, say, labels)
     made = {split: list(encoder.split(split, rows)) for split in SPLITS}
     examples = {split: [example for _, example in made[split]] for split in SPLITS}
     check_size(dataset, config, examples, say)
@@ -110,10 +100,7 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
     run = runs.folder_of(home, asked)
     with runs.running(run, asked):
         write_json(run / "config.json", config.model_dump())
-        records = {record for record, _ in made["train"]}
-        records |= learnt_before(registry, config.start) | learnt_before(registry, config.reward)
-        learnt = lineage.Lineage(dataset=dataset.name, digest=dataset.digest, records=tuple(sorted(records)))
-        lineage.begin(run, learnt)
+        lineage.begin(run, _learnt(registry, config, dataset, {record for record, _ in made["train"]}))
         told = runs.noting(run, on_progress)
         job = Job(run, config, base, tokenizer, examples, start, told, say, settings.training.report_to, labels,
                   gateway)  # fmt: skip
@@ -121,33 +108,67 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
         if not processes.is_main():
             processes.wait()
             return registry.resolve(runs.get(home, run.name).version or adapter)
-        with registry.new_version(adapter, chat=recipe.name != "reward" and not config.head) as (version, folder):
-            compared: Any = examples["validation"] or examples["train"]
-            rank, how, measured = served.write(trainer.model, folder, config.method, config.rank, compared)
-            card = AdapterCard(
-                adapter=adapter,
-                version=version,
-                base_model=base.name,
-                base_sha256=base.sha256,
-                dataset=dataset.name,
-                dataset_digest=dataset.digest,
-                recipe=config.recipe,
-                method=config.method,
-                rank=rank,
-                served=how,
-                config=config.model_dump(),
-                labels=labels,
-                system_prompt=prompt,
-                parent=max(registry.versions(adapter), default=None),
-                scores=scores | measured,
-                minutes=round((time.monotonic() - started) / 60, 2),
-                created=datetime.now(UTC).isoformat(timespec="seconds"),
-                files=file_hashes(folder),
-            )
-            write_json(folder / CARD, card.model_dump(mode="json"))
-            lineage.finish(run, registry, adapter, version)
+        card = _new_version(adapter, job, dataset, prompt, trainer, scores, started, registry)
         runs.finish(run, card.name)
         processes.wait()
+    return card
+
+
+def _checked(dataset: DatasetCard, base: BaseModel, config: TrainConfig, registry: Registry,
+             settings: Settings) -> tuple[Path | None, TrainConfig]:  # fmt: skip
+    """The folder of the version to go on from, and the config with its rank. Raises `BrogueError`."""
+    check_trainable(dataset, config.recipe)
+    check_options(config)
+    processes.check(config.recipe, config.head, config.batch_size)
+    start, config = started_from(registry, base, config)
+    tracking.check(settings.training.report_to)
+    goes_on, most, options = start is not None, settings.engine.max_lora_rank, config.method_options
+    served.check(base, config.method, config.rank, recipe_words(config), goes_on, most, options)
+    return start, config
+
+
+def _prompt(config: TrainConfig, rows: list[Row]) -> str | None:
+    """The system prompt that the version is trained and served with."""
+    if config.head:
+        return None
+    return labelling_prompt(config.system_prompt, rows) if config.recipe == "labelled" else config.system_prompt
+
+
+def _learnt(registry: Registry, config: TrainConfig, dataset: DatasetCard, records: set[str]) -> lineage.Lineage:
+    """The records that the version will have learnt from, also through its start and its reward model."""
+    records = records | learnt_before(registry, config.start) | learnt_before(registry, config.reward)
+    return lineage.Lineage(dataset=dataset.name, digest=dataset.digest, records=tuple(sorted(records)))
+
+
+def _new_version(adapter: str, job: Job, dataset: DatasetCard, prompt: str | None, trainer: Any,
+                 scores: dict[str, float], started: float, registry: Registry) -> AdapterCard:  # fmt: skip
+    """What was trained, in the registry; `started`: when, as time.monotonic counts."""
+    config, base = job.config, job.base
+    with registry.new_version(adapter, chat=config.recipe != "reward" and not config.head) as (version, folder):
+        compared: Any = job.examples["validation"] or job.examples["train"]
+        rank, how, measured = served.write(trainer.model, folder, config.method, config.rank, compared)
+        card = AdapterCard(
+            adapter=adapter,
+            version=version,
+            base_model=base.name,
+            base_sha256=base.sha256,
+            dataset=dataset.name,
+            dataset_digest=dataset.digest,
+            recipe=config.recipe,
+            method=config.method,
+            rank=rank,
+            served=how,
+            config=config.model_dump(),
+            labels=job.labels,
+            system_prompt=prompt,
+            parent=max(registry.versions(adapter), default=None),
+            scores=scores | measured,
+            minutes=round((time.monotonic() - started) / 60, 2),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            files=file_hashes(folder),
+        )
+        write_json(folder / CARD, card.model_dump(mode="json"))
+        lineage.finish(job.run, registry, adapter, version)
     return card
 
 

@@ -302,8 +302,8 @@ def test_a_full_disk_is_one_line_and_the_last_whole_checkpoint_goes_on(
     ("kind", "rows", "more", "wanted"),
     [
         ("labelled", 40, ("--recipe", "dpo"), "the recipe 'dpo' takes preference or ranking"),
-        ("preference", 40, (), "For preference records: --recipe dpo or kto or reward"),
-        ("instruction", 40, ("--recipe", "magic"), "no recipe 'magic'; have: dpo, instruct, kto, labelled"),
+        ("preference", 40, (), "For preference records: --recipe dpo or kto or orpo or simpo or reward"),
+        ("instruction", 40, ("--recipe", "magic"), "no recipe 'magic'; have: dpo, grpo, instruct, kto, labelled"),
         ("instruction", 1, (), "wants at least 2 answers to train on"),
         ("instruction", 40, ("--max-tokens", "16"), "leaves nothing to train on"),
         ("preference", 40, ("--recipe", "reward", "--max-tokens", "16"), "leaves nothing to train on"),
