@@ -65,6 +65,7 @@ def environment(home: Home, key: str, plan: EnginePlan) -> dict[str, str]:
         "VLLM_API_KEY": key,
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "INFO",  # its phases are read from its log; importing TRL sets ERROR
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "XDG_CACHE_HOME": str(home.root / "cache"),

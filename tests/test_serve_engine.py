@@ -61,6 +61,11 @@ def test_on_a_gpu_memory_is_a_share_and_nothing_of_the_cpu_is_set(home: Home, mo
     assert {"VLLM_CPU_OMP_THREADS_BIND", "LD_PRELOAD"}.isdisjoint(environment(home, "k", chosen))
 
 
+def test_the_engine_tells_what_it_does_whatever_a_library_has_set(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
+    assert environment(home, "k", CPU_PLAN)["VLLM_LOGGING_LEVEL"] == "INFO"
+
+
 def test_a_cpu_cache_holds_at_least_one_and_at_most_all_streams() -> None:
     chosen = plan(EngineSettings(device="cpu"), 0, 1000, 8192)
     assert chosen.max_model_len == 4096
