@@ -14,7 +14,7 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 from adapters.base_model import BaseModel, load_tokenizer, quiet
 from adapters.registry import AdapterCard, Registry, require_classifier
 from adapters.tokens import text_ids, word_ids
-from adapters.validation import changed_files
+from adapters.validation import folder_for
 from data.errors import BrogueError, one_line
 from data.settings import Frozen
 
@@ -42,11 +42,7 @@ class Classifier:
         """The classifier `name@n`; raises `BrogueError` if that version is none, or was made for another base."""
         card = registry.resolve(version)
         require_classifier(card)
-        if card.base_sha256 != base.sha256:
-            raise BrogueError(f"{card.name} was trained on base model {card.base_model}; the base model is {base.name}")
-        folder = registry.folder(card.adapter, card.version)
-        if found := changed_files(folder, card):
-            raise BrogueError(f"{card.name} cannot be used: {found[0]}")
+        folder = folder_for(registry, card, base)
         tokenizer = load_tokenizer(base.path)
         task = PeftConfig.from_pretrained(str(folder)).task_type
         model = headed(base.path, tokenizer, len(card.labels), task)

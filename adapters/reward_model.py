@@ -11,8 +11,7 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 from adapters.base_model import BaseModel, load_tokenizer
 from adapters.registry import AdapterCard, Registry, require_scorer
 from adapters.tokens import encode_answer, prompt_ids
-from adapters.validation import changed_files
-from data.errors import BrogueError
+from adapters.validation import folder_for
 from data.messages import with_system
 
 BATCH = 8  # answers in one pass
@@ -32,11 +31,7 @@ class RewardModel:
         """The reward model `name@n`; raises `BrogueError` if that version is none, or was made for another base."""
         card = registry.resolve(version)
         require_scorer(card)
-        if card.base_sha256 != base.sha256:
-            raise BrogueError(f"{card.name} was trained on base model {card.base_model}; the base model is {base.name}")
-        folder = registry.folder(card.adapter, card.version)
-        if found := changed_files(folder, card):
-            raise BrogueError(f"{card.name} cannot be used: {found[0]}")
+        folder = folder_for(registry, card, base)
         tokenizer = load_tokenizer(base.path)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token

@@ -51,6 +51,16 @@ def check_version(card: AdapterCard, folder: Path, base: BaseModel, max_rank: in
     refuse(card.name, found)
 
 
+def folder_for(registry: Registry, card: AdapterCard, base: BaseModel) -> Path:
+    """The folder of a reward model or classifier; raises `BrogueError` if it has changed or is for another base."""
+    if card.base_sha256 != base.sha256:
+        raise BrogueError(f"{card.name} was trained on base model {card.base_model}; the base model is {base.name}")
+    folder = registry.folder(card.adapter, card.version)
+    if found := changed_files(folder, card):
+        raise BrogueError(f"{card.name} cannot be used: {found[0]}")
+    return folder
+
+
 def refuse(what: str, found: list[str]) -> None:
     """Raises `BrogueError` with the first of the reasons `found`, if there is one, and the number of others."""
     if found:

@@ -99,10 +99,6 @@ class Loader:
             self._locks.pop(name, None)
             self.slots.leave(name)
 
-    def drain(self, card: AdapterCard) -> None:
-        """A version is live no more: measure how long its last answers take."""
-        self._in_flight.drain(card)
-
     async def prove(self, card: AdapterCard) -> dict[str, float]:
         """Check, load and probe; raises `Refused` with the reason. Gives the seconds that each took."""
         began = time.monotonic()

@@ -98,9 +98,6 @@ class OwnEngines:
                     self._launch(card)
         return self._there[name]
 
-    def drain(self, card: AdapterCard) -> None:
-        self._in_flight.drain(card)
-
     def drop(self, card: AdapterCard) -> None:
         self._refusals.reasons.pop(card.name, None)
         self._retired[card.engine_name] = card

@@ -241,8 +241,7 @@ class AdapterPool:
         if None not in pair and pair != (before.get("stable"), before.get("canary")):
             self.trials.start(adapter, after["stable"], after["canary"])
         for version in set(before.values()) - set(after.values()):
-            card = self.live.card(adapter, version)
-            self.way(card).drain(card)
+            self.in_flight.drain(self.live.card(adapter, version))
 
     def _kept_cards(self) -> list[AdapterCard]:
         return self._cards(self.live.kept())

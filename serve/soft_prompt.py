@@ -109,9 +109,6 @@ class SoftPrompts:
                 self._refusals.works(card)
         return {"load": read_at - began, "probe": time.monotonic() - read_at}
 
-    def drain(self, card: AdapterCard) -> None:
-        self._in_flight.drain(card)
-
     def drop(self, card: AdapterCard) -> None:
         self._encoded.pop(card.engine_name, None)
         self._proven.discard(card.engine_name)

@@ -30,9 +30,6 @@ class Way(Protocol):
     async def prove(self, card: AdapterCard) -> dict[str, float]:
         """Check, load and probe; raises `Refused` with the reason. Gives the seconds that each took."""
 
-    def drain(self, card: AdapterCard) -> None:
-        """A version is live no more: measure how long its last answers take."""
-
     def drop(self, card: AdapterCard) -> None:
         """A version was retired: it goes as soon as its last answer has ended."""
 
@@ -75,7 +72,7 @@ class InFlight:
                 self._metrics.drain(card.name, time.monotonic() - self._draining.pop(name))
 
     def drain(self, card: AdapterCard) -> None:
-        """Measure how long the answers take that are on their way now."""
+        """A version is live no more: measure how long the answers take that are on their way now."""
         if self(card):
             self._draining[card.engine_name] = time.monotonic()
         else:

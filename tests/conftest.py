@@ -105,6 +105,17 @@ def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     run_brogue("down", home=home, timeout=120)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """So small a model is no faster on two, and several times slower when another process wants the second."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def up_home(begun: Begun) -> Home:
     """A home after a real `brogue up`: starter model, both voices trained, engine, gateway and page running."""

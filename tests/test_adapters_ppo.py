@@ -1,7 +1,7 @@
 """PPO's rounds on tiny models: it learns what it is rewarded for, stays near where it began, and survives a kill."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from adapters.ppo_trainer import PPOTrainer, batch_of, newest_checkpoint
 from data.errors import BrogueError, DataError
 from data.records import ChatRecord, LabelledRecord, Message, PreferenceRecord
 from tests.tiny_models import make_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CONFIG = PPOConfig(rounds=3, batch_size=4, minibatch_size=2, max_new_tokens=6, rank=4, dtype="float32", save_every=2)
 SIZE: dict[str, Any] = {
@@ -55,15 +57,6 @@ def make_tiny(folder: Path, model: Any, **more: Any) -> Tiny:
     texts = ["What is item 1?", "What is in aisle 3?", "Item 1?", "What?"]
     prompts = [make_prompt(tokenizer, [Message(role="user", content=text)], None, False) for text in texts]
     return Tiny(folder, tokenizer, prompts)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """So small a model is no faster on two, and several times slower when another process wants the second."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

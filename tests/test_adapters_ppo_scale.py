@@ -12,9 +12,9 @@ from adapters.ppo import PPOConfig
 from adapters.ppo_job import SCALED_BY, scaled
 from adapters.ppo_rollout import sample
 from adapters.ppo_trainer import batch_of
-from tests.test_adapters_ppo import Tiny, make_tiny, one_thread
+from tests.test_adapters_ppo import Tiny, make_tiny
 
-assert one_thread
+pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = PPOConfig(batch_size=4, minibatch_size=2, max_new_tokens=6, rank=4, dtype="float32")
 
 

@@ -1,7 +1,7 @@
 """Recipes rloo and grpo: what they are rewarded for, which rewards they get, and that they learn."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,8 @@ from data.records import Message
 from tests.conftest import Run
 from tests.tiny_models import ROWS, make_model, tiny_llama
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 ROUNDS = ("--data", "preference", "--reward", "taste@1", "--rounds", "2", "--batch-size", "4", "--max-new-tokens", "6")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """So small a model is no faster on two, and several times slower when another process wants the second."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def vowels(_prompts: Sequence[Sequence[dict[str, Any]]], answers: Sequence[str]) -> list[float]:

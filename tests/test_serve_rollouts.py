@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from data.home import Home
 from data.records import Message
 from tests.fakes import ADMIN_KEY, FakeEngine, FakeGateway
 from tests.scripted_gateway import served
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 END = 2  # the tiny model's end token
 WANTED: dict[str, Any] = {
@@ -117,14 +118,6 @@ def test_only_an_admin_may_ask_a_policy_in_training(home: Home, engine: Writer, 
     folder_of(home)
     assert post(gateway, {"Authorization": "Bearer nobody"}).status_code == 401
     assert engine.loads == 0
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Training:
