@@ -30,8 +30,10 @@ FOCUS = """
 const back = document.activeElement, box = element.closest(".corrector");
 requestAnimationFrame(() => box.querySelector("textarea")?.focus());
 box.addEventListener("click", ({ target }) => {
-  if (target.closest(".cancel, .save")) setTimeout(() => { if (!box.querySelector("textarea")?.checkVisibility())
-    back?.focus?.(); }, 400);
+  if (target.closest(".cancel, .save")) setTimeout(() => {
+    const lost = document.activeElement === document.body;  // whoever is somewhere else by now stays there
+    if (lost && !box.querySelector("textarea")?.checkVisibility()) back?.focus?.();
+  }, 400);
 });
 """
 SCRIPT = """

@@ -177,6 +177,8 @@ const tellCorrected = (now) => {
   tell(now.length < corrected.length ? "Your correction is taken back." : "Your correction is kept.");
   corrected = now;
   refresh();
+  // The editor closes a moment later; what is typed by then is meant for the board.
+  if (document.activeElement.closest(".corrector")) cards()[current]?.focus();
 };
 // Time counts while the answers can be read: the page is in sight and something is there.
 const tick = setInterval(() => {

@@ -229,6 +229,21 @@ def test_a_whole_turn_by_keyboard_only_is_read_from_the_api(page: Page, rank: Se
 
 
 @pytest.mark.browser
+def test_keys_after_a_correction_go_to_the_board_at_once_and_stay_where_the_rater_went(page: Page, rank: Served) -> None:
+    rank.queue("reed-voice@1", "fern-voice@1", "base", prompts=2)
+    open_rank(page, rank)
+    page.keyboard.press("c")
+    page.locator("#correct-rank-text textarea").fill("It is in aisle three.")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".rank-notice")).to_have_text("Your correction is kept.")
+    page.keyboard.press("2")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(800)  # by then the editor has long gone
+    expect(card(page, "A")).to_have_accessible_name("Answer A, place 2")
+    expect(card(page, "B")).to_be_focused()
+
+
+@pytest.mark.browser
 @pytest.mark.slow
 def test_trls_trainers_take_what_was_said_on_the_page_unchanged(page: Page, rank: Served, tmp_path: Path) -> None:
     rank.queue("reed-voice@1", "fern-voice@1", "base", prompts=2)
