@@ -229,7 +229,7 @@ def test_a_whole_turn_by_keyboard_only_is_read_from_the_api(page: Page, rank: Se
 
 
 @pytest.mark.browser
-def test_keys_after_a_correction_go_to_the_board_at_once_and_stay_where_the_rater_went(page: Page, rank: Served) -> None:
+def test_keys_after_a_correction_go_to_the_board_at_once_and_stay_where_she_went(page: Page, rank: Served) -> None:
     rank.queue("reed-voice@1", "fern-voice@1", "base", prompts=2)
     open_rank(page, rank)
     page.keyboard.press("c")
