@@ -6,9 +6,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.registry import AdapterCard
+from adapters.registry_state import AdapterCard
+from adapters.registry_state import RuleResult as RuleResult
+from adapters.registry_state import Verdict as Verdict
 from data.dataset import Row
-from data.settings import Frozen
+from data.settings import Frozen, Settings
 
 Arm = Literal["version", "against", "base"]  # who answers: the version, the one it is compared with, the base model
 Better = Literal["higher", "lower", "neither"]
@@ -58,12 +60,13 @@ class Room(Protocol):
 
     arms: tuple[Arm, ...]  # who takes part, the version first
     seed: int
+    settings: Settings  # of the home, such as its price table
 
     def card(self, arm: Arm) -> AdapterCard | None:
         """The card of an arm's version; none for the base model."""
 
     def rows(self, part: Part) -> list[Row]:
-        """The held-out records of a part's dataset, at most `limit`. Raises `BrogueError`."""
+        """The held-out records of a part's dataset, at most `limit`; of another split with options.split."""
 
     def lines(self, part: Part) -> list[dict[str, Any]]:
         """The JSON objects of a part's JSONL file, at most `limit`. Raises `BrogueError`."""
@@ -151,25 +154,6 @@ class Moved(Frozen):
     prompt: str
     answers: dict[Arm, str]
     scores: dict[Arm, float]
-
-
-class RuleResult(Frozen):
-    """What one rule of a gate says."""
-
-    rule: str  # as written
-    result: Literal["pass", "fail", "not enough evidence"]
-    because: str  # one line with the figures
-    more: int | None = None  # further items that would probably settle it
-
-
-class Verdict(Frozen):
-    """What a gate says of a version."""
-
-    result: Literal["pass", "fail", "not enough evidence"]
-    rules: tuple[RuleResult, ...]
-    gate: str  # the rules' name
-    exam: str  # id of the exam that it rests on
-    time: str  # ISO, UTC
 
 
 class Exam(Frozen):
