@@ -1,26 +1,17 @@
 """`brogue data collect`: what people said of answers becomes a dataset."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterator
-from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from assistant.cli_data_options import Json, parse_shares
 from assistant.cli_store import day, opened_store
 from assistant.console import print_json, say, working
-from data.dataset import DatasetCard, Row, Shares, Step, save_dataset
 from data.dataset_folder import refuse_existing
-from data.errors import BrogueError, DataError
+from data.errors import BrogueError
 from data.home import Home, check_name
 from data.records import SPLITS
-
-if TYPE_CHECKING:
-    from data.feedback import Collected
-    from data.judgements import StoredJudgement
-    from data.store import Store
 
 KINDS = ("chat", "instruction", "preference", "ranking", "rated")
 
@@ -36,6 +27,7 @@ def collect(
     json: Json = False,
 ) -> None:
     """Make a dataset from what people said of answers: thumbs, corrections, comparisons, rankings."""
+    from data.collecting import Source, collected, oldest_first, save
     from data.feedback import LIGHTER
     from data.judgements import Wanted
     from data.memory import many_objects
@@ -48,12 +40,12 @@ def collect(
     wanted = Wanted(assistant=assistant, since=day("--since", since))
     counts: Counter[str] = Counter()
     with opened_store(home) as store, working("collecting") as tell, many_objects():
-        told = sorted(store.judgements(wanted), key=lambda kept: (kept.created, kept.judgement.id))
+        told = oldest_first(store.judgements(wanted))
         tell(f"{len(told)} judgements")
-        weights = {} if unweighted else weights_in(store, wanted, told)
-        rows = _rows(store, told, kind, shares, counts, weights)  # type: ignore[arg-type]
-        options = {"as": kind, "assistant": assistant, "since": since}
-        card = _save(home, into, rows, told, shares, replace, counts, options | {"unweighted": unweighted or None})
+        source = Source(store, told, {} if unweighted else weights_in(store, wanted, told))
+        rows = collected(source, kind, shares, counts)  # type: ignore[arg-type]
+        options = {"as": kind, "assistant": assistant, "since": since, "unweighted": unweighted or None}
+        card = save(home, into, rows, source, shares, replace, counts, options)
     if json:
         print_json(card.model_dump(mode="json"))
         return
@@ -64,31 +56,3 @@ def collect(
     for why, count in sorted(counts.items()):
         if why.startswith("skipped"):
             say(f"{why} ({count})")
-
-
-def _rows(store: "Store", told: "list[StoredJudgement]", kind: "Collected", shares: Shares, counts: Counter[str],
-          weights: dict[str, float]) -> Iterator[Row]:  # fmt: skip
-    """The rows; nothing to make them of is refused before anything is written."""
-    from data.feedback import rows
-
-    made = rows((kept.judgement for kept in told), store.responses_of, kind, shares, counts, weights)
-    first = next(made, None)
-    if first is None:
-        raise DataError(_nothing(kind, len(told), counts))
-    return chain([first], made)
-
-
-def _save(home: Home, into: str, rows: Iterator[Row], told: "list[StoredJudgement]", shares: Shares, replace: bool,
-          counts: Counter[str], options: dict[str, Any]) -> DatasetCard:  # fmt: skip
-    source = hashlib.sha256("\n".join(kept.judgement.id for kept in told).encode()).hexdigest()
-    return save_dataset(
-        home, into, rows, "the store", source, {}, shares, replace,
-        steps=lambda: (Step(name="collect", options=options, counts=dict(+counts)),),
-    )  # fmt: skip
-
-
-def _nothing(kind: str, told: int, counts: Counter[str]) -> str:
-    why = "; ".join(f"{reason} ({count})" for reason, count in counts.most_common(3))
-    known = {"preference": "comparisons or corrections", "ranking": "rankings", "rated": "thumbs"}
-    wanted = known.get(kind, "thumbs up or corrections")
-    return f"the store has no {wanted} for {kind} records among {told} judgements{': ' + why if why else ''}"
