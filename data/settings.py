@@ -5,10 +5,10 @@ A missing file means all defaults. `None` means "chosen from the machine" (see s
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from data.errors import BrogueError, one_line
 from data.frozen import STARTER_MODEL as STARTER_MODEL
@@ -73,6 +73,29 @@ class TrainingSettings(Frozen):
     )
 
 
+class PriceSettings(Frozen):
+    """What answers cost: by the token, by the machine's hour, or both. Any currency; without prices none is reckoned."""
+
+    currency: str = Field("", max_length=8, description="printed behind prices, such as EUR")
+    prompt_per_million: float = Field(0, ge=0, allow_inf_nan=False, description="a million tokens of prompts")
+    answer_per_million: float = Field(0, ge=0, allow_inf_nan=False, description="a million tokens of answers")
+    machine_per_hour: float = Field(0, ge=0, allow_inf_nan=False, description="an hour of the machine")
+    answers_at_once: int | None = Field(
+        None, ge=1, description="that share the machine; wanted with machine_per_hour: one alone would pay all of it"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.machine_per_hour and self.answers_at_once is None:
+            raise ValueError("machine_per_hour wants answers_at_once beside it: how many answers share the machine")
+        return self
+
+    @property
+    def known(self) -> bool:
+        """Is there any price?"""
+        return bool(self.prompt_per_million or self.answer_per_million or self.machine_per_hour)
+
+
 class StoreSettings(Frozen):
     """Where answers and judgements are kept, and how much of them."""
 
@@ -99,6 +122,7 @@ class Settings(Frozen):
     store: StoreSettings = StoreSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
     training: TrainingSettings = TrainingSettings()
+    prices: PriceSettings = PriceSettings()
 
 
 def load_settings(path: Path) -> Settings:

@@ -21,6 +21,8 @@ def test_without_a_file_all_is_default(home: Home) -> None:
         ("[engine]\nmax_lora_rank = 12", "engine.max_lora_rank: .*found 12"),
         ("[training]\nreport_to = ['wandb']", "training.report_to.0: .*'tensorboard', 'mlflow' or 'trackio'.*'wandb'"),
         ("base_model = ", "not valid TOML"),
+        ("[prices]\nmachine_per_hour = 2", "prices: .*wants answers_at_once beside it"),
+        ("[prices]\nanswer_per_million = -1", "prices.answer_per_million: .*found -1"),
     ],
 )
 def test_a_wrong_setting_is_one_line_with_what_was_found(home: Home, text: str, message: str) -> None:
