@@ -9,7 +9,7 @@ from data.errors import BrogueError, one_line
 from data.home import write_text
 from data.records import SPLITS
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --paper: #fbfaf8; --card: #fff; --ink: #22252a; --soft: #62676f; --line: #d5d3ce;
   --bar: #4a7c9b; --alarm: #b3372f; --warn: #8a5a00; }
 @media (prefers-color-scheme: dark) { :root { --paper: #17191c; --card: #202327; --ink: #e6e4df; --soft: #a3a7ae;
@@ -55,14 +55,20 @@ def page(report: Report) -> str:
         for heading, svg in plots(report).items()
     )
     drawn = f'<h2>Figures</h2><div class="plots">{figures}</div>' if figures else ""
+    body = (
+        f'<h1>{title}</h1><p class="soft">{escape(report.target)}: {escape(report.kind)} records, '
+        f"{escape(report.format)}</p>{_facts(report)}<h2>{_headline(report)}</h2>{found}{drawn}"
+    )
+    return frame(title, body)
+
+
+def frame(title: str, body: str, style: str = "") -> str:
+    """A whole page around `body`, both as HTML; what a browser is told by it, it fetches nothing."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{title}</title><style>{_STYLE}</style></head><body><h1>{title}</h1>"
-        f'<p class="soft">{escape(report.target)}: {escape(report.kind)} records, {escape(report.format)}</p>'
-        f"{_facts(report)}"
-        f"<h2>{_headline(report)}</h2>{found}{drawn}</body></html>\n"
+        f"<title>{title}</title><style>{STYLE}{style}</style></head><body>{body}</body></html>\n"
     )
 
 

@@ -1,0 +1,78 @@
+"""The plots of an exam, as SVG in the page's colours: the changes, and the figures by slice."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from adapters.exam_types import Arm, Interval, Measured
+from assistant.exam_words import Judged, title, unit_of_change
+from assistant.report_plots import ALARM, BAR, INK, LINE, MOST, draw
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_NAME = 30  # characters of a figure's name
+_COLOURS = {"better": BAR, "worse": ALARM, "open": INK, "stated": INK}
+
+
+def changes(found: Sequence[Judged]) -> dict[str, str]:
+    """Heading → SVG for each unit: the changes with their intervals, better to the right."""
+    by_unit: dict[str, list[Judged]] = {}
+    for one in found:
+        if one.change is not None and one.way != "stated":
+            by_unit.setdefault(one.figure.unit, []).append(one)
+    return {f"Changes in {unit_of_change(unit)}": _changes(unit, some[:MOST]) for unit, some in by_unit.items()}
+
+
+def by_slice(figure: Measured, other: Arm, names: dict[Arm, str]) -> str | None:
+    """A figure's slices, the version and whom it is compared with side by side; none for a figure without."""
+    slices = {name: arms for name, arms in figure.slices.items() if "version" in arms}
+    if len(slices) < 2:
+        return None
+    shown = dict(list(slices.items())[:MOST])
+    factor = 100 if figure.unit == "share" else 1
+
+    def fill(axes: "Axes") -> None:
+        for place, arms in enumerate(shown.values()):
+            for arm, colour, shift in (("version", BAR, -0.14), (other, INK, 0.14)):
+                if arm in arms:
+                    _interval(axes, arms[arm], place + shift, colour, factor, hollow=arm != "version")
+        for arm, colour in (("version", BAR), (other, INK)):
+            if arm in names:
+                face = colour if arm == "version" else "none"
+                axes.plot([], [], "o", color=colour, markerfacecolor=face, label=names[arm])
+        axes.set_yticks(range(len(shown)), [_short(name) for name in shown])
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set_xlabel("%" if figure.unit == "share" else figure.unit)
+        axes.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+    return draw(1.1 + 0.42 * len(shown), fill)
+
+
+def _changes(unit: str, shown: Sequence[Judged]) -> str:
+    factor = 100 if unit == "share" else 1
+
+    def fill(axes: "Axes") -> None:
+        for place, one in enumerate(shown):
+            if one.change is not None:
+                turned = _turned(one.change) if one.figure.better == "lower" else one.change
+                _interval(axes, turned, place, _COLOURS[one.way], factor, hollow=one.way == "open")
+        axes.axvline(0, color=LINE, linewidth=1.2, zorder=0)
+        axes.set_yticks(range(len(shown)), [_short(title(one.figure.name)) for one in shown])
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set_xlabel("← worse     better →")
+
+    return draw(0.7 + 0.34 * len(shown), fill)
+
+
+def _interval(axes: "Axes", found: Interval, place: float, colour: str, factor: float, hollow: bool) -> None:
+    axes.plot([found.low * factor, found.high * factor], [place, place], color=colour, linewidth=1.6)
+    face = "none" if hollow else colour
+    axes.plot(found.value * factor, place, "o", color=colour, markerfacecolor=face, markersize=6)
+
+
+def _turned(change: Interval) -> Interval:
+    return Interval(value=-change.value, low=-change.high, high=-change.low)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME else name[: _NAME - 1] + "…"

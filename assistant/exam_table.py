@@ -1,0 +1,98 @@
+"""An exam on the terminal: the verdict, then a table of all figures, fit for 80 columns."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from adapters.exam_types import Arm, Exam, Verdict
+from assistant.exam_words import Judged, change_between, counted, difference, headline, judged, number, other_arm
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_WIDE = 110  # columns from which on there is room for the base model and the number of items
+_COLOURS = {"better": "green", "worse": "red", "open": "", "stated": ""}
+_SAID = {"better": "better", "worse": "worse", "open": "?", "stated": ""}
+_RESULTS = {"pass": "[green]pass[/]", "fail": "[red]fail[/]", "not enough evidence": "[yellow]open[/]"}
+
+
+def print_exam(exam: Exam, width: int | None = None) -> None:
+    """The exam on stdout; `width` in columns, else the terminal's (80 where there is none)."""
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, width=width, highlight=False, emoji=False)
+    found = judged(exam)
+    against = exam.names.get("against", exam.names.get("base", "nothing"))
+    console.print(f"[bold]{_safe(exam.names['version'])}[/] against {_safe(against)}: {counted(found)}", soft_wrap=True)
+    console.print(_figures(exam, found, console.width >= _WIDE))
+    _print_notes(console, exam, found)
+    print_verdict(exam.verdict, console)
+
+
+def print_verdict(verdict: Verdict | None, console: "Console | None" = None) -> None:
+    """What the gate says, and each of its rules."""
+    from rich.console import Console
+
+    console = console or Console(file=sys.stdout, highlight=False, emoji=False)
+    console.print(f"[bold]{_safe(headline(verdict))}[/]")
+    if verdict is None:
+        return
+    table = _table()
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    table.show_header = False
+    for rule in verdict.rules:
+        more = f" (about {rule.more:,} more would do)" if rule.more is not None else ""
+        table.add_row(_RESULTS[rule.result], _safe(rule.rule), _safe(rule.because) + more)
+    console.print(table)
+
+
+def _figures(exam: Exam, found: list[Judged], wide: bool) -> "Table":
+    """Every figure with its change; changes of shares in percentage points."""
+    other = other_arm(exam)
+    arms: list[Arm] = ["version", other]
+    if wide and "base" in exam.names and other != "base":
+        arms.append("base")
+    table = _table()
+    table.add_column("figure", overflow="fold", ratio=3)
+    for arm in arms:
+        name = exam.names.get(arm, arm).removeprefix(exam.adapter)  # "@2": the whole name stands above the table
+        table.add_column(_safe(name), justify="right", overflow="fold", max_width=14)
+    table.add_column("change (95% interval)", overflow="fold", min_width=22)
+    table.add_column("")
+    if wide:
+        table.add_column("items", justify="right")
+    for one in found:
+        table.add_row(*_row(one, arms, wide), style=_COLOURS[one.way])
+    return table
+
+
+def _row(one: Judged, arms: list[Arm], wide: bool) -> list[str]:
+    figure, change = one.figure, one.change
+    cells = [_safe(figure.name) + ("" if figure.decides else " *")]
+    cells += [number(figure.arms[arm].value, figure.unit) if arm in figure.arms else "" for arm in arms]
+    cells.append(f"{difference(change.value, figure.unit)} ({change_between(change, figure.unit)})" if change else "")
+    return [*cells, _SAID[one.way], *([f"{figure.n:,}"] if wide else [])]
+
+
+def _print_notes(console: "Console", exam: Exam, found: list[Judged]) -> None:
+    if any(one.figure.unit == "share" and one.change for one in found):
+        console.print("[dim]changes of percentages are in percentage points; ?: the interval holds zero[/]")
+    for one in found:
+        if not one.figure.decides:
+            console.print(f"[dim]* {_safe(one.figure.name)}: {_safe(one.figure.note or 'stated only')}[/]")
+    for line in exam.left_out:
+        console.print(f"[dim]left out: {_safe(line)}[/]")
+
+
+def _table() -> "Table":
+    from rich.table import Table
+
+    return Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+
+
+def _safe(text: str) -> str:
+    """Square brackets in names are no markup."""
+    from rich.markup import escape
+
+    return escape(text)

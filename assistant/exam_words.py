@@ -1,0 +1,134 @@
+"""An exam in words: which way each figure went, its numbers as people read them, what the gate says. No files."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from adapters.exam_types import Arm, Exam, Interval, Measured, Verdict
+from data.settings import Frozen
+
+Way = Literal["better", "worse", "open", "stated"]  # open: it cannot be told; stated: nothing to compare it with
+
+# What stands before the dot of a figure's name; other names are shown as they are.
+_PARTS = {
+    "task": "Task", "preference": "Preference", "voice": "Voice", "facts": "Facts", "forgetting": "General knowledge",
+    "fairness": "Fairness", "safety": "Safety", "cost": "Cost",
+}  # fmt: skip
+_SHORT = {"share": "", "seconds": " s", "tokens": "", "nats": "", "points": ""}  # units behind a number
+_RESULTS = {"pass": "passed", "fail": "not passed", "not enough evidence": "not enough evidence"}
+
+
+class Judged(Frozen):
+    """A figure and which way it went."""
+
+    figure: Measured
+    way: Way
+    change: Interval | None  # over the version before, as measured
+
+
+def way(figure: Measured, other: Arm = "against") -> Way:
+    """Which way a figure went, by its interval: only a change that excludes zero is one."""
+    change = figure.over.get(other)
+    if change is None or figure.better == "neither" or not figure.decides:
+        return "stated"
+    if change.low > 0:
+        return "better" if figure.better == "higher" else "worse"
+    if change.high < 0:
+        return "worse" if figure.better == "higher" else "better"
+    return "open"
+
+
+def other_arm(exam: Exam) -> Arm:
+    """Whom the version is compared with: the one before it, else the base model."""
+    return "against" if "against" in exam.names else "base"
+
+
+def judged(exam: Exam) -> list[Judged]:
+    """All figures, in the exam's order."""
+    other = other_arm(exam)
+    return [Judged(figure=one, way=way(one, other), change=one.over.get(other)) for one in exam.measures]
+
+
+def title(name: str) -> str:
+    """A figure's name for a person: "task.exact_match" is "Task: exact match"."""
+    part, dot, rest = name.partition(".")
+    words = rest.replace("_", " ").replace(".", ", ")
+    shown = _PARTS.get(part, part.replace("_", " "))
+    return f"{shown}: {words}" if dot else shown
+
+
+def number(value: float, unit: str) -> str:
+    """A value with its unit, short."""
+    if unit == "share":
+        return f"{value:.1%}".replace("-", "−")
+    return f"{_plain(value)}{_SHORT.get(unit, f' {unit}')}"
+
+
+def difference(value: float, unit: str) -> str:
+    """A change with its sign; of a share in percentage points."""
+    text = f"{100 * value:.1f}" if unit == "share" else _plain(value)
+    sign = "+" if not text.startswith("−") and not text.startswith("-") else ""
+    return f"{sign}{text}".replace("-", "−")
+
+
+def between(interval: Interval, unit: str) -> str:
+    """A value's interval."""
+    return f"{number(interval.low, unit)} to {number(interval.high, unit)}"
+
+
+def change_between(change: Interval, unit: str) -> str:
+    """A change's interval."""
+    return f"{difference(change.low, unit)} to {difference(change.high, unit)}"
+
+
+def unit_of_change(unit: str) -> str:
+    """What a change is counted in."""
+    return "percentage points" if unit == "share" else unit
+
+
+def sentence(one: Judged, other: Arm) -> str:
+    """What became of a figure, with its interval."""
+    figure, change = one.figure, one.change
+    before, after = figure.arms.get(other), figure.arms["version"]
+    if change is None or before is None:
+        return f"{title(figure.name)}: {number(after.value, figure.unit)} ({between(after, figure.unit)})."
+    told = f"{number(before.value, figure.unit)} before, {number(after.value, figure.unit)} now"
+    unit = unit_of_change(figure.unit)
+    span = change_between(change, figure.unit)
+    if one.way == "open":
+        return f"{title(figure.name)}: {told}; the change may lie anywhere from {span} {unit}."
+    return f"{title(figure.name)}: {told}, a change of {span} {unit}."
+
+
+def headline(verdict: Verdict | None) -> str:
+    """What the gate says, in a sentence for whoever decides."""
+    if verdict is None:
+        return "No gate was applied, so nothing is said here about going live."
+    broken = sum(rule.result == "fail" for rule in verdict.rules)
+    if verdict.result == "pass":
+        return f"Passed: this version meets all {len(verdict.rules)} rules of the gate '{verdict.gate}'."
+    if verdict.result == "fail":
+        rules = f"{broken} of the {len(verdict.rules)} rules"
+        return f"Not passed: {rules} of the gate '{verdict.gate}' {'is' if broken == 1 else 'are'} broken."
+    more = max((rule.more for rule in verdict.rules if rule.more is not None), default=None)
+    enough = f" About {more:,} more of what was asked would probably settle it." if more else ""
+    return f"Not enough evidence: the gate '{verdict.gate}' can neither pass nor refuse this version yet.{enough}"
+
+
+def result_words(result: str) -> str:
+    """A verdict's result as a label."""
+    return _RESULTS.get(result, result)
+
+
+def counted(found: Iterable[Judged]) -> str:
+    """How many figures went which way: "3 better, 1 worse, 4 cannot be told"."""
+    ways = [one.way for one in found]
+    words = {"better": "better", "worse": "worse", "open": "cannot be told"}
+    parts = [f"{ways.count(way)} {text}" for way, text in words.items() if way in ways]
+    return ", ".join(parts) or "nothing to compare"
+
+
+def _plain(value: float) -> str:
+    """Three significant digits, no exponent."""
+    size = abs(value)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 0.1 or not size else 4
+    return f"{value:,.{digits}f}".replace("-", "−")
