@@ -3,7 +3,8 @@
 A version is an immutable folder `<home>/adapters/<name>/<n>/` with PEFT weights and `card.json`. What changes lies
 beside it in one file, `aliases.json`: aliases, the canary's share, retired versions, the history of moves. It is
 replaced in one rename under a lock, so a kill leaves the old state or the new one. The first version of an adapter
-becomes its `stable`. Pure files: no torch, no network. Training writes here; the gateway reads and moves aliases.
+becomes its `stable`. A version's latest verdict lies beside its folder too: whoever moves an alias is held to it.
+Pure files: no torch, no network. Training writes here; the gateway reads and moves aliases.
 """
 
 import fcntl
@@ -13,112 +14,29 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
+from adapters.registry_state import AdapterCard as AdapterCard
+from adapters.registry_state import AdapterState as AdapterState
+from adapters.registry_state import CanaryPlan as CanaryPlan
+from adapters.registry_state import Mark as Mark
+from adapters.registry_state import Move as Move
+from adapters.registry_state import Served as Served
+from adapters.registry_state import Verdict as Verdict
+from adapters.registry_state import moved
+from adapters.registry_state import refuse_scorer as refuse_scorer
+from adapters.registry_state import require_classifier as require_classifier
+from adapters.registry_state import require_scorer as require_scorer
 from data.errors import BrogueError, UnknownName, one_line, unknown
 from data.home import NAME_PATTERN, Home, check_name, new_folder, write_json
-from data.settings import Frozen
 
 CARD = "card.json"
 STATE = "aliases.json"
 RECORDS = "records.json"  # `<n>.records.json` lies beside the version's folder; see adapters/lineage.py
+VERDICT = "verdict.json"  # so does `<n>.verdict.json`: what lies inside the folder may be in an engine already
 ALIASES = ("stable", "candidate", "canary")
-# How the engine answers in a version's voice: by the LoRA that was trained; by a LoRA that equals what was trained;
-# with vectors before each prompt; from weights of the version's own, which take an engine of their own.
-Served = Literal["native", "converted", "soft-prompt", "merged"]
-
-
-class AdapterCard(Frozen):
-    """What a version is: where it came from and what was measured of it."""
-
-    adapter: str
-    version: int
-    base_model: str
-    base_sha256: str
-    dataset: str
-    dataset_digest: str
-    recipe: str
-    method: str
-    rank: int
-    served: Served = "native"
-    config: dict[str, Any]  # the whole training configuration
-    labels: tuple[str, ...] = ()  # what a classification head chooses among, in the order of its outputs
-    system_prompt: str | None  # what it was trained with and must be served with
-    parent: int | None
-    scores: dict[str, float]  # losses in nats per answer token
-    minutes: float
-    created: str
-    files: dict[str, str]  # file name → sha256
-
-    @property
-    def name(self) -> str:
-        return f"{self.adapter}@{self.version}"
-
-    @property
-    def chats(self) -> bool:
-        """Can it be talked to? Reward models give scores, classification heads give labels."""
-        return self.recipe != "reward" and not self.config.get("head")
-
-    @property
-    def engine_name(self) -> str:
-        """The name inside the engine: never used twice, since the prefix cache is keyed by it."""
-        content = hashlib.sha256("".join(f"{n}:{h}\n" for n, h in sorted(self.files.items())).encode())
-        return f"{self.name}-{content.hexdigest()[:6]}"
-
-
-class Move(Frozen):
-    """One move of an alias."""
-
-    time: str  # ISO, UTC
-    alias: str
-    before: int | None
-    after: int | None
-    who: str
-    why: str
-
-
-class CanaryPlan(Frozen):
-    """How the canary is tried out."""
-
-    share: int = Field(10, ge=0, le=100)  # percent of the assistants' traffic on this adapter
-    shadow: bool = False  # answer the stable version's questions too, in the background, never shown
-
-
-class Mark(Frozen):
-    """Something that became true of a version after it was trained. It never says whose data it was."""
-
-    version: int
-    time: str  # ISO, UTC
-    what: Literal["forgotten"] = "forgotten"
-    records: int  # how many of the records that it learnt from are concerned
-    of: str  # a hash over their ids, so that the same is not marked twice
-
-    @property
-    def words(self) -> str:
-        """The mark for a person, with what to do."""
-        some = f"{self.records} record{'s' * (self.records > 1)}"
-        return (
-            f"learnt from {some} that brogue data forget removed on {self.time[:10]}; "
-            "train a version without, and promote that"
-        )
-
-
-class AdapterState(Frozen):
-    """What changes of an adapter."""
-
-    aliases: dict[str, int] = {}
-    canary: CanaryPlan | None = None
-    retired: tuple[int, ...] = ()
-    history: tuple[Move, ...] = ()  # oldest first
-    marks: tuple[Mark, ...] = ()  # oldest first
-
-    def marks_of(self, version: int) -> list[Mark]:
-        """What a version is marked with."""
-        return [mark for mark in self.marks if mark.version == version]
 
 
 class Registry:
@@ -160,6 +78,36 @@ class Registry:
             raise BrogueError(
                 f"{path}: not an adapter card ({one_line(error, 160)}); train or import the version again"
             ) from error
+
+    def verdict(self, adapter: str, version: int) -> Verdict | None:
+        """What the gate said of a version after its latest exam; none if it has not been examined."""
+        path = self._verdict_file(adapter, version)
+        try:
+            return Verdict.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise BrogueError(
+                f"{path}: not a verdict ({one_line(error, 120)}); remove it, or examine the version again: "
+                f"brogue exam {adapter}@{version}"
+            ) from error
+
+    def keep_verdict(self, adapter: str, version: int, verdict: Verdict) -> None:
+        """Store what the gate said of a version, in the place of what it said before."""
+        self.card(adapter, version)
+        write_json(self._verdict_file(adapter, version), verdict.model_dump(mode="json"))
+
+    def refuse_failed(self, adapter: str, alias: str, version: int, force: bool = False) -> str:
+        """What it goes against to let `alias` mean a version, in words; empty if it may be.
+
+        Raises `BrogueError` for a version that failed its exam, unless it is forced.
+        """
+        verdict = None if alias == "candidate" else self.verdict(adapter, version)  # a candidate is shown to nobody
+        if verdict is None or verdict.result != "fail":
+            return ""
+        if not force:
+            raise BrogueError(f"{adapter}@{version} {verdict.words}; to use it all the same, add --force")
+        return verdict.words
 
     def chats(self, adapter: str, version: int) -> bool:
         """Can it be talked to? Of a version with a broken card it is told when it is asked."""
@@ -213,10 +161,11 @@ class Registry:
         return next((m.before for m in reversed(state.history) if m.alias == "stable" and m.before in there), None)
 
     def move(self, adapter: str, alias: str, version: int | None, who: str = "", why: str = "",
-             canary: CanaryPlan | None = None) -> AdapterState:  # fmt: skip
+             canary: CanaryPlan | None = None, force: bool = False) -> AdapterState:  # fmt: skip
         """Let `alias` mean `version` from now on (None: remove it) and write down who did it when and why.
 
         A version that becomes stable is canary or candidate no longer. What is so already is not written again.
+        A version that failed its exam becomes stable or canary only by `force`, which is written down too.
         """
         if alias not in ALIASES:
             raise UnknownName(f"no alias '{alias}'; have: {', '.join(ALIASES)}")
@@ -232,7 +181,8 @@ class Registry:
             plan = (canary or state.canary or CanaryPlan()) if alias == "canary" and version is not None else None
             if state.aliases.get(alias) == version and (alias != "canary" or state.canary == plan):
                 return state
-            return self._write(adapter, _moved(state, alias, version, who, why, plan))
+            against = "" if version is None else self.refuse_failed(adapter, alias, version, force)
+            return self._write(adapter, moved(state, alias, version, who, why, plan, against))
 
     def retire(self, adapter: str, version: int) -> None:
         """Hide a version for ever. Its folder stays until no engine that may know it runs (`purge_retired`)."""
@@ -260,6 +210,7 @@ class Registry:
                 if self.folder(adapter, version).exists():
                     shutil.rmtree(self.folder(adapter, version))
                     self.records_file(adapter, version).unlink(missing_ok=True)
+                    self._verdict_file(adapter, version).unlink(missing_ok=True)
                     purged.append(f"{adapter}@{version}")
         return purged
 
@@ -277,6 +228,9 @@ class Registry:
                 yield version, folder
             if chat and "stable" not in self.aliases(adapter):
                 self.move(adapter, "stable", version, who="brogue", why="the first version")
+
+    def _verdict_file(self, adapter: str, version: int) -> Path:
+        return self._root / adapter / f"{version}.{VERDICT}"
 
     def _on_disk(self, adapter: str) -> list[int]:
         if not re.match(NAME_PATTERN, adapter):  # it comes from a client: no path that leads out of the home
@@ -303,44 +257,6 @@ class Registry:
     def _require(self, adapter: str) -> None:
         if not self.versions(adapter):
             raise unknown("adapter", adapter, self.adapters(), f"Train one: brogue train {adapter} --data NAME")
-
-
-def require_scorer(card: AdapterCard) -> None:
-    """Only a reward model can score answers."""
-    if card.recipe != "reward":
-        raise BrogueError(f"{card.name} is no reward model (recipe {card.recipe}); train one: --recipe reward")
-
-
-def refuse_scorer(card: AdapterCard) -> None:
-    """A reward model gives numbers, a classification head labels: no answers."""
-    if not card.chats:
-        what = "a reward model: it scores answers" if card.recipe == "reward" else "a classifier: it labels texts"
-        raise BrogueError(
-            f"{card.name} is {what} and cannot chat. Promote a version of another recipe: brogue adapters list"
-        )
-
-
-def require_classifier(card: AdapterCard) -> None:
-    """Only a classification head can label texts without an engine."""
-    if not card.labels:
-        raise BrogueError(f"{card.name} is no classifier (recipe {card.recipe}); train one: --recipe labelled --head")
-
-
-def _moved(state: AdapterState, alias: str, version: int | None, who: str, why: str,
-           plan: CanaryPlan | None) -> AdapterState:  # fmt: skip
-    """The state after a move, with the moves that follow from it."""
-    moves = {alias: (version, why)}
-    if alias == "stable":
-        moves |= {a: (None, "it became stable") for a, n in state.aliases.items() if n == version and a != "stable"}
-    aliases = {a: n for a, n in state.aliases.items() if a not in moves}
-    aliases |= {a: n for a, (n, _) in moves.items() if n is not None}
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    history = [
-        Move(time=now, alias=a, before=state.aliases.get(a), after=n, who=who, why=reason)
-        for a, (n, reason) in moves.items()
-    ]
-    canary = plan if alias == "canary" else state.canary if "canary" in aliases else None
-    return state.model_copy(update={"aliases": aliases, "canary": canary, "history": (*state.history, *history)})
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -27,11 +27,12 @@ def list_(json: Json = False) -> None:
         print_json([card.model_dump(mode="json") | facts for card, facts in versions])
         return
     rows = [
-        (c.name, _alias_words(f), f["status"] or "-", c.base_model, c.dataset, c.method, _held_out(c), c.created)
+        (c.name, _alias_words(f), f["status"] or "-", c.base_model, c.dataset, c.method, _held_out(c),
+         f["verdict"]["result"] if f["verdict"] else "-", c.created)
         for c, f in versions
-    ]
+    ]  # fmt: skip
     empty = "no adapters yet; train one: brogue train NAME --data DATASET"
-    columns = ("version", "alias", "engine", "base", "dataset", "method", "held-out loss", "created")
+    columns = ("version", "alias", "engine", "base", "dataset", "method", "held-out loss", "exam", "created")
     print_table(columns, rows, empty)
     for card, facts in versions:
         _say_marks(card, facts)
@@ -66,10 +67,12 @@ def show(
     typer.echo(f"served: {card.served}{f', {words(own)}' if own else ''}")
     for name in ("base_model", "dataset", "recipe", "method", "rank", "served", "system_prompt", "parent", "created"):
         typer.echo(f"{name}: {getattr(card, name)}")
+    _print_verdict(card, registry)
     typer.echo(f"folder: {registry.folder(card.adapter, card.version)}")
     for move in reversed(state.history[-20:]):
         why = f": {move.why}" if move.why else ""
-        typer.echo(f"{move.time}  {move.alias} {move.before or '-'} → {move.after or '-'}  {move.who}{why}")
+        forced = f" [forced: it {move.against}]" if move.against else ""
+        typer.echo(f"{move.time}  {move.alias} {move.before or '-'} → {move.after or '-'}  {move.who}{why}{forced}")
 
 
 @app.command("import")
@@ -143,18 +146,32 @@ def _version(
     aliases = [alias for alias, n in state.aliases.items() if n == version]
     canary = state.canary.model_dump() if state.canary and "canary" in aliases else None
     in_engine = live.get(card.name, {})
+    verdict = registry.verdict(adapter, version)
     return card, {
         "aliases": aliases,
         "canary": canary,
         "status": in_engine.get("status"),
         "detail": in_engine.get("detail", ""),
         "marks": [mark.model_dump() for mark in state.marks_of(version)],
+        "verdict": verdict.model_dump() | {"words": verdict.words, "more": verdict.more} if verdict else None,
     }
 
 
 def _say_marks(card: AdapterCard, facts: dict[str, Any]) -> None:
     for mark in facts["marks"]:
         say(f"{card.name} {Mark.model_validate(mark).words}")
+
+
+def _print_verdict(card: AdapterCard, registry: Registry) -> None:
+    """The verdict and every rule that it does not pass."""
+    verdict = registry.verdict(card.adapter, card.version)
+    if verdict is None:
+        typer.echo(f"exam: none yet; brogue exam {card.name}")
+        return
+    typer.echo(f"exam: {verdict.result} (gate {verdict.gate}, exam {verdict.exam}, {verdict.time})")
+    for rule in verdict.rules:
+        if rule.result != "pass":
+            typer.echo(f"  {rule.result}: {rule.rule}: {rule.because}")
 
 
 def _live_versions(home: Home) -> dict[str, dict[str, Any]]:

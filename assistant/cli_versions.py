@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Version = Annotated[str, typer.Argument(help="name@version, or name@candidate, name@canary.")]
 Why = Annotated[str, typer.Option(help="A word for the history.")]
+Force = Annotated[bool, typer.Option("--force", help="Although it failed its exam; the history will say so.")]
 FOLLOW_S = 1.0
 NOT_RUNNING = "brogue is not running; it will take effect at the next brogue up"
 
@@ -33,13 +34,16 @@ def promote(
     version: Version,
     candidate: Annotated[bool, typer.Option("--candidate", help="Make it the candidate instead of stable.")] = False,
     why: Why = "",
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Make a version its adapter's stable one: loaded, tried, then live for everybody at once."""
     home = Home.from_environment()
     card = _named_version(Registry(home), version, "promote")
     _warn_of_marks(home, card)
-    _print_move(_move(home, card, "candidate" if candidate else "stable", why), json)
+    alias = "candidate" if candidate else "stable"
+    _say_verdict(home, card, alias, force)
+    _print_move(_move(home, card, alias, why, force=force), json)
 
 
 def canary(
@@ -50,6 +54,7 @@ def canary(
     shadow: Annotated[bool, typer.Option("--shadow", help="Answer in the background too, never shown.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End the trial: everybody gets stable again.")] = False,
     why: Why = "",
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Try a version on a share of the traffic, the same people always getting the same version."""
@@ -59,8 +64,9 @@ def canary(
         return
     card = _named_version(Registry(home), version, "canary")
     _warn_of_marks(home, card)
+    _say_verdict(home, card, "canary", force)
     plan = CanaryPlan(share=share if share is not None else 0 if shadow else 10, shadow=shadow)
-    _print_move(_move(home, card, "canary", why, plan), json)
+    _print_move(_move(home, card, "canary", why, plan, force), json)
 
 
 def rollback(
@@ -80,7 +86,8 @@ def rollback(
                 reply = admin.rollback(name, _user(), why)
         _print_move(_result(name, "stable", reply), json)
     else:
-        _print_move(_move(home, registry.card(name, previous), "stable", why or "roll back"), json)
+        # It has been stable: what an exam has said of it since must not keep anybody from going back.
+        _print_move(_move(home, registry.card(name, previous), "stable", why or "roll back", force=True), json)
 
 
 def retire(version: Version, json: Json = False) -> None:
@@ -117,18 +124,20 @@ def _named_version(registry: Registry, reference: str, command: str) -> AdapterC
     return card
 
 
-def _move(home: Home, card: AdapterCard, alias: str, why: str, plan: CanaryPlan | None = None) -> dict[str, Any]:
+def _move(
+    home: Home, card: AdapterCard, alias: str, why: str, plan: CanaryPlan | None = None, force: bool = False
+) -> dict[str, Any]:
     if (admin := running_admin(home)) is not None:
         with working(card.name) as tell:
             tell("loading and trying it")
-            canary_options = {} if plan is None else plan.model_dump()
+            options = ({} if plan is None else plan.model_dump()) | ({"force": True} if force else {})
             with _following(admin, card, tell):
-                reply = admin.set_alias(card.adapter, alias, card.version, _user(), why, **canary_options)
+                reply = admin.set_alias(card.adapter, alias, card.version, _user(), why, **options)
         return _result(card.adapter, alias, reply)
     _check(home, card, alias)
     registry = Registry(home)
     before = registry.aliases(card.adapter).get(alias)
-    registry.move(card.adapter, alias, card.version, _user(), why, plan)
+    registry.move(card.adapter, alias, card.version, _user(), why, plan, force)
     say(NOT_RUNNING)
     return _result(card.adapter, alias, {"before": before, "after": card.version, "seconds": None})
 
@@ -168,6 +177,15 @@ def _version_there(admin: "Admin", card: AdapterCard) -> dict[str, Any]:
 def _warn_of_marks(home: Home, card: AdapterCard) -> None:
     for mark in Registry(home).state(card.adapter).marks_of(card.version):
         say(f"warning: {card.name} {mark.words}")
+
+
+def _say_verdict(home: Home, card: AdapterCard, alias: str, force: bool) -> None:
+    """What the exam has said of a version that people are to meet; refuses one that failed, unless forced."""
+    registry = Registry(home)
+    registry.refuse_failed(card.adapter, alias, card.version, force)
+    verdict = registry.verdict(card.adapter, card.version)
+    words = verdict.words if verdict else f"has not been examined; do it: brogue exam {card.name}"
+    say(f"{card.name} {words}")
 
 
 def _stop_canary(home: Home, adapter: str, why: str) -> dict[str, Any]:

@@ -132,13 +132,14 @@ class Admin(Client):
         return self._ask("GET", _path(name), timeout=10)
 
     def set_alias(
-        self, adapter: str, alias: str, version: int, who: str, why: str, share: int | None = None, shadow: bool = False
-    ) -> dict[str, Any]:
+        self, adapter: str, alias: str, version: int, who: str, why: str, share: int | None = None,
+        shadow: bool = False, force: bool = False,
+    ) -> dict[str, Any]:  # fmt: skip
         """Move an alias once the version has proved to work; `share` (percent) and `shadow` only for a canary.
 
-        Gives {"adapter", "before", "after", "seconds"}.
+        `force`: although it failed its exam. Gives {"adapter", "before", "after", "seconds"}.
         """
-        body: dict[str, Any] = {"version": version, "who": who, "why": why}
+        body: dict[str, Any] = {"version": version, "who": who, "why": why} | ({"force": True} if force else {})
         if alias == "canary":
             body |= {"shadow": shadow} | ({} if share is None else {"share": share})
         return self._ask("PUT", _path(adapter, "aliases", alias), body, MOVE_TIMEOUT)

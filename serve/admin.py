@@ -23,9 +23,13 @@ class Reason(Frozen):
 
 
 class Target(Reason):
-    """What an alias is to mean. `share` (percent) and `shadow` are for the canary; left out, they stay as they are."""
+    """What an alias is to mean. `share` (percent) and `shadow` are for the canary; left out, they stay as they are.
+
+    A version that failed its exam becomes stable or canary only with `force`.
+    """
 
     version: int = Field(ge=1)
+    force: bool = False
     share: int | None = Field(None, ge=0, le=100)
     shadow: bool | None = None
 
@@ -49,7 +53,7 @@ def admin_routes(pool: AdapterPool, guard: Guard) -> APIRouter:
         """Let an alias mean a version, once the engine has loaded it and it has answered."""
         _require_known(pool, name, alias)
         plan = _plan(pool, name, target) if alias == "canary" else None
-        moved = await pool.promote(name, alias, target.version, target.who, target.why, plan)
+        moved = await pool.promote(name, alias, target.version, target.who, target.why, plan, target.force)
         return _result(pool, name, moved)
 
     @routes.delete("/{name}/aliases/{alias}")
@@ -65,7 +69,9 @@ def admin_routes(pool: AdapterPool, guard: Guard) -> APIRouter:
         version = pool.registry.previous(name)
         if version is None:
             raise BrogueError(f"'{name}' has no version to roll back to; see: brogue adapters show {name}")
-        return _result(pool, name, await pool.promote(name, "stable", version, reason.who, reason.why))
+        # It has been stable: what an exam has said of it since must not keep anybody from going back.
+        moved = await pool.promote(name, "stable", version, reason.who, reason.why, force=True)
+        return _result(pool, name, moved)
 
     @routes.delete("/{name}/versions/{version}")
     async def retire(name: str, version: int) -> dict[str, Any]:
@@ -97,9 +103,10 @@ def _describe_version(pool: AdapterPool, name: str, version: int) -> dict[str, A
     marks = [mark.model_dump() | {"words": mark.words} for mark in pool.registry.state(name).marks_of(version)]
     found = {"version": version, "id": reference, "created": "", "status": "refused", "detail": "", "in_flight": 0,
              "waiting": 0, "answers": tally.answers, "errors": tally.errors, "up": tally.up,
-             "down": tally.down, "marks": marks}  # fmt: skip
+             "down": tally.down, "marks": marks, "verdict": None}  # fmt: skip
     try:
         card = pool.live.card(name, version)
+        found["verdict"] = _verdict(pool, name, version)
     except BrogueError as error:  # a broken card hides neither itself nor the other versions
         return found | {"detail": str(error)}
     status, (reason, _) = pool.way(card).status(card), pool.refusals.reasons.get(reference, ("", 0))
@@ -111,6 +118,11 @@ def _describe_version(pool: AdapterPool, name: str, version: int) -> dict[str, A
     return found | {
         "in_flight": pool.in_flight(card), "waiting": pool.slots.waiting(card.engine_name)
     }  # fmt: skip
+
+
+def _verdict(pool: AdapterPool, name: str, version: int) -> dict[str, Any] | None:
+    verdict = pool.registry.verdict(name, version)
+    return verdict.model_dump() | {"words": verdict.words, "more": verdict.more} if verdict else None
 
 
 def _result(pool: AdapterPool, name: str, moved: Moved) -> dict[str, Any]:

@@ -127,10 +127,15 @@ class AdapterPool:
             await self._prove_if_possible(card)
 
     async def promote(
-        self, adapter: str, alias: str, version: int, who: str = "", why: str = "", plan: CanaryPlan | None = None
-    ) -> Moved:
-        """Let an alias mean another version, once that is loaded and has answered; till then the old one goes on."""
+        self, adapter: str, alias: str, version: int, who: str = "", why: str = "", plan: CanaryPlan | None = None,
+        force: bool = False,
+    ) -> Moved:  # fmt: skip
+        """Let an alias mean another version, once that is loaded and has answered; till then the old one goes on.
+
+        One that failed its exam is not loaded at all, unless it is forced.
+        """
         card = self.registry.card(adapter, version)
+        self.registry.refuse_failed(adapter, alias, version, force)
         await self.wait_open(time.monotonic() + self.limits.max_wait_s)
         self.refusals.try_again(card)
         started: dict[str, float] = {}
@@ -142,7 +147,7 @@ class AdapterPool:
             await self.wait_open(time.monotonic() + self.limits.max_wait_s)
             seconds = await self.way(card).prove(card) | started
             began = time.monotonic()
-            self._flip(adapter, self.registry.move(adapter, alias, version, who, why, plan))
+            self._flip(adapter, self.registry.move(adapter, alias, version, who, why, plan, force))
             return Moved(before, version, seconds | {"flip": time.monotonic() - began})
 
     async def remove_alias(self, adapter: str, alias: str, who: str = "", why: str = "") -> Moved:
