@@ -96,6 +96,20 @@ class PriceSettings(Frozen):
         return bool(self.prompt_per_million or self.answer_per_million or self.machine_per_hour)
 
 
+class LoopSettings(Frozen):
+    """When `brogue retrain` finds enough to learn from, and how it divides that."""
+
+    min_judgements: int = Field(20, ge=2, description="fewer that the recipe can learn from are refused")
+    every: int = Field(50, ge=1, description="new judgements that --watch waits for")
+    split: tuple[int, int, int] = Field((70, 10, 20), description="percent of train, validation and test")
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if sum(self.split) != 100 or min(self.split) < 0 or not self.split[0] or not self.split[2]:
+            raise ValueError("split wants three percentages that add up to 100, with something in train and in test")
+        return self
+
+
 class StoreSettings(Frozen):
     """Where answers and judgements are kept, and how much of them."""
 
@@ -122,6 +136,7 @@ class Settings(Frozen):
     store: StoreSettings = StoreSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
     training: TrainingSettings = TrainingSettings()
+    loop: LoopSettings = LoopSettings()
     prices: PriceSettings = PriceSettings()
 
 
