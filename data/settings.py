@@ -74,7 +74,7 @@ class TrainingSettings(Frozen):
 
 
 class PriceSettings(Frozen):
-    """What answers cost: by the token, by the machine's hour, or both. Any currency; without prices none is reckoned."""
+    """What answers cost: by the token, by the machine's hour, or both. Without prices nothing is reckoned."""
 
     currency: str = Field("", max_length=8, description="printed behind prices, such as EUR")
     prompt_per_million: float = Field(0, ge=0, allow_inf_nan=False, description="a million tokens of prompts")
