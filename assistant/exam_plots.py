@@ -59,7 +59,7 @@ def _changes(unit: str, shown: Sequence[Judged]) -> str:
         axes.axvline(0, color=LINE, linewidth=1.2, zorder=0)
         axes.set_yticks(range(len(shown)), [_short(title(one.figure.name)) for one in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
-        axes.set_xlabel("← worse     better →")
+        axes.set_xlabel("← worse · better →")
 
     return draw(0.7 + 0.34 * len(shown), fill)
 

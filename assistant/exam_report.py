@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from adapters.exam_types import Arm, Exam, Moved, Verdict
+from adapters.exam_types import Arm, Exam, Interval, Moved, Verdict
 from assistant import exam_plots
 from assistant import exam_words as words
 from assistant.exam_words import Judged, other_arm, title
@@ -20,25 +20,39 @@ _OPEN = 2  # prompts that are shown unfolded, each way
 _MARKS = {"pass": "good", "fail": "error", "not enough evidence": "warning"}
 _STYLE = """
 .good { border-left-color: var(--bar); } .good .mark { color: var(--bar); }
-.verdict > p:first-child { font-size: 1.15rem; font-weight: 600; }
+.verdict { margin-top: 1rem; } .verdict > p { font-size: 1.15rem; font-weight: 600; }
 ul { margin: 0; padding-left: 1.2rem; } li { margin: 0 0 .3rem; }
+.rules { list-style: none; padding: 0; margin-top: .5rem; font-size: .95rem; }
+.rules li { display: grid; grid-template-columns: 10rem minmax(0, 1fr) minmax(0, 1.4fr); gap: 0 1rem; margin: 0;
+  padding: .3rem 0; border-top: 1px solid var(--line); }
+.better { color: var(--bar); } .worse { color: var(--alarm); }
 .wide { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
   padding: .25rem 1rem .5rem; }
-.wide:focus-visible, summary:focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
-.wide table { width: auto; min-width: 100%; } th { text-align: left; font-size: .85rem; font-weight: 600;
-  padding: .4rem .75rem .3rem 0; vertical-align: bottom; }
-.wide td, .wide td:first-child { width: auto; min-width: 0; font-family: inherit; font-size: .9rem; }
-.wide td:first-child { min-width: 11rem; } .wide :is(td, th):not(:first-child) { white-space: nowrap; }
-.wide .note { color: var(--soft); font-size: .85rem; max-width: 26rem; }
-td.better, .better > b { color: var(--bar); } td.worse, .worse > b { color: var(--alarm); }
+:is(.wide, summary):focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
+.wide table { width: auto; min-width: 100%; margin: 0; }
+th { text-align: left; font-size: .85rem; font-weight: 600; padding: .4rem .75rem .3rem 0; vertical-align: bottom; }
+.wide td { width: auto; min-width: 0; font-family: inherit; font-size: .9rem; }
+.wide small { display: block; color: var(--soft); font-size: .85rem; } .wide td small { white-space: nowrap; }
+.wide td:first-child small { white-space: normal; max-width: 24rem; }
 .moved { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .7rem 1rem;
   margin: 0 0 .75rem; }
 .moved summary { color: var(--ink); font-size: 1rem; }
-.moved .prompt { white-space: pre-wrap; margin: .6rem 0; padding-left: .75rem; border-left: 3px solid var(--line); }
-.answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: .75rem; }
+.moved .prompt { white-space: pre-wrap; margin: .6rem 0 0; padding-left: .75rem; border-left: 3px solid var(--line); }
+.answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: .75rem;
+  margin-top: .7rem; }
 .answers div { min-width: 0; padding: .6rem .8rem; border-radius: .4rem; background: var(--paper); }
 .answers h4 { margin: 0 0 .3rem; font-size: .85rem; color: var(--soft); font-weight: 600; }
 .answers p { white-space: pre-wrap; }
+@media (max-width: 640px) {
+  .rules li { grid-template-columns: minmax(0, 1fr); }
+  .wide thead { position: absolute; clip-path: inset(50%); }
+  .wide tr { display: block; padding: .5rem 0; border-top: 1px solid var(--line); }
+  .wide tbody tr:first-child { border: 0; }
+  .wide td { display: flex; flex-wrap: wrap; gap: 0 .75rem; border: 0; padding: .1rem 0; }
+  .wide td:first-child { font-weight: 600; } .wide td:first-child small { font-weight: 400; }
+  .wide td:empty { display: none; }
+  .wide td[data-of]::before { content: attr(data-of); color: var(--soft); min-width: 8.5rem; }
+}
 """
 
 
@@ -56,8 +70,8 @@ def page(exam: Exam) -> str:
     heading = f"{escape(exam.names['version'])} against {escape(exam.names[other_arm(exam)])}"
     body = (
         f'<h1>{heading}</h1><p class="soft">{_circumstances(exam)}</p>{_verdict(exam.verdict)}{_ways(exam, found)}'
-        f"{_plots(exam, found)}{_table(exam, found)}{_slices(exam)}"
-        f"{_moved('better', exam, exam.better)}{_moved('worse', exam, exam.worse)}{_left_out(exam)}"
+        f"{_plots(exam, found)}{_moved('better', exam, exam.better)}{_moved('worse', exam, exam.worse)}"
+        f"{_table(exam, found)}{_slices(exam)}{_left_out(exam)}"
     )
     return frame(f"Exam of {heading}", body, _STYLE)
 
@@ -72,14 +86,12 @@ def _circumstances(exam: Exam) -> str:
 
 def _verdict(verdict: Verdict | None) -> str:
     kind = _MARKS[verdict.result] if verdict else ""
-    rules = verdict.rules if verdict else ()
     rows = "".join(
-        f'<tr><td class="{_rule_class(rule.result)}">{words.result_words(rule.result)}</td>'
-        f"<td><code>{escape(rule.rule)}</code></td>"
-        f"<td>{escape(rule.because)}{f' About {rule.more:,} more would do.' if rule.more is not None else ''}</td></tr>"
-        for rule in rules
+        f'<li><span class="{_rule_class(rule.result)}">{words.result_words(rule.result)}</span>'
+        f"<code>{escape(rule.rule)}</code><span>{escape(words.reason(rule))}</span></li>"
+        for rule in (verdict.rules if verdict else ())
     )
-    shown = f"<details open><summary>The rules</summary><table>{rows}</table></details>" if rows else ""
+    shown = f'<ul class="rules">{rows}</ul>' if rows else ""
     return f'<section class="finding verdict {kind}"><p>{escape(words.headline(verdict))}</p>{shown}</section>'
 
 
@@ -122,43 +134,37 @@ def _plots(exam: Exam, found: list[Judged]) -> str:
 
 def _table(exam: Exam, found: list[Judged]) -> str:
     arms = _arms(exam)
-    heads = ["Figure", *(exam.names[arm] for arm in arms), "Change, 95% interval", "", "Items"]
-    rows = "".join(_row(one, arms) for one in found)
-    return _wide(f"All figures: {words.counted(found)}", heads, rows)
-
-
-def _row(one: Judged, arms: Sequence[Arm]) -> str:
-    figure, change = one.figure, one.change
-    note = f'<div class="note">{escape(figure.note)}</div>' if figure.note else ""
-    cells = "".join(f"<td>{_value(figure.arms.get(arm), figure.unit)}</td>" for arm in arms)
-    moved = ""
-    if change is not None:
-        moved = f"{words.difference(change.value, figure.unit)} ({words.change_between(change, figure.unit)})"
-        moved += f" {escape(words.unit_of_change(figure.unit))}"
-    said = {"open": "cannot be told", "stated": "" if figure.decides else "stated only"}.get(one.way, one.way)
-    return (
-        f"<tr><td>{escape(title(figure.name))}{note}</td>{cells}<td>{moved}</td>"
-        f'<td class="{one.way}">{said}</td><td>{figure.n:,}</td></tr>'
+    heads = ["Figure", *(exam.names[arm] for arm in arms), "Change (95% interval)", "Which way", "Items"]
+    return f"<h2>All figures: {words.counted(found)}</h2>" + _wide(
+        "All figures", heads, [_cells(one, arms) for one in found]
     )
 
 
+def _cells(one: Judged, arms: Sequence[Arm]) -> list[str]:
+    figure, change = one.figure, one.change
+    note, moved = f"<small>{escape(figure.note)}</small>" if figure.note else "", ""
+    if change is not None:
+        unit = escape(words.unit_of_change(figure.unit))
+        moved = f"{words.difference(change.value, figure.unit)} {unit}"
+        moved += f"<small>{words.change_between(change, figure.unit)}</small>"
+    said = {"open": "cannot be told", "stated": "" if figure.decides else "stated only"}.get(one.way, one.way)
+    values = [_value(figure.arms.get(arm), figure.unit) for arm in arms]
+    way = f'<span class="{one.way}">{said}</span>' if said else ""
+    return [f"<span>{escape(title(figure.name))}</span>{note}", *values, moved, way, f"{figure.n:,}"]
+
+
 def _slices(exam: Exam) -> str:
-    """The figures that are given by slice, one table each, folded."""
+    """The figures that are given by slice, a table each, folded."""
     arms, done = _arms(exam), ""
+    heads = ["Slice", *(exam.names[arm] for arm in arms)]
     for figure in exam.measures:
-        rows = "".join(
-            f"<tr><td>{escape(name)}</td>"
-            + "".join(f"<td>{_value(found.get(arm), figure.unit)}</td>" for arm in arms)
-            + "</tr>"
+        rows = [
+            [escape(name), *(_value(found.get(arm), figure.unit) for arm in arms)]
             for name, found in figure.slices.items()
-        )
+        ]
         if rows:
-            heads = "".join(f"<th>{escape(text)}</th>" for text in ["Slice", *(exam.names[arm] for arm in arms)])
-            table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-            done += (
-                f'<details><summary>{escape(title(figure.name))}</summary><div class="wide" tabindex="0" role="region" '
-                f'aria-label="{escape(title(figure.name))} by slice">{table}</div></details>'
-            )
+            shown, label = escape(title(figure.name)), f"{title(figure.name)} by slice"
+            done += f"<details><summary>{shown}</summary>{_wide(label, heads, rows)}</details>"
     return f"<h2>By slice</h2>{done}" if done else ""
 
 
@@ -176,15 +182,16 @@ def _one_moved(exam: Exam, one: Moved, is_open: bool) -> str:
         f"<p>{escape(one.answers[arm]) or '(nothing)'}</p></div>"
         for arm in ("against", "version", "base") if arm in one.answers and arm in exam.names
     )  # fmt: skip
+    short = one_line(one.prompt, 90)
+    prompt = "" if short == one.prompt else f'<p class="prompt">{escape(one.prompt)}</p>'
     return (
         f'<details class="moved"{" open" if is_open else ""}><summary>{escape(title(one.measure))}: '
-        f'{escape(one_line(one.prompt, 90))}</summary><p class="prompt">{escape(one.prompt)}</p>'
-        f'<div class="answers">{answers}</div></details>'
+        f'{escape(short)}</summary>{prompt}<div class="answers">{answers}</div></details>'
     )
 
 
 def _score(one: Moved, arm: Arm) -> str:
-    return f", {one.scores[arm]:.3g}" if arm in one.scores else ""
+    return f", scored {one.scores[arm]:.3g}" if arm in one.scores else ""
 
 
 def _left_out(exam: Exam) -> str:
@@ -197,17 +204,24 @@ def _arms(exam: Exam) -> list[Arm]:
     return [arm for arm in known if arm in exam.names]
 
 
-def _value(found: object, unit: str) -> str:
-    from adapters.exam_types import Interval
-
-    if not isinstance(found, Interval):
+def _value(found: Interval | None, unit: str) -> str:
+    if found is None:
         return ""
-    return f'{words.number(found.value, unit)} <span class="soft">({words.between(found, unit)})</span>'
+    return f"<span>{words.number(found.value, unit)}</span><small>{words.between(found, unit)}</small>"
 
 
-def _wide(heading: str, heads: Sequence[str], rows: str) -> str:
-    """A table that scrolls within itself where the screen is narrow."""
-    cells = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    table = f"<table><thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table>"
-    label = f'tabindex="0" role="region" aria-label="{escape(heading)}"'
-    return f'<h2>{escape(heading)}</h2><div class="wide" {label}>{table}</div>'
+def _wide(label: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; on a narrow screen a block for each row, whose cells say what they are. `rows` are HTML."""
+    top = "".join(f"<th>{escape(text)}</th>" for text in heads)
+    body = "".join(
+        "<tr>" + "".join(_cell(cell, heads[place] if place else "") for place, cell in enumerate(row)) + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(label)}">'
+        f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(cell: str, of: str) -> str:
+    return f'<td data-of="{escape(of)}">{cell}</td>' if of else f"<td>{cell}</td>"

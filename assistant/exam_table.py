@@ -4,7 +4,17 @@ import sys
 from typing import TYPE_CHECKING
 
 from adapters.exam_types import Arm, Exam, Verdict
-from assistant.exam_words import Judged, change_between, counted, difference, headline, judged, number, other_arm
+from assistant.exam_words import (
+    Judged,
+    change_between,
+    counted,
+    difference,
+    headline,
+    judged,
+    number,
+    other_arm,
+    reason,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,8 +52,7 @@ def print_verdict(verdict: Verdict | None, console: "Console | None" = None) -> 
         table.add_column(overflow="fold")
     table.show_header = False
     for rule in verdict.rules:
-        more = f" (about {rule.more:,} more would do)" if rule.more is not None else ""
-        table.add_row(_RESULTS[rule.result], _safe(rule.rule), _safe(rule.because) + more)
+        table.add_row(_RESULTS[rule.result], _safe(rule.rule), _safe(reason(rule)))
     console.print(table)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from adapters.exam_types import Arm, Exam, Interval, Measured, Verdict
+from adapters.exam_types import Arm, Exam, Interval, Measured, RuleResult, Verdict
 from data.settings import Frozen
 
 Way = Literal["better", "worse", "open", "stated"]  # open: it cannot be told; stated: nothing to compare it with
@@ -96,7 +96,7 @@ def sentence(one: Judged, other: Arm) -> str:
     span = change_between(change, figure.unit)
     if one.way == "open":
         return f"{title(figure.name)}: {told}; the change may lie anywhere from {span} {unit}."
-    return f"{title(figure.name)}: {told}, a change of {span} {unit}."
+    return f"{title(figure.name)}: {told}; a change of {difference(change.value, figure.unit)} {unit} ({span})."
 
 
 def headline(verdict: Verdict | None) -> str:
@@ -109,9 +109,15 @@ def headline(verdict: Verdict | None) -> str:
     if verdict.result == "fail":
         rules = f"{broken} of the {len(verdict.rules)} rules"
         return f"Not passed: {rules} of the gate '{verdict.gate}' {'is' if broken == 1 else 'are'} broken."
-    more = max((rule.more for rule in verdict.rules if rule.more is not None), default=None)
-    enough = f" About {more:,} more of what was asked would probably settle it." if more else ""
+    enough = f" About {verdict.more:,} more of what was asked would probably settle it." if verdict.more else ""
     return f"Not enough evidence: the gate '{verdict.gate}' can neither pass nor refuse this version yet.{enough}"
+
+
+def reason(rule: RuleResult) -> str:
+    """Why a rule says what it says, and how much more would settle it."""
+    if rule.more is None:
+        return rule.because
+    return f"{rule.because.rstrip('.')}; about {rule.more:,} more would probably settle it"
 
 
 def result_words(result: str) -> str:
