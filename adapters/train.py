@@ -59,7 +59,7 @@ class TrainConfig(Frozen):
     reward: str | None = None  # ppo, rloo, grpo: `name@n` of the reward model
     rounds: int = Field(50, ge=1)  # and in each, answers are written, scored and learnt from
     max_new_tokens: int | None = Field(None, ge=1, le=4096)  # and so long may they be; none: 64
-    kl_target: float | None = Field(None, gt=0)  # ppo: nats an answer may stray from the reference; none: 6
+    kl_target: float | None = Field(None, gt=0)  # nats an answer may stray from the reference; none: ppo's 6
     max_tokens: int = Field(1024, ge=16)  # longer rows are left out and counted
     seed: int = 0
 
@@ -99,6 +99,12 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
     asked = runs.asked_now(adapter, dataset.name, dataset.digest, base.name, base.sha256, config.model_dump())
     run = runs.folder_of(home, asked)
     with runs.running(run, asked):
+        if (card := _made_before(registry, adapter, home, run)) is not None:
+            say(f"{card.name} was complete already when this training was stopped")
+            if processes.is_main():
+                runs.finish(run, card.name)
+            processes.wait()
+            return card
         write_json(run / "config.json", config.model_dump())
         lineage.begin(run, _learnt(registry, config, dataset, {record for record, _ in made["train"]}))
         told = runs.noting(run, on_progress)
@@ -111,6 +117,16 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
         card = _new_version(adapter, job, dataset, prompt, trainer, scores, started, registry)
         runs.finish(run, card.name)
         processes.wait()
+    return card
+
+
+def _made_before(registry: Registry, adapter: str, home: Home, run: Path) -> AdapterCard | None:
+    """The version that came of this very run already: a kill left no time to note the run's end."""
+    began = runs.get(home, run.name).asked.created
+    made = (registry.card(adapter, version) for version in registry.versions(adapter))
+    card = next((card for card in made if card.run == run.name and card.created >= began), None)
+    if card is not None and card.chats and "stable" not in registry.aliases(adapter):
+        registry.move(adapter, "stable", card.version, who="brogue", why="the first version")
     return card
 
 
@@ -166,6 +182,7 @@ def _new_version(adapter: str, job: Job, dataset: DatasetCard, prompt: str | Non
             minutes=round((time.monotonic() - started) / 60, 2),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             files=file_hashes(folder),
+            run=job.run.name,
         )
         write_json(folder / CARD, card.model_dump(mode="json"))
         lineage.finish(job.run, registry, adapter, version)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _ONLY_FOR = {  # option → the recipes that have a use for it
-    "reward": SCORED, "max_new_tokens": SCORED, "kl_target": ("ppo",), "head": ("labelled",),
+    "reward": SCORED, "max_new_tokens": SCORED, "kl_target": SCORED, "head": ("labelled",),
 }  # fmt: skip
 
 

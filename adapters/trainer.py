@@ -119,15 +119,16 @@ def fit(trainer: Trainer, checkpoint: Path | None, run: Path, on_progress: Calla
 
     Raises `Diverged` if the loss went wrong; what was saved before stays.
     """
-    stopper, guard = StopOnSignal(), Guard()
-    for callback in (Reporter(on_progress), Metrics(run), Order(), stopper, guard):
+    stopper = StopOnSignal()
+    for callback in (Reporter(on_progress), Metrics(run), Order(), stopper, Guard()):
         trainer.add_callback(callback)
     if trainer.args.load_best_model_at_end:
         trainer.add_callback(Patience(PATIENCE))
     with stopper:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if guard.reason:
-        raise Diverged(guard.reason)
+    guards = [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, Guard)]
+    if reason := next((guard.reason for guard in guards if guard.reason), None):
+        raise Diverged(reason)
     return not stopper.asked or trainer.state.global_step >= trainer.state.max_steps
 
 

@@ -10,6 +10,7 @@ any step goes on exactly. Answers lose for having been cut and for repeating the
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from adapters.ppo import PPOConfig, Prompt, Reward, repeated_share, rewards_of
 from adapters.ppo_policy import spare_copies
 from adapters.train import TrainConfig
 from adapters.trainer import arguments_for
+from adapters.trainer_kl import KLGuard
 from adapters.trainer_pairs import REFERENCE, ratios_to_reference
 
 _looks = import_utils.is_vllm_available
@@ -60,6 +62,7 @@ def build_online(model: Any, lora: PeftConfig | None, tokenizer: Any, prompts: S
     judge.ends = set(trainer.eos_token_ids)
     trainer.judge = judge
     trainer.remove_callback(PrinterCallback)  # it prints every log line to stdout
+    trainer.add_callback(KLGuard(trainer, config.kl_target))
     return trainer
 
 
@@ -100,7 +103,7 @@ class _Judge:
 
 
 class _Online:
-    """What both have in common: prompts are tokenised already, the reference is not saved."""
+    """What both have in common: prompts are tokenised already, `kl` is an answer's, the reference is not saved."""
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[Any], None, dict[str, Any]]:
         return prompts, None, {}
@@ -114,6 +117,13 @@ class _Online:
                 self.state = state
                 return None
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **more)  # type: ignore[misc]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log a step with its KL in nats per answer, as `ppo` does, where TRL has nats per token."""
+        made = self._metrics["train"]  # type: ignore[attr-defined]
+        if made.get("kl"):
+            made["kl"] = [fmean(made["kl"]) * fmean(made["completions/mean_length"])]
+        super().log(logs, start_time)  # type: ignore[misc]
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)  # type: ignore[misc]

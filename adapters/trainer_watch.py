@@ -61,6 +61,12 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         self.reason = ""
         self._losses: list[float] = []
 
+    def stop(self, control: TrainerControl, reason: str) -> None:
+        """End the training here, without saving this state."""
+        self.reason = reason
+        control.should_training_stop = True
+        control.should_save = control.should_evaluate = False
+
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
         logs: dict[str, float] | None = None, **_: Any,
@@ -73,12 +79,11 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         before, now = sum(first) / len(first), sum(last) / len(last)
         if not math.isfinite(loss) or not math.isfinite((logs or {}).get("grad_norm", 0)):
             what = "gradient" if math.isfinite(loss) else "loss"
-            self.reason = f"the {what} of step {state.global_step} is no number"
+            self.stop(control, f"the {what} of step {state.global_step} is no number")
         elif len(self._losses) > _SEEN and now > max(2 * before, before + EXPLODED):
-            self.reason = f"the loss exploded: {before:.3g} in the first steps, {now:.3g} at step {state.global_step}"
-        if self.reason:
-            control.should_training_stop = True
-            control.should_save = control.should_evaluate = False
+            self.stop(
+                control, f"the loss exploded: {before:.3g} in the first steps, {now:.3g} at step {state.global_step}"
+            )
 
 
 class Patience(TrainerCallback):  # type: ignore[misc]

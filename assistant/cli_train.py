@@ -58,7 +58,8 @@ def train(
         int | None, typer.Option(help="ppo, rloo, grpo: longer answers are cut [default: 64].")
     ] = None,
     kl_target: Annotated[
-        float | None, typer.Option(help="ppo: nats an answer may stray from what training starts from [default: 6].")
+        float | None,
+        typer.Option(help="ppo, rloo, grpo: nats an answer may stray; five times that ends it [default: ppo's 6]."),
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longer rows are left out and counted.")] = 1024,
     seed: Annotated[int, typer.Option(help="Seed of order and initial weights.")] = 0,

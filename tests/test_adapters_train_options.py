@@ -12,7 +12,7 @@ from data.errors import BrogueError
 from data.home import Home
 
 OPTIONS = {"reward": "taste@1", "max_new_tokens": 9, "kl_target": 3.0, "head": True}
-USED = {"reward": SCORED, "max_new_tokens": SCORED, "kl_target": ("ppo",), "head": ("labelled",)}
+USED = {"reward": SCORED, "max_new_tokens": SCORED, "kl_target": SCORED, "head": ("labelled",)}
 
 
 @pytest.mark.parametrize("recipe", list(RECIPES))

@@ -76,6 +76,41 @@ class _Whole:
         return [1, 2]
 
 
+def test_what_a_nat_costs_follows_the_kl_also_in_a_run_that_is_taken_up_again_and_a_run_that_strays_stops() -> None:
+    from types import SimpleNamespace
+
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from adapters.trainer_kl import KLGuard
+
+    arguments = TrainingArguments(use_cpu=True, report_to=[])
+    state, control, held, free = (
+        TrainerState(),
+        TrainerControl(),
+        SimpleNamespace(beta=0.05),
+        SimpleNamespace(beta=0.05),
+    )
+    guard, loose = KLGuard(held, 2.0), KLGuard(free, None)
+    for kl in (1.0, 9.0, 9.0, 2.2):
+        for one in (guard, loose):
+            one.on_log(arguments, state, control, {"kl": kl})
+        state.log_history.append({"kl": kl})
+    guard.on_log(arguments, state, control, {"eval_loss": 3.0})
+    # Ziegler et al. (2019): errors held within a fifth; a rise of 0.3 times, a fall of 0.1 times that.
+    assert held.beta == pytest.approx(0.05 * (1 - 0.02) * 1.06 * 1.06 * 1.03) and free.beta == 0.05
+    assert not control.should_training_stop, "limits: 10 nats, and 30 without a target"
+    again = SimpleNamespace(beta=0.05)
+    taken_up = KLGuard(again, 2.0)
+    taken_up.on_train_begin(arguments, state, control)
+    assert again.beta == held.beta
+    control.should_save = True
+    taken_up.on_log(arguments, state, control, {"kl": 10.5})
+    assert control.should_training_stop and not control.should_save
+    assert taken_up.reason.startswith("the policy has strayed 10.5 nats per answer from where it began")
+    loose.on_log(arguments, state, control, {"kl": float("nan")})
+    assert "at most 30.0 were allowed" in loose.reason
+
+
 def test_each_question_gets_as_many_answers_as_two_batches_hold_whole() -> None:
     from adapters.trainer_online import answers_each
 
@@ -120,6 +155,7 @@ def test_a_policy_learns_from_a_reward_model_and_goes_on_from_its_version(
         (("--reward", "taste@1", "--batch-size", "64"), "asks up to 64 questions in a step (--batch-size)"),
         (("--reward", "taste@1", "--method", "ia3"), "takes lora only"),
         ((), "recipe 'rloo' learns from a reward model: --recipe rloo --reward NAME@N"),
+        (("--reward", "taste@1", "--rounds", "20", "--learning-rate", "0.2", "--kl-target", "0.1"), "at most 0.5 were"),
     ):
         done = brogue("train", "other", "--data", "preference", "--recipe", "rloo", *more_words)
         assert done.returncode == 1 and wanted in done.stderr.splitlines()[-1], done.stderr
