@@ -1,0 +1,203 @@
+"""Whether a version may go on: the rules of a gate over the figures of an exam, with their intervals.
+
+Each rule passes, fails, or has not enough evidence; then it says how many more items would probably settle it. A rule
+rests only on figures that may decide (`Measured.decides`), of enough items. The whole fails if any rule does. Pure.
+"""
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from statistics import NormalDist
+from typing import NamedTuple
+
+from adapters.exam_types import Arm, Exam, Interval, Measured, RuleResult, Verdict
+from adapters.gate_rules import Bound, Change, Gate, Rule
+from adapters.registry_state import Result
+
+MOST = 100_000  # more items than that are no plan
+
+
+class _Says(NamedTuple):
+    result: Result
+    because: str
+    more: int | None = None
+
+
+def judge(exam: Exam, gate: Gate) -> Verdict:
+    """What `gate` says of the exam's version, rule by rule."""
+    rules = tuple(said for rule in gate.rules for said in _apply(rule, exam, gate.items))
+    found = {rule.result for rule in rules}
+    whole: Result = "fail" if "fail" in found else "pass" if found == {"pass"} else "not enough evidence"
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Verdict(result=whole, rules=rules, gate=gate.name, exam=exam.id, time=now)
+
+
+def _apply(rule: Rule, exam: Exam, fewest: int) -> list[RuleResult]:
+    """A rule's results: one for each figure that its names match, or one of all for `any`."""
+    if rule.some:
+        figures = _usable(rule, exam, rule.names)
+        found = [_some([_one(rule, figure, exam, fewest, len(figures)) for figure in figures])] if figures else []
+    else:
+        found = []
+        for name in rule.names:
+            figures = _usable(rule, exam, [name])
+            found += [_one(rule, figure, exam, fewest, len(figures)) for figure in figures]
+            if not figures and not rule.optional:
+                found.append(_missing(rule, exam, [name]))
+    if not found and not rule.optional:
+        found = [_missing(rule, exam, rule.names)]
+    return [RuleResult(rule=rule.text, result=one.result, because=one.because, more=one.more) for one in found]
+
+
+def _matching(exam: Exam, names: Sequence[str]) -> list[Measured]:
+    return [one for one in exam.measures if any(fnmatchcase(one.name, name) for name in names)]
+
+
+def _usable(rule: Rule, exam: Exam, names: Sequence[str]) -> list[Measured]:
+    """The figures that a rule can rest on."""
+    return [one for one in _matching(exam, names) if one.decides and _interval(rule, one, exam) is not None]
+
+
+def _missing(rule: Rule, exam: Exam, names: Sequence[str]) -> _Says:
+    """Why there is no figure for a rule, and what to measure."""
+    shown, there = ", ".join(names), _matching(exam, names)
+    if not there:
+        known = sorted({one.name.partition(".")[0] for one in exam.measures})
+        why = f"the exam has no figure {shown} (it has {', '.join(known) or 'none'}); add a part to its suite"
+    elif not any(one.decides for one in there):
+        why = f"{there[0].name} decides nothing: {there[0].note or 'it is only stated'}"
+    elif isinstance(rule.says, Change) and all(one.better == "neither" for one in there):
+        why = f"{there[0].name} has no better and worse; hold it against a number"
+    else:
+        why = f"{there[0].name} was not measured against {exam.names.get(_arm(rule, exam) or 'against', 'another')}"
+    return _Says("not enough evidence", why)
+
+
+def _arm(rule: Rule, exam: Exam) -> Arm | None:
+    """Whom a rule compares with. Where no version is before it, the base model takes its place."""
+    wanted = rule.says.than if isinstance(rule.says, Change) else rule.says.over
+    return "base" if wanted == "against" and "against" not in exam.names else wanted
+
+
+def _interval(rule: Rule, figure: Measured, exam: Exam) -> Interval | None:
+    """What a rule looks at: a figure itself, or its difference to another arm; for a `Change` with up for better."""
+    arm = _arm(rule, exam)
+    if arm is None:
+        return figure.arms.get("version")
+    found = figure.over.get(arm)
+    if not isinstance(rule.says, Change) or found is None or figure.better == "higher":
+        return found
+    if figure.better == "neither":
+        return None
+    return Interval(value=-found.value, low=-found.high, high=-found.low)
+
+
+def _one(rule: Rule, figure: Measured, exam: Exam, fewest: int, of: int) -> _Says:
+    """A rule over one of the `of` figures that it looks at."""
+    found = _interval(rule, figure, exam)
+    assert found is not None  # see `_usable`
+    if isinstance(rule.says, Bound) and rule.says.field == "n":
+        short = math.ceil(rule.says.number) - figure.n
+        enough = _compare(figure.n, rule.says.op, rule.says.number)
+        result: Result = "pass" if enough else "not enough evidence"
+        return _Says(result, f"{figure.name} rests on {figure.n} items", short if not enough and short > 0 else None)
+    if figure.n < fewest:
+        why = f"{figure.name} rests on {figure.n} items, and fewer than {fewest} decide nothing"
+        return _Says("not enough evidence", why, fewest - figure.n)
+    if any(map(math.isnan, (found.value, found.low, found.high))):
+        return _Says("not enough evidence", f"{figure.name} has no figure that can be compared")
+    if isinstance(rule.says, Bound):
+        return _bound(rule.says, figure, found)
+    return _change(rule, rule.says, figure, found, exam, of)
+
+
+def _bound(says: Bound, figure: Measured, found: Interval) -> _Says:
+    """A figure against a number: the whole interval, or the end that is named, on the right side of it."""
+    words = f"{figure.name} is {_number(found.value)} ({_number(found.low)} to {_number(found.high)}), {figure.n} items"
+    words += f"; wanted {says.op} {says.number:g}"
+    up = says.op.startswith(">")
+    strict = found.low if up else found.high  # the end that has to hold for the whole interval to do
+    lenient = found.high if up else found.low
+    if says.field == "value":
+        return _Says("pass" if _compare(found.value, says.op, says.number) else "fail", words)
+    if says.field == ("high" if up else "low"):  # "it may be as good as that": only what is surely short of it fails
+        return _Says("pass" if _compare(lenient, says.op, says.number) else "fail", words)
+    if _compare(strict, says.op, says.number):
+        return _Says("pass", words)
+    if not _compare(lenient, says.op, says.number):
+        return _Says("fail", words)
+    return _Says("not enough evidence", words, _more(figure.n, found, says.number))
+
+
+def _change(rule: Rule, says: Change, figure: Measured, found: Interval, exam: Exam, of: int) -> _Says:
+    """A version against another arm: worse, better, or neither can be told. `found` is turned: up is better.
+
+    The more figures a rule looks at, the sooner one of them crosses zero by chance. So where one is enough to fail
+    (not_worse) or to pass (any … better), each interval is widened as Bonferroni's correction does.
+    """
+    arm = _arm(rule, exam)
+    assert arm is not None
+    margin = (says.margin or 0) * (abs(figure.arms[arm].value) if says.relative and arm in figure.arms else 1)
+    if of > 1 and (rule.some or (says.way == "not_worse" and says.margin is None)):
+        found = _widened(found, of)
+    words = _compared(figure, found, exam, arm)
+    if says.way == "not_worse" and says.margin is None:
+        return _Says("fail" if found.high < 0 else "pass", words)
+    bound = -margin if says.way == "not_worse" else margin
+    if found.low > bound or (found.low == bound and says.way == "not_worse"):
+        return _Says("pass", words)
+    if found.high < bound:
+        return _Says("fail", words)
+    if says.margin:
+        words += f"; the margin is {_number(margin)}"
+    return _Says("not enough evidence", words, _more(figure.n, found, bound))
+
+
+def _some(found: Sequence[_Says]) -> _Says:
+    """One result of several figures of which one is enough."""
+    passed = [one for one in found if one.result == "pass"]
+    if passed:
+        return passed[0]
+    if all(one.result == "fail" for one in found):
+        return _Says("fail", f"none of {len(found)} figures is better: {found[0].because}")
+    likely = min(found, key=lambda one: (one.more is None, one.more or 0))
+    text = likely.because if len(found) == 1 else f"none of {len(found)} figures is surely better; {likely.because}"
+    return _Says("not enough evidence", text, likely.more)
+
+
+def _widened(found: Interval, of: int) -> Interval:
+    """The interval of one of several figures so that all hold together in 95%, as if it were normal (Bonferroni)."""
+    normal = NormalDist()
+    wider = normal.inv_cdf(1 - 0.025 / of) / normal.inv_cdf(1 - 0.025)
+    return Interval(value=found.value, low=found.value - wider * (found.value - found.low),
+                    high=found.value + wider * (found.high - found.value))  # fmt: skip
+
+
+def _more(n: int, found: Interval, bound: float) -> int | None:
+    """How many further items would bring the interval's nearer end to the bound, if the figure stays: width ∝ 1/√n."""
+    distance = abs(found.value - bound)
+    half = found.value - found.low if found.value > bound else found.high - found.value
+    if not distance or not math.isfinite(half / distance):
+        return None
+    more = max(1, math.ceil(n * (half / distance) ** 2) - n)
+    return more if more <= MOST else None
+
+
+def _compared(figure: Measured, found: Interval, exam: Exam, arm: Arm) -> str:
+    """Both figures and which way it went, in words."""
+    arms = f"{_number(figure.arms['version'].value)} " if "version" in figure.arms else ""
+    other = f"against {_number(figure.arms[arm].value)} of" if arm in figure.arms else "against"
+    worse = found.value < 0
+    low, high = (-found.high, -found.low) if worse else (found.low, found.high)
+    way = f"{'worse' if worse else 'better'} by {_number(abs(found.value))} ({_number(low)} to {_number(high)})"
+    return f"{figure.name} is {arms}{other} {exam.names.get(arm, arm)}: {way}, {figure.n} items"
+
+
+def _compare(value: float, op: str, number: float) -> bool:
+    return {">=": value >= number, "<=": value <= number, ">": value > number, "<": value < number}[op]
+
+
+def _number(value: float) -> str:
+    """Three digits that say something."""
+    return f"{value:.3f}" if 0.01 <= abs(value) < 10 or value == 0 else f"{value:.3g}"

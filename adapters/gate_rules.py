@@ -1,0 +1,205 @@
+"""The rules of a gate: YAML files in `<home>/gates/`, or shipped with us in `adapters/gates/`; read and checked.
+
+A rule is one line of text. It holds a figure against a number, or a version against the one before it:
+
+    NAME[.FIELD] >= NUMBER            the field: value, low, high, n; over.against.low, over.base.low …; none: all of it
+    NAME not_worse [than base] [by MARGIN]
+    [any] NAME[, NAME …] better [than base] [by MARGIN]
+
+Names may hold `*` as in fnmatch. A margin ending in % is a part of what the other one has. docs/gate.md says how each
+is judged. No torch, no network.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import yaml
+
+from data.errors import BrogueError, DataError, one_line, unknown
+from data.home import NAME_PATTERN, Home
+
+SHIPPED = Path(__file__).parent / "gates"
+DEFAULT = "default"
+ITEMS = 20
+KEYS = ("about", "items", "rules")
+FIELDS = ("value", "low", "high", "n", "over.against.low", "over.base.low", "…")
+_FORMS = "NAME.FIELD >= NUMBER, NAME not_worse [by MARGIN], [any] NAME better"
+_BOUND = re.compile(r"(?P<name>[^\s<>=]+)\s*(?P<op>[<>=!]+)\s*(?P<number>\S+)")
+_CHANGE = re.compile(
+    r"(?:(?P<some>any)\s+)?(?P<names>[^\s,]+(?:\s*,\s*[^\s,]+)*)\s+(?P<way>not_worse|better)"
+    r"(?:\s+than\s+(?P<than>\S+))?(?:\s+by\s+(?P<margin>\S+))?"
+)
+_FIELD = re.compile(r"(?P<name>.+?)(?:\.over\.(?P<over>against|base))?(?:\.(?P<field>value|low|high|n))?")
+_NAME = re.compile(r"[\w.*?\[\]!-]+")
+
+Op = Literal[">=", "<=", ">", "<"]
+
+
+class Bound(NamedTuple):
+    """A figure held against a number."""
+
+    field: str  # value, low, high or n; "interval": the whole of it
+    over: Literal["against", "base"] | None  # of the difference to that arm, instead of the figure itself
+    op: Op
+    number: float
+
+
+class Change(NamedTuple):
+    """A version held against another arm, in the measure's own direction."""
+
+    way: Literal["not_worse", "better"]
+    than: Literal["against", "base"]
+    margin: float | None
+    relative: bool  # the margin is a part of the other arm's figure
+
+
+class Rule(NamedTuple):
+    """One rule."""
+
+    text: str  # as written
+    names: tuple[str, ...]  # patterns of figures' names
+    says: Bound | Change
+    some: bool = False  # one of the figures is enough
+    optional: bool = False  # passed over where the exam has no such figure
+
+
+class Gate(NamedTuple):
+    """What a version must pass."""
+
+    name: str
+    about: str
+    items: int  # a figure of fewer items decides nothing
+    rules: tuple[Rule, ...]
+    path: Path
+
+
+def load_gate(home: Home, name: str) -> Gate:
+    """The gate called `name` (the home's own before the one that we ship), or of the file at that path.
+
+    Raises `BrogueError` with file and line for whatever is wrong in it.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return read_gate(Path(name))
+    places = [folder / f"{name}.yaml" for folder in _folders(home)] if re.match(NAME_PATTERN, name) else []
+    for path in places:
+        if path.is_file():
+            return read_gate(path)
+    raise unknown("gate", name, names(home), f"Or write {home.root / 'gates' / 'NAME.yaml'}; docs/gate.md says how")
+
+
+def names(home: Home) -> list[str]:
+    """The gates that there are, by name."""
+    return sorted({path.stem for folder in _folders(home) for path in folder.glob("*.yaml")})
+
+
+def _folders(home: Home) -> tuple[Path, Path]:
+    return home.root / "gates", SHIPPED
+
+
+def read_gate(path: Path) -> Gate:
+    """The gate in a YAML file."""
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        hint = "; a rule that begins with * stands in quotes" if "alias" in str(error) else ""
+        raise DataError(f"{path}:{line}: not YAML: {one_line(error.problem, 120)}{hint}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: not readable as YAML: {one_line(error, 120)}") from error
+    if not isinstance(root, yaml.MappingNode):
+        raise DataError(f"{path}:1: wanted the key 'rules:' with a list below it; known keys: {', '.join(KEYS)}")
+    found = {key.value: (key, value) for key, value in root.value}
+    for key, _ in found.values():
+        if key.value not in KEYS:
+            raise _wrong(path, key, f"unknown key '{key.value}'; known: {', '.join(KEYS)}")
+    rules = tuple(_rules(path, *found["rules"])) if "rules" in found else ()
+    if not rules:
+        raise DataError(f"{path}: no rules, so nothing could ever pass or fail; wanted 'rules:' with a list below it")
+    about = found["about"][1].value if "about" in found else ""
+    return Gate(path.stem, " ".join(str(about).split()), _items(path, found["items"][1]) if "items" in found else ITEMS,
+                rules, path)  # fmt: skip
+
+
+def _items(path: Path, node: yaml.Node) -> int:
+    if not str(node.value).isdecimal() or int(node.value) < 1:
+        raise _wrong(path, node, f"items: wanted a whole number from 1, found '{one_line(node.value, 40)}'")
+    return int(node.value)
+
+
+def _rules(path: Path, key: yaml.Node, node: yaml.Node) -> Iterator[Rule]:
+    if not isinstance(node, yaml.SequenceNode):
+        raise _wrong(path, key, "rules: wanted a list, a line '- RULE' for each")
+    for entry in node.value:
+        text, optional = entry, False
+        if isinstance(entry, yaml.MappingNode) and [k.value for k, _ in entry.value] == ["optional"]:
+            text, optional = entry.value[0][1], True
+        if not isinstance(text, yaml.ScalarNode):
+            raise _wrong(path, entry, "a rule is one line of text, '- RULE' or '- optional: RULE'")
+        try:
+            yield parse_rule(text.value, optional)
+        except BrogueError as error:
+            raise _wrong(path, entry, str(error)) from error
+
+
+def _wrong(path: Path, node: yaml.Node, what: str) -> DataError:
+    return DataError(f"{path}:{node.start_mark.line + 1}: {what}")
+
+
+def parse_rule(text: str, optional: bool = False) -> Rule:
+    """A rule from its line of text. Raises `BrogueError`, which says what is known."""
+    line = " ".join(text.split())
+    if (change := _CHANGE.fullmatch(line)) is not None:
+        patterns = tuple(_pattern(name.strip()) for name in change["names"].split(","))
+        return Rule(line, patterns, _change(line, change), change["some"] is not None, optional)
+    if (bound := _BOUND.fullmatch(line)) is not None:
+        name, says = _bound(line, bound)
+        return Rule(line, (_pattern(name),), says, False, optional)
+    raise BrogueError(f"cannot read the rule '{one_line(line, 80)}'; known forms: {_FORMS}")
+
+
+def _change(line: str, found: re.Match[str]) -> Change:
+    if found["than"] not in (None, "base"):
+        raise BrogueError(f"'{line}': than '{found['than']}'; known: than base (without it: the version before)")
+    margin = None
+    if found["margin"] is not None:
+        margin = _number(line, found["margin"].removesuffix("%"))
+        if margin < 0:
+            raise BrogueError(f"'{line}': a margin is not negative")
+    relative = margin is not None and found["margin"].endswith("%")
+    way: Literal["not_worse", "better"] = "better" if found["way"] == "better" else "not_worse"
+    if found["some"] is not None and way != "better":
+        raise BrogueError(f"'{line}': 'any' goes with better; not_worse is asked of every figure")
+    scaled = None if margin is None else margin / 100 if relative else margin
+    return Change(way, "base" if found["than"] else "against", scaled, relative)
+
+
+def _bound(line: str, found: re.Match[str]) -> tuple[str, Bound]:
+    ops: dict[str, Op] = {">=": ">=", "<=": "<=", ">": ">", "<": "<"}
+    if found["op"] not in ops:
+        raise BrogueError(f"'{line}': no comparison '{found['op']}'; known: {', '.join(ops)}")
+    parts = _FIELD.fullmatch(found["name"])
+    assert parts is not None  # it takes any text
+    over: Literal["against", "base"] | None = None
+    if parts["over"]:
+        over = "base" if parts["over"] == "base" else "against"
+    if parts["field"] == "n" and over or ".over." in parts["name"]:
+        raise BrogueError(f"'{line}': no field in '{found['name']}'; known: {', '.join(FIELDS)}")
+    return parts["name"], Bound(parts["field"] or "interval", over, ops[found["op"]], _number(line, found["number"]))
+
+
+def _number(line: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise BrogueError(f"'{line}': '{text}' is no number") from error
+    if number != number or number in (float("inf"), float("-inf")):
+        raise BrogueError(f"'{line}': '{text}' is no number to compare with")
+    return number
+
+
+def _pattern(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise BrogueError(f"'{name}' names no figure; wanted such as task.exact_match or safety.*")
+    return name
