@@ -9,10 +9,11 @@ difference is paired. The percentiles are widened for few groups (Hesterberg 201
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
+from scipy.stats import t  # type: ignore[import-untyped]
 
 from adapters.exam_types import Arm, Interval, Item, Measured, Parts, Scores, mean
 from adapters.held_out import wilson
@@ -128,6 +129,6 @@ def _resampled(value: float, drawn: Figures, groups: int) -> Interval:
     if groups < FEWEST or not len(there):
         return Interval(value=value, low=value, high=value)
     # The draws' spread is that of n, not of n - 1, and the normal's tails are too thin for few.
-    tail = float(norm.cdf(-math.sqrt(groups / (groups - 1)) * t.ppf(0.975, groups - 1)))
+    tail = NormalDist().cdf(-math.sqrt(groups / (groups - 1)) * float(t.ppf(0.975, groups - 1)))
     low, high = np.quantile(there, (tail, 1 - tail))
     return Interval(value=value, low=min(value, float(low)), high=max(value, float(high)))

@@ -24,6 +24,8 @@ REASONS: dict[Literal["up", "down"], tuple[str, ...]] = {
              "right-source-wrong-answer"),
 }  # fmt: skip
 
+# The header of a question of an exam, with the version that is to answer it: an answer that nobody can judge.
+EXAM_HEADER = "x-brogue-exam"
 MAX_COMMENT = 10_000  # characters; the store refuses longer ones
 MAX_CORRECTION = 200_000
 KEY = r"^[^\x00-\x1f\x7f]{1,200}$"

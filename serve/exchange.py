@@ -9,6 +9,7 @@ from adapters.registry import AdapterCard
 from data.judgements import PassageRef
 
 CHAT = "/v1/chat/completions"
+BASE = "base"  # the version, where the base model itself answers
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Exchange:
     prepared: Prepared
     began: float  # time.perf_counter
     card: AdapterCard | None = None
+    examined: str | None = None  # this version answers in an exam: nothing is kept, no version's tallies count it
     shadowed: bool = False  # its answer is to be compared with the canary's
     response_id: str = field(default_factory=lambda: f"resp-{uuid.uuid4().hex}")
 
@@ -55,7 +57,7 @@ class Exchange:
     def version(self) -> str:
         if self.prepared.instead is not None:
             return "none"
-        return self.card.name if self.card is not None else "base"
+        return self.card.name if self.card is not None else BASE
 
     def answer_headers(self, ours_s: float) -> dict[str, str]:
         """What every answer carries; `ours_s` is what we ourselves took, without waiting for the engine."""

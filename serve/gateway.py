@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 
 from data.errors import BrogueError, UnknownName
 from data.home import Home
+from data.judgements import EXAM_HEADER
 from data.store import NotYours, StoreDown
 from serve import embeddings, knowledge
 from serve.admin import admin_routes
@@ -83,8 +84,8 @@ def build_app(
     )  # fmt: skip
     _add_health(app, pool)
     _add_models(app, catalogue, embedding)
-    _add_answers(app, catalogue, relay)
     access = Access(admin_key, recorder)
+    _add_answers(app, catalogue, relay, access)
     app.include_router(admin_routes(pool, access.admin))
     app.include_router(rollout_routes(pool, home, access.admin))
     app.include_router(user_routes(access, recorder))
@@ -159,15 +160,20 @@ def _add_models(app: FastAPI, catalogue: Catalogue, embedding: embeddings.Model 
         raise ApiError(404, f"no model '{name}'; see /v1/models", code="model_not_found", param="model")
 
 
-def _add_answers(app: FastAPI, catalogue: Catalogue, relay: Relay) -> None:
+def _add_answers(app: FastAPI, catalogue: Catalogue, relay: Relay, access: Access) -> None:
     @app.post(CHAT)
     async def chat_completions(request: Request) -> Response:
-        """OpenAI's chat completions, plain and streaming; what vLLM understands passes through."""
+        """OpenAI's chat completions, plain and streaming; what vLLM understands passes through.
+
+        With the admin key, x-brogue-exam: VERSION (or base) lets that version answer; nothing of it is kept or counted.
+        """
         began = time.perf_counter()
         body = _parse(await request.body())
+        if (examined := request.headers.get(EXAM_HEADER)) is not None:
+            await access.admin(request)
         try:
             prepared = await catalogue.prepare(body)
-            return await relay.send(Exchange(CHAT, body, request.headers, prepared, began))
+            return await relay.send(Exchange(CHAT, body, request.headers, prepared, began, examined=examined))
         except UnknownName as error:
             raise ApiError(404, str(error), code="model_not_found", param="model") from error
         except BrogueError as error:

@@ -19,7 +19,7 @@ from data.errors import one_line
 from serve import own_answer
 from serve.canary import CONVERSATION_HEADER, picks_canary, sticky_key
 from serve.engine_api import Refused, Unavailable
-from serve.exchange import Exchange
+from serve.exchange import BASE, Exchange
 from serve.openai_errors import ApiError, engine_down
 from serve.pool import AdapterPool
 from serve.recorder import Answered, Recorder, conversation_of, subject_of, topic_of
@@ -90,6 +90,9 @@ class Relay:
     def _choose_version(self, exchange: Exchange) -> None:
         """The one moment at which an alias is looked up."""
         prepared, live = exchange.prepared, self._pool.live
+        if exchange.examined is not None:
+            exchange.card = None if exchange.examined == BASE else live.resolve(exchange.examined)
+            return
         if prepared.adapter is None:
             return
         exchange.card = live.resolve(prepared.adapter)
@@ -179,7 +182,7 @@ class Relay:
         self._pool.metrics.request(exchange.asked_name, exchange.version, status, seconds, *tokens)
 
     def _blame(self, exchange: Exchange, error: bool) -> None:
-        if exchange.card is not None:
+        if exchange.card is not None and exchange.examined is None:
             adapter, version = exchange.card.adapter, exchange.card.version
             self._pool.trials.answered(adapter, version, error)
             self._pool.trials.remember(exchange.response_id, adapter, version)
@@ -187,6 +190,8 @@ class Relay:
     def _keep(self, exchange: Exchange, text: str, prompt_tokens: int, completion_tokens: int) -> None:
         """A whole answer goes into the store, and to the canary's shadow if it takes part in that."""
         asked = exchange.asked
+        if exchange.examined is not None:
+            return
         self._recorder.record(
             Answered(
                 id=exchange.response_id,
