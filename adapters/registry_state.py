@@ -38,6 +38,7 @@ class AdapterCard(Frozen):
     minutes: float
     created: str
     files: dict[str, str]  # file name → sha256
+    run: str | None = None  # id of the training that it came of
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ from assistant import (
     cli_feedback_queues,
     cli_knowledge,
     cli_plan,
+    cli_retrain,
     cli_runs,
     cli_services,
     cli_train,
@@ -37,6 +38,7 @@ app.command()(cli_services.doctor)
 app.command()(cli_assistants.chat)
 app.command()(cli_train.train)
 app.command()(cli_plan.plan)
+app.command()(cli_retrain.retrain)
 app.command()(cli_classify.classify)
 app.add_typer(cli_assistants.app, name="assistants")
 app.add_typer(cli_data.app, name="data")
