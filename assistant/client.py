@@ -103,6 +103,12 @@ class Client:
         self, method: str, path: str, body: dict[str, Any] | None = None, timeout: httpx.Timeout | float = TIMEOUT
     ) -> dict[str, Any]:
         """The answer to one request as JSON."""
+        return dict(self._reply(method, path, body, timeout).json())
+
+    def _reply(
+        self, method: str, path: str, body: dict[str, Any] | None, timeout: httpx.Timeout | float
+    ) -> httpx.Response:
+        """The answer to one request. Raises `GatewayError` for any but a good one."""
         try:
             reply = httpx.request(
                 method, f"{self.url}{path}", json=body, headers=self.headers, timeout=timeout, trust_env=False
@@ -111,7 +117,7 @@ class Client:
             raise self._unreachable(error) from error
         if reply.status_code != 200:
             raise GatewayError(message_of(reply.content, reply.status_code), reply.status_code)
-        return dict(reply.json())
+        return reply
 
     def _unreachable(self, error: httpx.HTTPError) -> GatewayError:
         return GatewayError(f"cannot reach the gateway at {self.url} ({type(error).__name__}); start it: brogue up")
@@ -163,6 +169,27 @@ class Admin(Client):
     def run(self, id: str) -> dict[str, Any]:
         """One of them, with its curves as numbers."""
         return self._ask("GET", f"/v1/runs/{quote(id, safe='')}", timeout=10)
+
+    def exams(self, adapter: str | None = None) -> list[dict[str, Any]]:
+        """All exams, or an adapter's, the newest first: the verdict and each figure of the version."""
+        asked = f"?{urlencode({'adapter': adapter})}" if adapter else ""
+        return list(self._ask("GET", f"/v1/exams{asked}", timeout=30)["data"])
+
+    def exam(self, id: str) -> dict[str, Any]:
+        """One of them, whole."""
+        return self._ask("GET", f"/v1/exams/{quote(id, safe='')}", timeout=30)
+
+    def exam_report(self, id: str) -> str:
+        """Its report, a page of HTML that needs nothing else."""
+        return self._reply("GET", f"/v1/exams/{quote(id, safe='')}/report.html", None, 60).text
+
+    def loop(self, adapter: str) -> dict[str, Any]:
+        """The adapter's rounds of the loop, its versions with their exams, and what is going on now."""
+        return self._ask("GET", _path(adapter, "loop"), timeout=30)
+
+    def retrain(self, adapter: str, **wish: Any) -> dict[str, Any]:
+        """Start a retrain (`recipe`, `auto`, `canary`), or go on with an unfinished one; answers as `loop`."""
+        return self._ask("POST", _path(adapter, "retrain"), wish, timeout=30)
 
     def knowledges(self) -> list[dict[str, Any]]:
         """The assistants that have documents, with the numbers of documents and passages."""

@@ -23,9 +23,11 @@ from adapters.counting import token_counter
 from adapters.registry import Registry
 from adapters.template import chat_templates, template_tokens
 from adapters.validation import VersionChecker
+from assistant.exams_api import ExamsApi
 from assistant.knowledge import Knowledge
 from assistant.knowledge_answer import Answers, BaseFacts
 from assistant.knowledge_api import KnowledgeApi
+from assistant.loop_api import LoopApi
 from assistant.prompt import HomeCatalogue
 from assistant.runs_api import RunsApi
 from assistant.services import Child, Services
@@ -174,8 +176,12 @@ class Supervisor:
         self._signs_in = Users(store).any()
         recorder = Recorder(lambda: store, self._metrics)
         api = KnowledgeApi(self._knowledge)
-        key, runs = admin_key(home), RunsApi(home)
-        return build_app(pool, catalogue, Reconciler(pool), shadow, recorder, key, home, self._knowledge, api, runs)
+        key, exams = admin_key(home), ExamsApi(home)
+        self._loops = LoopApi(home, exams)
+        return build_app(
+            pool, catalogue, Reconciler(pool), shadow, recorder, key, home, self._knowledge, api, RunsApi(home), exams,
+            self._loops,
+        )  # fmt: skip
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C, then stop everything."""
@@ -195,6 +201,7 @@ class Supervisor:
         finally:
             if self._page is not None:
                 stop_process_group(self._page.pid, grace_s=5)
+            self._loops.stop()
             self._keeper.stop()
             for child in self._services.own_engines:  # the gateway has stopped them, unless it could not
                 if child.is_alive():

@@ -26,6 +26,7 @@ from data.store import NotYours, StoreDown
 from serve import embeddings, knowledge
 from serve.admin import admin_routes
 from serve.engine_api import Refused, Unavailable
+from serve.exams import Exams, Loops, exam_routes, loop_routes
 from serve.exchange import CHAT, Catalogue, Exchange
 from serve.feedback import complaint, feedback_routes
 from serve.feedback_answers import TaskAnswers
@@ -54,12 +55,12 @@ RETRY_S = 5  # when the store is away
 def build_app(
     pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, recorder: Recorder, admin_key: str,
     home: Home, embedding: embeddings.Model | None = None, documents: knowledge.Documents | None = None,
-    runs: Runs | None = None,
+    runs: Runs | None = None, exams: Exams | None = None, loops: Loops | None = None,
 ) -> FastAPI:  # fmt: skip
     """The gateway as an ASGI application. Reconciler and recorder run as long as the application does.
 
-    `home` has the datasets that raters' queues can draw on. Without `embedding`, `documents` and `runs` there are no
-    routes for them.
+    `home` has the datasets that raters' queues can draw on. Without `embedding`, `documents`, `runs`, `exams` and
+    `loops` there are no routes for them.
     """
     relay = Relay(pool, shadow, recorder)
     answers = TaskAnswers(catalogue, relay, recorder)
@@ -98,6 +99,10 @@ def build_app(
         app.include_router(knowledge.knowledge_routes(documents, access.admin))
     if runs is not None:
         app.include_router(run_routes(runs, access.admin))
+    if exams is not None:
+        app.include_router(exam_routes(exams, access.admin))
+    if loops is not None:
+        app.include_router(loop_routes(loops, access.admin))
     _answer_errors_in_openai_shape(app)
     return app
 

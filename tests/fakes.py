@@ -12,9 +12,11 @@ from typing import Any
 import httpx
 
 from adapters.registry import CARD, AdapterCard, Registry, Served, file_hashes
+from assistant.exams_api import ExamsApi
 from assistant.knowledge import Knowledge
 from assistant.knowledge_answer import Answers, BaseFacts
 from assistant.knowledge_api import KnowledgeApi
+from assistant.loop_api import LoopApi
 from assistant.prompt import HomeCatalogue
 from assistant.runs_api import RunsApi
 from data.errors import BrogueError
@@ -250,11 +252,12 @@ class FakeGateway:
         facts = BaseFacts(lambda text: len(text.split()), context_length=1000, template_tokens=("<|end|>",))
         answers = Answers(knowledge, facts) if knowledge else None
         catalogue = HomeCatalogue(home, "base", supports_system=True, live=self.pool.live, answers=answers)
+        self.loops = LoopApi(home, ExamsApi(home))
         self.app = build_app(
             self.pool, catalogue, self.reconciler,
             Shadow(self.pool, home.logs / "shadow.jsonl", load_settings(home.settings_file).store.logging),
             self.recorder, ADMIN_KEY, home, knowledge, KnowledgeApi(knowledge) if knowledge else None,
-            RunsApi(home),
+            RunsApi(home), ExamsApi(home), self.loops,
         )  # fmt: skip
 
     def _check(self, card: AdapterCard) -> None:
