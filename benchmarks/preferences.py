@@ -1,11 +1,12 @@
 """What a reward model and DPO learn from people's judgements: held-out accuracy for each set of data.
 
-    python -m benchmarks.preferences --data FOLDER --home FOLDER [--max-tokens 128] [--recipes reward dpo]
+    python -m benchmarks.preferences --data FOLDER --home FOLDER [--max-tokens 128] [--recipes reward dpo sft+dpo]
 
 FOLDER of `--data` holds the public sets `hh_rlhf_harmless`, `oasst_ranked_trees` and `pandalm_human_pairs` (see
 docs/data.md). Thirty records of a hundred of each, by their first question, are held out; a version is trained with
-`brogue train` on the others together, once for each recipe. Then every held-out pair is scored: by the reward model, or
-by DPO's implicit reward (the answer's log-probability less the base model's; Rafailov et al. 2023, eq. 5). Prints a
+`brogue train` on the others together, once for each recipe; `sft+dpo` is a version trained on their best answers, and
+one trained from it on their preferences. Then every held-out pair is scored: by the reward model, or by DPO's implicit
+reward (the answer's log-probability less that of the version it started from; Rafailov et al. 2023, eq. 5). Prints a
 JSON line for each set and recipe, at last a table in Markdown. What is complete is not done again.
 """
 
@@ -14,7 +15,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from adapters.registry import Registry
 from adapters.tokens import Pair
 from data.dataset import Row, load_rows
 from data.home import Home
-from data.records import AnyRecord, PreferenceRecord
+from data.records import AnyRecord, PreferenceRecord, RankingRecord, answer
 from data.settings import load_settings
 
 SETS = {
@@ -35,7 +36,8 @@ SETS = {
     "pandalm": "pandalm_human_pairs/testset_part1.json",
 }
 ALL = "judged"  # what is trained on: the three sets' records that are not held out
-ADAPTERS = {"reward": "judge", "dpo": "preferred"}
+BEST = "best"  # the best answers among them
+ADAPTERS = {"reward": "judge", "dpo": "preferred", "sft+dpo": "voice"}
 PASSES = "3"  # over so few pairs; the state with the lowest validation loss is kept
 BATCH = 4  # pairs in one pass
 
@@ -55,11 +57,19 @@ def main() -> None:
     import_sets(home, given.data)
     lines = []
     for recipe in given.recipes:
-        if not Registry(home).versions(ADAPTERS[recipe]):
-            _brogue(home, "train", ADAPTERS[recipe], "--data", ALL, "--recipe", recipe,
-                    "--max-tokens", str(given.max_tokens), "--epochs", PASSES)  # fmt: skip
+        train(home, recipe, given.max_tokens)
         lines += list(measured(home, recipe, given.held_out_tokens))
     print(table(lines))
+
+
+def train(home: Home, recipe: str, max_tokens: int) -> None:
+    """The versions of a recipe that are not there yet."""
+    name, options = ADAPTERS[recipe], ["--max-tokens", str(max_tokens)]
+    steps = [["--data", ALL, "--recipe", recipe.removeprefix("sft+"), "--epochs", PASSES]]
+    if recipe == "sft+dpo":
+        steps = [["--data", BEST, "--recipe", "sft"], [*steps[0], "--from", f"{name}@1"]]
+    for words in steps[len(Registry(home).versions(name)) :]:
+        _brogue(home, "train", name, *words, *options)
 
 
 def import_sets(home: Home, data: Path) -> None:
@@ -67,16 +77,27 @@ def import_sets(home: Home, data: Path) -> None:
     for name, file in SETS.items():
         if not (home.datasets / name).exists():
             _brogue(home, "data", "import", str(data / file), "--into", name, "--split", "70/0/30", "--skip-faulty")
-    if (home.datasets / ALL).exists():
-        return
-    together = home.root / f"{ALL}.jsonl"
     rows = [row for name in SETS for row in load_rows(home, name) if row.split != "test"]
-    lines = ({"group": row.group, **ranking(row.record)} for row in rows)  # without a group: split by the question
+    _import(home, ALL, "ranking", ({"group": row.group, **ranking(row.record)} for row in rows))
+    _import(home, BEST, "chat", ({"group": row.group, "messages": best(row.record)} for row in rows))
+
+
+def _import(home: Home, name: str, kind: str, lines: Iterable[dict[str, Any]]) -> None:
+    """`lines` as a dataset, if it is not there; without a group they are split by the question."""
+    if (home.datasets / name).exists():
+        return
+    together = home.root / f"{name}.jsonl"
     together.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     # A row's place among 100 is the same as before, so none is over 70 here: 63 of 70 are trained on.
-    _brogue(home, "data", "import", str(together), "--as", "ranking", "--into", ALL, "--split", "63/37/0",
+    _brogue(home, "data", "import", str(together), "--as", kind, "--into", name, "--split", "63/37/0",
             "--group-column", "group")  # fmt: skip
     together.unlink()
+
+
+def best(record: AnyRecord) -> list[dict[str, str]]:
+    """The conversation with its best answer."""
+    assert isinstance(record, PreferenceRecord | RankingRecord)
+    return [*(m.model_dump() for m in record.messages), {"role": "assistant", "content": answer(record)}]
 
 
 def ranking(record: AnyRecord) -> dict[str, Any]:
@@ -142,7 +163,7 @@ def _scorer(home: Home, name: str, base: Any) -> Margins:
 
 
 def _ratios(home: Home, name: str, base: Any, tokenizer: Any) -> Margins:
-    """DPO's implicit reward: how much likelier the version finds an answer than the base model does, in nats.
+    """DPO's implicit reward: how much likelier the version finds an answer than what it started from does, in nats.
 
     Without beta, which alters no order; the calibration error is therefore left out of the table.
     """
@@ -152,19 +173,30 @@ def _ratios(home: Home, name: str, base: Any, tokenizer: Any) -> Margins:
 
     from adapters.trainer_pairs import answer_log_probs
 
-    card = Registry(home).resolve(name)
-    model = PeftModel.from_pretrained(load_weights(base.path), Registry(home).folder(card.adapter, card.version)).eval()
+    registry = Registry(home)
+    card = registry.resolve(name)
+    model = PeftModel.from_pretrained(load_weights(base.path), registry.folder(card.adapter, card.version)).eval()
     collate, beta = DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id), card.config["beta"]
+    if start := card.config["start"]:
+        before = registry.resolve(start)
+        model.load_adapter(str(registry.folder(before.adapter, before.version)), "before")
+
+    def reference(batch: Any) -> Any:
+        if start:
+            model.set_adapter("before")
+            found = answer_log_probs(model, batch)
+            model.set_adapter("default")
+            return found
+        with model.disable_adapter():
+            return answer_log_probs(model, batch)
 
     def margins(pairs: Sequence[Pair]) -> list[float]:
         found: list[float] = []
-        for start in range(0, len(pairs), BATCH):
-            some = pairs[start : start + BATCH]
+        for first in range(0, len(pairs), BATCH):
+            some = pairs[first : first + BATCH]
             batch = collate([{k: v for k, v in pair.items() if k.endswith("_ids")} for pair in some])
             with torch.no_grad(), torch.autocast(model.device.type, dtype=torch.bfloat16):
-                ours = answer_log_probs(model, batch)
-                with model.disable_adapter():
-                    ratios = ours - answer_log_probs(model, batch)
+                ratios = answer_log_probs(model, batch) - reference(batch)
             chosen, rejected = ratios.chunk(2)
             found += (beta * (chosen - rejected)).tolist()
         return found

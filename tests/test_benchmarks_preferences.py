@@ -1,7 +1,7 @@
 """What the benchmarks of preferences and PPO make of records, answers and figures; what they measure is not run."""
 
 from benchmarks.ppo import has_comma
-from benchmarks.preferences import ranking, table
+from benchmarks.preferences import best, ranking, table
 from data.exporting_shapes import pairs
 from data.records import Message, PreferenceRecord, RankingRecord
 
@@ -15,6 +15,11 @@ def test_a_preference_is_a_ranking_of_two_answers_and_a_tie_stays_one() -> None:
     tie = RankingRecord.model_validate(ranking(told.model_copy(update={"tie": True})))
     assert not list(pairs(tie))
     assert RankingRecord.model_validate(ranking(made)) == made
+
+
+def test_the_best_answer_of_a_judged_record_is_what_a_version_is_trained_on_first() -> None:
+    ranked = RankingRecord(messages=WHY, replies=("No.", "So.", "Who?"), ranks=(1, 0, 1))
+    assert best(ranked)[-2:] == [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
 
 
 def test_the_reward_with_a_known_optimum_is_a_comma_behind_a_word() -> None:
