@@ -12,7 +12,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from adapters.exam_types import Arm, Exam, Interval, Measured, RuleResult, Verdict
-from adapters.gate_rules import Bound, Change, Gate, Rule
+from adapters.gate_rules import AnyOf, Bound, Change, Gate, Rule
 from adapters.registry_state import Result
 
 MOST = 100_000  # more items than that are no plan
@@ -33,38 +33,43 @@ def judge(exam: Exam, gate: Gate) -> Verdict:
     return Verdict(result=whole, rules=rules, gate=gate.name, exam=exam.id, time=now)
 
 
-def _apply(rule: Rule, exam: Exam, fewest: int) -> list[RuleResult]:
-    """A rule's results: one for each figure that its names match, or one of all for `any`."""
-    if rule.some:
-        figures = _usable(rule, exam, rule.names)
-        found = [_some([_one(rule, figure, exam, fewest, len(figures)) for figure in figures])] if figures else []
+def _apply(rule: Rule | AnyOf, exam: Exam, fewest: int) -> list[RuleResult]:
+    """A rule's results, one for each figure that it looks at; one altogether where one figure is enough."""
+    if isinstance(rule, AnyOf):
+        some = [(one, figure) for one in rule.rules for figure in _usable(one, exam)]
+        each = [_one(one, figure, exam, fewest, len(some)) for one, figure in some]
+        found = [_some(each) if each else _missing(rule.rules[0], exam)]
     else:
-        found = []
-        for name in rule.names:
-            figures = _usable(rule, exam, [name])
-            found += [_one(rule, figure, exam, fewest, len(figures)) for figure in figures]
-            if not figures and not rule.optional:
-                found.append(_missing(rule, exam, [name]))
-    if not found and not rule.optional:
-        found = [_missing(rule, exam, rule.names)]
+        figures = _usable(rule, exam)
+        found = [_one(rule, figure, exam, fewest, len(figures) if _may_fail(rule) else 1) for figure in figures]
+        if not figures and not rule.optional:
+            found = [_missing(rule, exam)]
     return [RuleResult(rule=rule.text, result=one.result, because=one.because, more=one.more) for one in found]
 
 
-def _matching(exam: Exam, names: Sequence[str]) -> list[Measured]:
-    return [one for one in exam.measures if any(fnmatchcase(one.name, name) for name in names)]
+def _may_fail(rule: Rule) -> bool:
+    """Does a rule pass unless one of its figures surely fails it?"""
+    says = rule.says
+    return isinstance(says, Change) and (
+        says.way == "not_clearly_worse" or (says.way, says.margin) == ("not_worse", None)
+    )
 
 
-def _usable(rule: Rule, exam: Exam, names: Sequence[str]) -> list[Measured]:
+def _matching(rule: Rule, exam: Exam) -> list[Measured]:
+    return [one for one in exam.measures if fnmatchcase(one.name, rule.name)]
+
+
+def _usable(rule: Rule, exam: Exam) -> list[Measured]:
     """The figures that a rule can rest on."""
-    return [one for one in _matching(exam, names) if one.decides and _interval(rule, one, exam) is not None]
+    return [one for one in _matching(rule, exam) if one.decides and _interval(rule, one, exam) is not None]
 
 
-def _missing(rule: Rule, exam: Exam, names: Sequence[str]) -> _Says:
+def _missing(rule: Rule, exam: Exam) -> _Says:
     """Why there is no figure for a rule, and what to measure."""
-    shown, there = ", ".join(names), _matching(exam, names)
+    there = _matching(rule, exam)
     if not there:
         known = sorted({one.name.partition(".")[0] for one in exam.measures})
-        why = f"the exam has no figure {shown} (it has {', '.join(known) or 'none'}); add a part to its suite"
+        why = f"the exam has no figure {rule.name} (it has {', '.join(known) or 'none'}); add a part to its suite"
     elif not any(one.decides for one in there):
         why = f"{there[0].name} decides nothing: {there[0].note or 'it is only stated'}"
     elif isinstance(rule.says, Change) and all(one.better == "neither" for one in there):
@@ -94,27 +99,41 @@ def _interval(rule: Rule, figure: Measured, exam: Exam) -> Interval | None:
 
 
 def _one(rule: Rule, figure: Measured, exam: Exam, fewest: int, of: int) -> _Says:
-    """A rule over one of the `of` figures that it looks at."""
+    """A rule over one figure.
+
+    The more figures a rule looks at, the sooner one of them crosses a bound by chance. So where one of several decides
+    (it alone can fail, or it alone is enough to pass), `of` is their number, and the interval is widened as
+    Bonferroni's correction does.
+    """
     found = _interval(rule, figure, exam)
     assert found is not None  # see `_usable`
     if isinstance(rule.says, Bound) and rule.says.field == "n":
-        short = math.ceil(rule.says.number) - figure.n
-        enough = _compare(figure.n, rule.says.op, rule.says.number)
-        result: Result = "pass" if enough else "not enough evidence"
-        return _Says(result, f"{figure.name} rests on {figure.n} items", short if not enough and short > 0 else None)
+        return _count(rule.says, figure)
     if figure.n < fewest:
         why = f"{figure.name} rests on {figure.n} items, and fewer than {fewest} decide nothing"
         return _Says("not enough evidence", why, fewest - figure.n)
     if any(map(math.isnan, (found.value, found.low, found.high))):
         return _Says("not enough evidence", f"{figure.name} has no figure that can be compared")
+    found = _widened(found, of) if of > 1 else found
+    arm = _arm(rule, exam)
     if isinstance(rule.says, Bound):
         return _bound(rule.says, figure, found)
-    return _change(rule, rule.says, figure, found, exam, of)
+    assert arm is not None
+    return _change(rule.says, figure, found, arm, exam.names.get(arm, arm))
+
+
+def _count(says: Bound, figure: Measured) -> _Says:
+    words = f"{figure.name} rests on {figure.n} items; wanted {says.op} {says.number:g}"
+    if _compare(figure.n, says.op, says.number):
+        return _Says("pass", words)
+    more = math.ceil(says.number) - figure.n + (says.op == ">")
+    return _Says("not enough evidence", words, more if more > 0 else None)
 
 
 def _bound(says: Bound, figure: Measured, found: Interval) -> _Says:
     """A figure against a number: the whole interval, or the end that is named, on the right side of it."""
-    words = f"{figure.name} is {_number(found.value)} ({_number(found.low)} to {_number(found.high)}), {figure.n} items"
+    what = f"{figure.name} less {says.over}'s" if says.over else figure.name
+    words = f"{what} is {_number(found.value)} ({_number(found.low)} to {_number(found.high)}), {figure.n} items"
     words += f"; wanted {says.op} {says.number:g}"
     up = says.op.startswith(">")
     strict = found.low if up else found.high  # the end that has to hold for the whole interval to do
@@ -130,40 +149,29 @@ def _bound(says: Bound, figure: Measured, found: Interval) -> _Says:
     return _Says("not enough evidence", words, _more(figure.n, found, says.number))
 
 
-def _change(rule: Rule, says: Change, figure: Measured, found: Interval, exam: Exam, of: int) -> _Says:
-    """A version against another arm: worse, better, or neither can be told. `found` is turned: up is better.
-
-    The more figures a rule looks at, the sooner one of them crosses zero by chance. So where one is enough to fail
-    (not_worse) or to pass (any … better), each interval is widened as Bonferroni's correction does.
-    """
-    arm = _arm(rule, exam)
-    assert arm is not None
+def _change(says: Change, figure: Measured, found: Interval, arm: Arm, other: str) -> _Says:
+    """A version against another arm: worse, better, or neither can be told. `found` is turned: up is better."""
     margin = (says.margin or 0) * (abs(figure.arms[arm].value) if says.relative and arm in figure.arms else 1)
-    if of > 1 and (rule.some or (says.way == "not_worse" and says.margin is None)):
-        found = _widened(found, of)
-    words = _compared(figure, found, exam, arm)
-    if says.way == "not_worse" and says.margin is None:
-        return _Says("fail" if found.high < 0 else "pass", words)
+    words = _compared(figure, found, arm, other) + (f"; the margin is {_number(margin)}" if says.margin else "")
+    if says.way == "not_clearly_worse" or (says.way == "not_worse" and says.margin is None):
+        return _Says("fail" if found.high < -margin else "pass", words)
     bound = -margin if says.way == "not_worse" else margin
     if found.low > bound or (found.low == bound and says.way == "not_worse"):
         return _Says("pass", words)
-    if found.high < bound:
-        return _Says("fail", words)
-    if says.margin:
-        words += f"; the margin is {_number(margin)}"
-    return _Says("not enough evidence", words, _more(figure.n, found, bound))
+    return (
+        _Says("fail", words)
+        if found.high < bound
+        else _Says("not enough evidence", words, _more(figure.n, found, bound))
+    )
 
 
 def _some(found: Sequence[_Says]) -> _Says:
     """One result of several figures of which one is enough."""
-    passed = [one for one in found if one.result == "pass"]
-    if passed:
+    if passed := [one for one in found if one.result == "pass"]:
         return passed[0]
-    if all(one.result == "fail" for one in found):
-        return _Says("fail", f"none of {len(found)} figures is better: {found[0].because}")
-    likely = min(found, key=lambda one: (one.more is None, one.more or 0))
-    text = likely.because if len(found) == 1 else f"none of {len(found)} figures is surely better; {likely.because}"
-    return _Says("not enough evidence", text, likely.more)
+    likely = min(found, key=lambda one: (one.result == "fail", one.more is None, one.more or 0))
+    text = likely.because if len(found) == 1 else f"none of {len(found)} figures does; the nearest: {likely.because}"
+    return _Says(likely.result, text, likely.more)
 
 
 def _widened(found: Interval, of: int) -> Interval:
@@ -184,14 +192,14 @@ def _more(n: int, found: Interval, bound: float) -> int | None:
     return more if more <= MOST else None
 
 
-def _compared(figure: Measured, found: Interval, exam: Exam, arm: Arm) -> str:
+def _compared(figure: Measured, found: Interval, arm: Arm, other: str) -> str:
     """Both figures and which way it went, in words."""
     arms = f"{_number(figure.arms['version'].value)} " if "version" in figure.arms else ""
-    other = f"against {_number(figure.arms[arm].value)} of" if arm in figure.arms else "against"
+    theirs = f"{_number(figure.arms[arm].value)} of " if arm in figure.arms else ""
     worse = found.value < 0
     low, high = (-found.high, -found.low) if worse else (found.low, found.high)
     way = f"{'worse' if worse else 'better'} by {_number(abs(found.value))} ({_number(low)} to {_number(high)})"
-    return f"{figure.name} is {arms}{other} {exam.names.get(arm, arm)}: {way}, {figure.n} items"
+    return f"{figure.name} is {arms}against {theirs}{other}: {way}, {figure.n} items"
 
 
 def _compare(value: float, op: str, number: float) -> bool:

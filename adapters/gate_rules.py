@@ -3,8 +3,9 @@
 A rule is one line of text. It holds a figure against a number, or a version against the one before it:
 
     NAME[.FIELD] >= NUMBER            the field: value, low, high, n; over.against.low, over.base.low …; none: all of it
+    NAME better [than base] [by MARGIN]
     NAME not_worse [than base] [by MARGIN]
-    [any] NAME[, NAME …] better [than base] [by MARGIN]
+    NAME not_clearly_worse [than base] by MARGIN
 
 Names may hold `*` as in fnmatch. A margin ending in % is a part of what the other one has. docs/gate.md says how each
 is judged. No torch, no network.
@@ -24,17 +25,16 @@ SHIPPED = Path(__file__).parent / "gates"
 DEFAULT = "default"
 ITEMS = 20
 KEYS = ("about", "items", "rules")
+WAYS = ("better", "not_worse", "not_clearly_worse")
 FIELDS = ("value", "low", "high", "n", "over.against.low", "over.base.low", "…")
-_FORMS = "NAME.FIELD >= NUMBER, NAME not_worse [by MARGIN], [any] NAME better"
-_BOUND = re.compile(r"(?P<name>[^\s<>=]+)\s*(?P<op>[<>=!]+)\s*(?P<number>\S+)")
-_CHANGE = re.compile(
-    r"(?:(?P<some>any)\s+)?(?P<names>[^\s,]+(?:\s*,\s*[^\s,]+)*)\s+(?P<way>not_worse|better)"
-    r"(?:\s+than\s+(?P<than>\S+))?(?:\s+by\s+(?P<margin>\S+))?"
-)
+_FORMS = f"NAME.FIELD >= NUMBER, NAME {', NAME '.join(WAYS)} [than base] [by MARGIN]"
+_BOUND = re.compile(r"(?P<name>[^\s<>=!]+)\s*(?P<op>[<>=!]+)\s*(?P<number>\S+)")
+_CHANGE = re.compile(r"(?P<name>\S+)\s+(?P<way>\w+)(?:\s+than\s+(?P<than>\S+))?(?:\s+by\s+(?P<margin>\S+))?")
 _FIELD = re.compile(r"(?P<name>.+?)(?:\.over\.(?P<over>against|base))?(?:\.(?P<field>value|low|high|n))?")
 _NAME = re.compile(r"[\w.*?\[\]!-]+")
 
 Op = Literal[">=", "<=", ">", "<"]
+Way = Literal["better", "not_worse", "not_clearly_worse"]
 
 
 class Bound(NamedTuple):
@@ -49,20 +49,26 @@ class Bound(NamedTuple):
 class Change(NamedTuple):
     """A version held against another arm, in the measure's own direction."""
 
-    way: Literal["not_worse", "better"]
+    way: Way
     than: Literal["against", "base"]
     margin: float | None
     relative: bool  # the margin is a part of the other arm's figure
 
 
 class Rule(NamedTuple):
-    """One rule."""
+    """One rule over all figures of a name."""
 
     text: str  # as written
-    names: tuple[str, ...]  # patterns of figures' names
+    name: str  # a pattern of figures' names
     says: Bound | Change
-    some: bool = False  # one of the figures is enough
     optional: bool = False  # passed over where the exam has no such figure
+
+
+class AnyOf(NamedTuple):
+    """Rules of which it is enough that one figure passes."""
+
+    text: str
+    rules: tuple[Rule, ...]
 
 
 class Gate(NamedTuple):
@@ -71,7 +77,7 @@ class Gate(NamedTuple):
     name: str
     about: str
     items: int  # a figure of fewer items decides nothing
-    rules: tuple[Rule, ...]
+    rules: tuple[Rule | AnyOf, ...]
     path: Path
 
 
@@ -128,19 +134,25 @@ def _items(path: Path, node: yaml.Node) -> int:
     return int(node.value)
 
 
-def _rules(path: Path, key: yaml.Node, node: yaml.Node) -> Iterator[Rule]:
+def _rules(path: Path, key: yaml.Node, node: yaml.Node) -> Iterator[Rule | AnyOf]:
     if not isinstance(node, yaml.SequenceNode):
-        raise _wrong(path, key, "rules: wanted a list, a line '- RULE' for each")
+        raise _wrong(path, key, f"{key.value}: wanted a list, a line '- RULE' for each")
     for entry in node.value:
-        text, optional = entry, False
-        if isinstance(entry, yaml.MappingNode) and [k.value for k, _ in entry.value] == ["optional"]:
-            text, optional = entry.value[0][1], True
-        if not isinstance(text, yaml.ScalarNode):
-            raise _wrong(path, entry, "a rule is one line of text, '- RULE' or '- optional: RULE'")
-        try:
-            yield parse_rule(text.value, optional)
-        except BrogueError as error:
-            raise _wrong(path, entry, str(error)) from error
+        kind, inside = ("", entry)
+        if isinstance(entry, yaml.MappingNode) and len(entry.value) == 1:
+            kind, inside = entry.value[0][0].value, entry.value[0][1]
+        if kind == "any" and key.value != "any":
+            rules = tuple(rule for rule in _rules(path, entry.value[0][0], inside) if isinstance(rule, Rule))
+            if not rules:
+                raise _wrong(path, entry, "any: no rules below it")
+            yield AnyOf("any: " + "; ".join(rule.text for rule in rules), rules)
+        elif kind in ("", "optional") and isinstance(inside, yaml.ScalarNode):
+            try:
+                yield parse_rule(inside.value, kind == "optional" or key.value == "any")
+            except BrogueError as error:
+                raise _wrong(path, inside, str(error)) from error
+        else:
+            raise _wrong(path, entry, "wanted '- RULE', '- optional: RULE', or '- any:' with a list of rules")
 
 
 def _wrong(path: Path, node: yaml.Node, what: str) -> DataError:
@@ -150,29 +162,27 @@ def _wrong(path: Path, node: yaml.Node, what: str) -> DataError:
 def parse_rule(text: str, optional: bool = False) -> Rule:
     """A rule from its line of text. Raises `BrogueError`, which says what is known."""
     line = " ".join(text.split())
-    if (change := _CHANGE.fullmatch(line)) is not None:
-        patterns = tuple(_pattern(name.strip()) for name in change["names"].split(","))
-        return Rule(line, patterns, _change(line, change), change["some"] is not None, optional)
     if (bound := _BOUND.fullmatch(line)) is not None:
         name, says = _bound(line, bound)
-        return Rule(line, (_pattern(name),), says, False, optional)
+        return Rule(line, _pattern(name), says, optional)
+    if (change := _CHANGE.fullmatch(line)) is not None and change["way"] in WAYS:
+        return Rule(line, _pattern(change["name"]), _change(line, change), optional)
     raise BrogueError(f"cannot read the rule '{one_line(line, 80)}'; known forms: {_FORMS}")
 
 
 def _change(line: str, found: re.Match[str]) -> Change:
+    ways: dict[str, Way] = {"better": "better", "not_worse": "not_worse", "not_clearly_worse": "not_clearly_worse"}
     if found["than"] not in (None, "base"):
         raise BrogueError(f"'{line}': than '{found['than']}'; known: than base (without it: the version before)")
-    margin = None
+    margin, relative = None, False
     if found["margin"] is not None:
-        margin = _number(line, found["margin"].removesuffix("%"))
+        relative = found["margin"].endswith("%")
+        margin = _number(line, found["margin"].removesuffix("%")) / (100 if relative else 1)
         if margin < 0:
             raise BrogueError(f"'{line}': a margin is not negative")
-    relative = margin is not None and found["margin"].endswith("%")
-    way: Literal["not_worse", "better"] = "better" if found["way"] == "better" else "not_worse"
-    if found["some"] is not None and way != "better":
-        raise BrogueError(f"'{line}': 'any' goes with better; not_worse is asked of every figure")
-    scaled = None if margin is None else margin / 100 if relative else margin
-    return Change(way, "base" if found["than"] else "against", scaled, relative)
+    elif found["way"] == "not_clearly_worse":
+        raise BrogueError(f"'{line}': wanted a margin, such as 'by 0.05' or 'by 10%'")
+    return Change(ways[found["way"]], "base" if found["than"] else "against", margin, relative)
 
 
 def _bound(line: str, found: re.Match[str]) -> tuple[str, Bound]:

@@ -76,7 +76,7 @@ class AdaptersTab:
             if plan.act == "rollback":
                 admin.rollback(plan.adapter, who, "rolled back")
             else:
-                admin.set_alias(plan.adapter, "stable", plan.after, who, "promoted")
+                admin.set_alias(plan.adapter, "stable", plan.after, who, "promoted", force=plan.force)
         except GatewayError as error:
             kept = f" Version {plan.before} goes on answering." if plan.before else ""
             return problem(

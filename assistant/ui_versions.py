@@ -11,6 +11,7 @@ from assistant.ui_brand import notice
 
 Adapter = dict[str, Any]  # as GET /v1/adapters gives it
 SHOWN_MOVES = 8
+SHOWN_RULES = 3  # that a version did not pass
 
 CSS = """
 #tab-adapters > .column { gap: 14px; padding-bottom: 24px; }
@@ -78,12 +79,14 @@ class Plan:
     adapter: str
     before: int | None
     after: int
+    force: bool = False  # although it failed its exam
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> "Plan":
         """From a button's data attributes, which the browser sends as text."""
         before = data.get("before")
-        return cls(str(data["move"]), str(data["adapter"]), int(before) if before else None, int(data["after"]))
+        return cls(str(data["move"]), str(data["adapter"]), int(before) if before else None, int(data["after"]),
+                   data.get("force") == "yes")  # fmt: skip
 
     def still_holds(self, adapter: Adapter) -> bool:
         """Whether nobody has moved anything since the question was shown."""
@@ -115,7 +118,8 @@ def _card(adapter: Adapter, asked: Plan | None, running: bool) -> str:
     back = adapter["previous"]
     button = "" if back is None or asked else _button("rollback", adapter, back, f"Roll back to version {back}")
     rows = "".join(_version(adapter, one, asked is not None) for one in reversed(adapter["versions"]))
-    question = _question(asked, running) if asked else ""
+    verdicts = {one["version"]: one.get("verdict") for one in adapter["versions"]}
+    question = _question(asked, running, verdicts.get(asked.after)) if asked else ""
     return (
         f'<section class="adapter"><header><div><h2>{escape(adapter["id"])}</h2><p>{_summary(adapter)}</p></div>'
         f'{button}</header>{question}<ul class="versions">{rows}</ul>{_history(adapter)}</section>'
@@ -163,8 +167,8 @@ def _facts(one: dict[str, Any]) -> str:
     return " · ".join(f"<span>{fact}</span>" for fact in facts)
 
 
-def _question(plan: Plan, running: bool) -> str:
-    """The confirmation, naming both versions."""
+def _question(plan: Plan, running: bool, verdict: dict[str, Any] | None) -> str:
+    """The confirmation, naming both versions and what the exam said of the one that is to answer."""
     if running:
         text = f"Version {plan.after} is being checked, loaded and asked for a first answer …"
         return f'<div class="question" role="status"><p>{text}</p></div>'
@@ -173,13 +177,28 @@ def _question(plan: Plan, running: bool) -> str:
     text = f"Version {plan.after} will answer everybody who asks from then on."
     if plan.before:
         text += f" Answers that version {plan.before} is writing are finished by it."
-    data = _data(plan.act, plan.adapter, plan.before, plan.after)
+    failed = plan.act == "promote" and verdict is not None and verdict["result"] == "fail"
+    data = _data(plan.act, plan.adapter, plan.before, plan.after) + (' data-force="yes"' if failed else "")
     keep = f"Keep version {plan.before}" if plan.before else "Cancel"
     return (
         f'<div class="question" role="alertdialog" aria-label="{title}"><p><strong>{title}</strong></p><p>{text}</p>'
+        f"{_exam(verdict) if plan.act == 'promote' else ''}"
         f'<div class="choice"><button type="button" class="yes" data-act="confirm" {data} data-focus>{verb} version '
-        f'{plan.after}</button><button type="button" data-act="cancel">{keep}</button></div></div>'
+        f"{plan.after}{' all the same' if failed else ''}</button>"
+        f'<button type="button" data-act="cancel">{keep}</button></div></div>'
     )
+
+
+def _exam(verdict: dict[str, Any] | None) -> str:
+    """What the exam said of a version that is to be promoted."""
+    if verdict is None:
+        return "<p>It has not been examined.</p>"
+    if verdict["result"] == "pass":
+        return "<p>It passed its exam.</p>"
+    against = [rule["because"] for rule in verdict["rules"] if rule["result"] == verdict["result"]]
+    said = "It failed its exam" if verdict["result"] == "fail" else "Its exam has too little evidence for a verdict"
+    more = f", and {len(against) - SHOWN_RULES} more" if len(against) > SHOWN_RULES else ""
+    return f'<p class="reason">{said}: {escape("; ".join(against[:SHOWN_RULES]))}{more}.</p>'
 
 
 def _button(act: str, adapter: Adapter, version: int, text: str) -> str:
@@ -205,4 +224,5 @@ def _move(move: dict[str, Any]) -> str:
     by = f" by {escape(move['who'])}" if move["who"] else ""
     why = f": {escape(move['why'])}" if move["why"] else ""
     when = escape(move["time"][:16].replace("T", " "))
-    return f"<time>{when} UTC</time> {escape(move['alias'])} from {before} to {after}{by}{why}"
+    forced = ", although it failed its exam" if move.get("against") else ""
+    return f"<time>{when} UTC</time> {escape(move['alias'])} from {before} to {after}{by}{forced}{why}"
