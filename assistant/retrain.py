@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from adapters import lineage, loop, runs
+from adapters.exam_suites import load_suite
 from adapters.loop import Round, Step, StepName
 from adapters.registry import AdapterCard, CanaryPlan, Registry
 from assistant.cli_store import opened_store
-from assistant.console import say
+from assistant.console import say, working
 from assistant.services import running_gateway
+from data.dataset import DatasetCard
 from data.errors import BrogueError
 from data.feedback import Collected
 from data.home import Home
@@ -24,6 +26,7 @@ from data.judgements import StoredJudgement, Wanted
 from data.settings import LoopSettings, first_problem, load_settings
 
 if TYPE_CHECKING:
+    from adapters.gate_rules import Gate
     from adapters.train import TrainConfig
     from assistant.client import Admin
     from data.collecting import Counts, Source
@@ -50,8 +53,10 @@ class Steps:
     def check(self, state: Round) -> None:
         """Refuse in one line what could not be brought to its end, before anything is written."""
         self._config(state, "train")
-        if running_gateway(self._home) is None:
-            raise BrogueError("the exam asks the engine, which is not running; start it: brogue up")
+        self._rules(state)
+        if state.asked.suite is not None:
+            load_suite(self._home, state.asked.suite)
+        self._gateway()
         if "collect" in state.steps:
             return
         kept, told = self.count(state)
@@ -118,16 +123,17 @@ class Steps:
         from data.dataset import load_card
 
         dataset, config = load_card(self._home, state.dataset), self._config(state, step)
-        if (card := self._made(dataset.digest, adapter, config)) is not None:
+        if (card := self._made(dataset, adapter, config)) is not None:
             say(f"{card.name} was trained before this round was stopped")
             return card
         return train_here(self._home, adapter, dataset, config)
 
-    def _made(self, digest: str, adapter: str, config: "TrainConfig") -> AdapterCard | None:
+    def _made(self, dataset: DatasetCard, adapter: str, config: "TrainConfig") -> AdapterCard | None:
         """What came of this very training, if a kill left no time to note it. Its dataset is the round's own."""
-        for card in lineage.trained_on(self._registry, digest):
-            asked = config.model_dump(exclude_none=True, exclude={"rank", "listwise"})
-            if card.adapter == adapter and all(card.config.get(name) == value for name, value in asked.items()):
+        asked = config.model_dump(exclude_none=True, exclude={"rank", "listwise"})
+        for card in lineage.trained_on(self._registry, dataset.digest):
+            ours = card.adapter == adapter and card.dataset == dataset.name
+            if ours and all(card.config.get(name) == value for name, value in asked.items()):
                 if card.run and (self._home.runs / card.run).exists():
                     runs.finish(self._home.runs / card.run, card.name)
                 return card
@@ -149,11 +155,37 @@ class Steps:
 
     def exam(self, state: Round) -> dict[str, Any]:
         """The version beside the one that it started from and the base model."""
-        raise BrogueError("the exam is not there yet")
+        from adapters import exam, exam_files
+        from adapters.exam_asking import Gateway
+        from assistant import exam_report
+
+        assert state.version is not None
+        asked = exam.plan(self._home, state.version, against=state.start, suite=state.asked.suite,
+                          judge=state.came_of("reward", "version"), seed=state.asked.seed)  # fmt: skip
+        with working("exam") as tell:
+            found = exam.run_exam(self._home, asked, Gateway(*self._gateway()), tell)
+        exam_report.write(found, exam_files.report_path(self._home, found.id))
+        return {"exam": found.id, "figures": len(found.measures), "left_out": list(found.left_out)}
 
     def gate(self, state: Round) -> dict[str, Any]:
         """What the rules say of the exam; it is kept beside the version."""
-        raise BrogueError("the gate is not there yet")
+        from adapters import exam_files
+        from adapters.gate import judge
+        from assistant import exam_report
+
+        found, rules = exam_files.load(self._home, state.came_of("exam", "exam")), self._rules(state)
+        verdict = judge(found, rules)
+        adapter, _, number = str(state.version).partition("@")
+        self._registry.keep_verdict(adapter, int(number), verdict)
+        found = found.model_copy(update={"verdict": verdict})
+        exam_files.save(self._home, found)
+        exam_report.write(found, exam_files.report_path(self._home, found.id))
+        return verdict.model_dump(mode="json")
+
+    def _rules(self, state: Round) -> "Gate":
+        from adapters.gate_rules import DEFAULT, load_gate
+
+        return load_gate(self._home, state.asked.gate or DEFAULT)
 
     def place(self, state: Round) -> dict[str, Any]:
         """Stable, canary, candidate, or no alias: by the verdict and by what was asked."""
@@ -183,9 +215,13 @@ class Steps:
     def _admin(self) -> "Admin":
         from assistant.client import Admin
 
+        return Admin(*self._gateway())
+
+    def _gateway(self) -> tuple[str, str]:
+        """Address and admin key of the running gateway."""
         if (running := running_gateway(self._home)) is None:
-            raise BrogueError("brogue is not running any more; start it, then give the same command: brogue up")
-        return Admin(*running)
+            raise BrogueError("the exam asks the engine, which is not running; start it: brogue up")
+        return running
 
 
 def concerns(kept: StoredJudgement, adapter: str) -> bool:

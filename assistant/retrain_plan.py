@@ -23,7 +23,7 @@ def planned(home: Home, state: Round, measure: bool) -> dict[str, Any]:
     """What stands in `--plan --json`: the judgements, and of each step what it does, its minutes, and by what they are
     known (an earlier round, a measurement, or nothing)."""
     kept, told = Steps(home).count(state)
-    steps = []
+    steps: list[dict[str, Any]] = []
     for name in state.names:
         done = state.steps.get(name)
         minutes, by = (done.minutes, "complete") if done else _minutes(home, state, name, kept, measure)

@@ -101,7 +101,7 @@ class LoopSettings(Frozen):
 
     min_judgements: int = Field(20, ge=2, description="fewer that the recipe can learn from are refused")
     every: int = Field(50, ge=1, description="new judgements that --watch waits for")
-    split: tuple[int, int, int] = Field((70, 10, 20), description="percent of train, validation and test")
+    split: tuple[int, int, int] = Field((60, 10, 30), description="percent of train, validation and test")
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
