@@ -19,6 +19,10 @@ PAUSE_S = 2.0
 TIMEOUT = httpx.Timeout(900, connect=10)  # seconds; the gateway gives up long before
 
 
+class Unreachable(BrogueError):
+    """Nothing answers: the exam cannot go on, whatever part it is in."""
+
+
 class Gateway(NamedTuple):
     """Where the models of this home answer."""
 
@@ -63,7 +67,7 @@ async def _answer(client: httpx.AsyncClient, body: Question) -> Answer:
         try:
             reply = await client.post(PATH, json=body)
         except httpx.ConnectError as error:
-            raise BrogueError(f"cannot reach the gateway at {client.base_url}; start it: brogue up") from error
+            raise Unreachable(f"cannot reach the gateway at {client.base_url}; start it: brogue up") from error
         except httpx.HTTPError as error:
             broken: str | None = type(error).__name__
         else:
@@ -71,9 +75,9 @@ async def _answer(client: httpx.AsyncClient, body: Question) -> Answer:
                 return _read(reply.json(), time.monotonic() - began)
             broken = message_of(reply)
             if reply.status_code < 500 or reply.headers.get("retry-after") is None:
-                raise BrogueError(f"{body['model']} cannot be examined: {broken}")
+                raise Unreachable(f"{body['model']} cannot be examined: {broken}")
         if time.monotonic() > deadline:
-            raise BrogueError(
+            raise Unreachable(
                 f"{body['model']} gave no answer within {PATIENCE_S:.0f} s ({broken}); see: brogue status"
             )
         await asyncio.sleep(PAUSE_S)

@@ -13,6 +13,7 @@ from assistant import (
     cli_data_grow,
     cli_data_people,
     cli_data_show,
+    cli_exam,
     cli_feedback,
     cli_feedback_queues,
     cli_knowledge,
@@ -40,6 +41,7 @@ app.command()(cli_train.train)
 app.command()(cli_plan.plan)
 app.command()(cli_retrain.retrain)
 app.command()(cli_classify.classify)
+app.command()(cli_exam.exam)
 app.add_typer(cli_assistants.app, name="assistants")
 app.add_typer(cli_data.app, name="data")
 cli_data.app.command("dedupe")(cli_data_clean.dedupe)
@@ -57,4 +59,5 @@ cli_feedback.app.command("queues")(cli_feedback_queues.queues)
 app.add_typer(cli_knowledge.app, name="knowledge")
 app.add_typer(cli_adapters.app, name="adapters")
 app.add_typer(cli_runs.app, name="runs")
+app.add_typer(cli_exam.app, name="exams")
 app.add_typer(cli_users.app, name="users")

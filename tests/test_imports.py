@@ -62,6 +62,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "peft": (
         "adapters/classifier.py",
         "adapters/converting.py",
+        "adapters/likelihood.py",
         "adapters/methods.py",
         "adapters/served.py",
         "adapters/ppo_policy.py",
