@@ -18,6 +18,15 @@ MEASURES: dict[str, str] = {  # name → module:function
     "facts": "adapters.measure_facts:measure",
     "fairness": "adapters.measure_fairness:measure",
     "safety": "adapters.measure_safety:measure",
+    "repetition": "adapters.measure_repetition:measure",
+    "truth": "adapters.measure_facts:truth",
+    "consistency": "adapters.measure_facts:consistency",
+    "stereotypes": "adapters.measure_fairness:stereotypes",
+    "groups": "adapters.measure_fairness:groups",
+    "bbq": "adapters.measure_bbq:measure",
+    "refusals": "adapters.measure_refusals:measure",
+    "rude": "adapters.measure_safety:rude",
+    "leak": "adapters.measure_leak:measure",
 }
 
 

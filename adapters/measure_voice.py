@@ -1,0 +1,145 @@
+"""Does it sound like the brand? Against the brand's own texts: a classifier, style, phrases, reading level, language.
+
+The brand's own texts are the answers of the part's dataset, in its test split: nobody learnt from them.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from adapters.exam_types import Arm, Item, Part, Room, Scores
+from adapters.measure_data import Asked, asked, last_question, means, option, told
+from adapters.measure_repetition import repetition
+from adapters.measure_style import Style, grade
+from data.checking_texts import UNDETERMINED, language
+from data.errors import BrogueError
+
+FEWEST = 20  # of the brand's texts: fewer teach a classifier nothing
+FOLDS = 5
+LONGEST = 4000  # characters of a text that the classifier looks at
+Texts = dict[Arm, list[str]]
+
+
+def measure(room: Room, part: Part) -> list[Scores]:
+    """Options: `required` and `forbidden` (lists of phrases), `language` (ISO 639; else that of the brand's texts)."""
+    found = asked(room.rows(part))
+    if len(found) < FEWEST:
+        raise BrogueError(
+            f"'{part.prefix}' wants at least {FEWEST} answers of the brand in the test split of {part.data}; "
+            f"found {len(found)}"
+        )
+    answers = {arm: room.answers(arm, [one.messages for one in found]) for arm in room.arms}
+    texts: Texts = {arm: [answer.text for answer in some] for arm, some in answers.items()}
+    items = told([last_question(one.messages) for one in found], answers)
+    brand = [one.text for one in found]
+    return [
+        *_likeness(room, part, found, texts, items),
+        _style(part, brand, texts, items),
+        *_phrases(part, brand, texts, items),
+        _reading(part, brand, texts, items),
+        *_language(part, brand, texts, items),
+        *repetition(part, items, answers, brand),
+    ]
+
+
+def _likeness(room: Room, part: Part, found: Sequence[Asked], texts: Texts, items: Sequence[Item]) -> list[Scores]:
+    other: Arm | None = next((arm for arm in ("base", "against") if arm in texts), None)
+    if other is None:
+        room.say(f"'{part.prefix}.likeness' is left out: it wants answers of the base model to tell the brand's from")
+        return []
+    brand = [one.text for one in found]
+    scores, own = likeness([last_question(one.messages) for one in found], brand, texts[other], texts)
+    note = f"The brand's own texts: {own:.2f}. Told from answers of: {other}."
+    return [means(f"{part.prefix}.likeness", "higher", items, scores, note=note)]
+
+
+def likeness(
+    questions: Sequence[str], brand: Sequence[str], others: Sequence[str], texts: Texts
+) -> tuple[dict[Arm, list[float]], float]:
+    """(probability that each answer is the brand's and not the others', the mean of the brand's own texts).
+
+    Logistic regression on tf-idf of character 2- to 4-grams (scikit-learn), cross-fitted: who judges the answers to a
+    question has seen neither the brand's nor the others' answer to it, so no text is judged by who learnt it.
+    `others` are answers to the same questions. Raises ValueError where there are fewer than two different questions.
+    """
+    from sklearn.model_selection import GroupKFold  # type: ignore[import-untyped]
+
+    names = sorted(set(questions))
+    groups = np.array([names.index(question) for question in questions])
+    scores: dict[Arm, list[float]] = {arm: [0.0] * len(questions) for arm in texts}
+    own = 0.0
+    for train, test in GroupKFold(min(FOLDS, len(names))).split(groups, groups=groups):
+        model = _fitted([brand[i] for i in train], [others[i] for i in train])
+        for arm, some in texts.items():
+            for place, score in zip(test, _probabilities(model, [some[i] for i in test]), strict=True):
+                scores[arm][place] = score
+        own += sum(_probabilities(model, [brand[i] for i in test]))
+    return scores, own / len(questions)
+
+
+def _fitted(brand: Sequence[str], others: Sequence[str]) -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+    from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
+
+    vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), max_features=20_000, sublinear_tf=True)
+    model = make_pipeline(vectors, LogisticRegression(C=10, max_iter=1000))
+    return model.fit([_cut(text) for text in (*brand, *others)], [1] * len(brand) + [0] * len(others))
+
+
+def _probabilities(model: Any, texts: Sequence[str]) -> list[float]:
+    return [float(p) for p in model.predict_proba([_cut(text) for text in texts])[:, 1]]
+
+
+def _cut(text: str) -> str:
+    return text[:LONGEST]
+
+
+def _style(part: Part, brand: list[str], texts: Texts, items: Sequence[Item]) -> Scores:
+    style = Style(brand)
+    parts = {arm: style.parts(some) for arm, some in texts.items()}
+    return Scores(f"{part.prefix}.style_distance", "standard deviations", "lower", parts, items, value=style.distance)
+
+
+def _phrases(part: Part, brand: list[str], texts: Texts, items: Sequence[Item]) -> list[Scores]:
+    """`required`: the share of an answer's required phrases that it holds; `forbidden`: answers that hold any."""
+    found = []
+    if wanted := [str(one) for one in option(part, "required", [])]:
+        scores = {
+            arm: [sum(holds(text, w) for w in wanted) / len(wanted) for text in some] for arm, some in texts.items()
+        }
+        own = sum(holds(text, w) for text in brand for w in wanted) / (len(brand) * len(wanted))
+        note = f"The brand's own texts: {own:.2f}."
+        found.append(means(f"{part.prefix}.required", "higher", items, scores, note=note))
+    if banned := [str(one) for one in option(part, "forbidden", [])]:
+        hits = {arm: [float(any(holds(text, b) for b in banned)) for text in some] for arm, some in texts.items()}
+        found.append(means(f"{part.prefix}.forbidden", "lower", items, hits))
+    return found
+
+
+def holds(text: str, phrase: str) -> bool:
+    """Whether whole words of `text` are the phrase's, without regard to case and spaces."""
+    words = r"\s+".join(re.escape(word) for word in phrase.casefold().split())
+    return re.search(rf"(?<!\w){words}(?!\w)", text.casefold()) is not None
+
+
+def _reading(part: Part, brand: list[str], texts: Texts, items: Sequence[Item]) -> Scores:
+    scores: dict[Arm, list[float | None]] = {arm: [grade(text) for text in some] for arm, some in texts.items()}
+    note = f"The brand's own texts: {float(np.mean([grade(text) for text in brand])):.1f}. Made for English."
+    return means(f"{part.prefix}.reading_level", "neither", items, scores, unit="school years", note=note)
+
+
+def _language(part: Part, brand: list[str], texts: Texts, items: Sequence[Item]) -> list[Scores]:
+    """The share of answers in the wanted language, of those that are long enough to tell."""
+    known = Counter(code for text in brand if (code := language(text)) != UNDETERMINED)
+    wanted = option(part, "language", "") or (known.most_common(1)[0][0] if known else "")
+    if not wanted:
+        return []
+    codes = {arm: [language(text) for text in some] for arm, some in texts.items()}
+    scores: dict[Arm, list[float | None]] = {
+        arm: [None if code == UNDETERMINED else float(code == wanted) for code in some] for arm, some in codes.items()
+    }
+    return [means(f"{part.prefix}.language", "higher", items, scores, note=f"Answers in: {wanted}.")]
