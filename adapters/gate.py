@@ -188,7 +188,7 @@ def _more(n: int, found: Interval, bound: float) -> int | None:
     half = found.value - found.low if found.value > bound else found.high - found.value
     if not distance or not math.isfinite(half / distance):
         return None
-    more = max(1, math.ceil(n * (half / distance) ** 2) - n)
+    more = max(1, math.ceil(round(n * (half / distance) ** 2, 6)) - n)
     return more if more <= MOST else None
 
 
