@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from adapters import ppo_losses as losses
+from adapters.padding import padded
 from adapters.ppo import Measured, PPOConfig, Prompt, Reward, repeated_share, rewards_of
 from adapters.ppo_policy import Policy
 
@@ -51,21 +52,13 @@ def sample(
 
     Those are token ids, each with the token that ended it.
     """
-    tokens, attention = left_padded([p.ids for p in prompts], policy.pad_id)
+    tokens, attention = padded([p.ids for p in prompts], policy.pad_id, left=True)
     if written is None:
         answers = policy.generate(tokens.to(policy.device), attention.to(policy.device)).cpu()
     else:  # what follows an answer's end is padding, whatever it is
         width, end = max(map(len, written)), policy.end_ids[0]
         answers = torch.tensor([[*answer, *[end] * (width - len(answer))] for answer in written])
     return make_rollout(tokens, attention, answers, policy.end_ids, tokenizer, policy.device)
-
-
-def left_padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """(tokens, attention), both [B, longest]."""
-    width = max(map(len, rows))
-    tokens = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in rows])
-    attention = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    return tokens, attention
 
 
 def make_rollout(

@@ -19,20 +19,20 @@ from transformers import (
     TrainingArguments,
 )
 
-from adapters.classifier import TAGS, headed, probabilities
+from adapters.headed import HEADS, TAGS, TEXTS, load_headed, read
 from adapters.held_out import label_scores
 from adapters.tokens import IGNORED
 from adapters.train import TrainConfig
 from adapters.trainer import arguments_for, evaluate, peft_config
-from adapters.trainer_pairs import HEADS, float_head
+from adapters.trainer_pairs import float_head
 
 
 def load_head(model_path: str, config: TrainConfig, tokenizer: Any, labels: Sequence[str],
               train: Sequence[Any]) -> tuple[Any, PeftConfig]:  # fmt: skip
     """The base model with a head that chooses among `labels`, and the LoRA to put on it."""
     torch.manual_seed(config.seed)  # the head begins with random numbers
-    task = "SEQ_CLS" if "label" in train[0] else TAGS
-    model = headed(model_path, tokenizer, len(labels), task)
+    task = TEXTS if "label" in train[0] else TAGS
+    model = load_headed(model_path, tokenizer, len(labels), task)
     float_head(model)
     lora: Any = peft_config(config, model, task)
     lora.exclude_modules = HEADS  # trained whole: no LoRA on it
@@ -67,9 +67,9 @@ def head_evaluator(
         for split, data in held_out.items():
             rows = list(data)
             truth = [_truth(row) for row in rows]
-            found = probabilities(trainer.model.eval(), [row["input_ids"] for row in rows],
-                                  trainer.processing_class.pad_token_id)  # fmt: skip
-            given = [_given(row, chances) for row, chances in zip(rows, found, strict=True)]
+            found = read(trainer.model.eval(), [row["input_ids"] for row in rows],
+                         trainer.processing_class.pad_token_id)  # fmt: skip
+            given = [_given(row, logits) for row, logits in zip(rows, found, strict=True)]
             scores |= label_scores(f"{who}_{split}", truth, given, len(labels))
             always = label_scores("", truth, [[usual] * len(one) for one in truth], len(labels))
             scores |= {f"usual_{split}_{name}": always[f"_{name}"] for name in ("accuracy", "f1")}
@@ -84,7 +84,7 @@ def _truth(row: Any) -> list[int]:
     return [row["label"]] if "label" in row else [label for label in row["labels"] if label != IGNORED]
 
 
-def _given(row: Any, chances: torch.Tensor) -> list[int]:
+def _given(row: Any, logits: torch.Tensor) -> list[int]:
     if "label" in row:
-        return [int(chances.argmax())]
-    return [int(one.argmax()) for one, label in zip(chances, row["labels"], strict=True) if label != IGNORED]
+        return [int(logits.argmax())]
+    return [int(one.argmax()) for one, label in zip(logits, row["labels"], strict=True) if label != IGNORED]

@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import Trainer
 
 from adapters.held_out import rate_scores
+from adapters.padding import padded
 from adapters.tokens import IGNORED
 from adapters.trainer import evaluate
 
@@ -62,9 +63,8 @@ def constrained(model: Any, tokenizer: Any, prompts: Sequence[list[int]], answer
     model.eval()
     for start in range(0, len(prompts), batch_size):
         some = prompts[start : start + batch_size]
-        longest = max(map(len, some))
-        ids = torch.tensor([[pad] * (longest - len(row)) + row for row in some], device=model.device)
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in some], device=model.device)
+        ids, mask = (part.to(model.device) for part in padded(some, pad, left=True))
+        longest = ids.shape[1]
 
         def allowed(_row: int, so_far: torch.Tensor, at: int = longest) -> list[int]:
             return sorted(after.get(tuple(so_far[at:].tolist()), {pad}))

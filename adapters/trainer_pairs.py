@@ -18,12 +18,12 @@ from datasets import Dataset
 from peft import PeftConfig
 from torch.nn.functional import logsigmoid
 from torch.utils.data import DataLoader
-from transformers import AutoModelForSequenceClassification, PrinterCallback
+from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer
 from trl.trainer import dpo_trainer, kto_trainer, reward_trainer
 from trl.trainer.utils import use_adapter
 
-from adapters.base_model import quiet
+from adapters.headed import HEADS, TEXTS, load_headed
 from adapters.held_out import pair_scores
 from adapters.recipes import find
 from adapters.tokens import IGNORED
@@ -31,7 +31,6 @@ from adapters.train import TrainConfig
 from adapters.trainer import arguments_for, peft_config
 from adapters.trainer_cpu import token_losses
 
-HEADS = ["score", "classifier"]  # PEFT's names for a head, which it trains whole
 REFERENCE = "ref"  # TRL's name for its frozen copy of the starting adapter
 _OURS = ("prompt_ids", "chosen_ids", "rejected_ids", "completion_ids", "label")
 
@@ -71,15 +70,11 @@ def _classes(config: TrainConfig) -> tuple[Callable[..., Any], Callable[..., Any
 
 def load_scorer(model_path: str, config: TrainConfig, tokenizer: Any) -> tuple[Any, PeftConfig]:
     """The base model with a head that gives one number, and the LoRA to put on it; the head is trained whole."""
-    quiet()
     torch.manual_seed(config.seed)
-    with reward_trainer.suppress_seqcls_warning():
-        model = AutoModelForSequenceClassification.from_pretrained(model_path, num_labels=1, dtype=torch.bfloat16)
+    model = load_headed(model_path, tokenizer, outputs=1)
     for head in float_head(model):
         torch.nn.init.zeros_(head.weight)  # random numbers would be a judgement to begin with (loss .85, not ln 2)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return model, peft_config(config, model, "SEQ_CLS")
+    return model, peft_config(config, model, TEXTS)
 
 
 def float_head(model: Any) -> list[Any]:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from adapters.padding import padded
 from adapters.ppo import PPOConfig, Prompt, RoundStats, asked, make_prompt, repeated_share
 from adapters.ppo_policy import Policy
-from adapters.ppo_rollout import evaluated, left_padded, make_rollout, measure, penalised, sample
+from adapters.ppo_rollout import evaluated, make_rollout, measure, penalised, sample
 from adapters.ppo_trainer import PPOTrainer, batch_of, newest_checkpoint
 from data.errors import BrogueError, DataError
 from data.records import ChatRecord, LabelledRecord, Message, PreferenceRecord
@@ -151,7 +152,7 @@ def test_the_reference_is_the_adapter_it_began_as_on_the_same_base_weights(tiny:
     lora = sum(p.numel() for p in trainer.policy.weights().values())
     base = sum(p.numel() for p in trainer.policy.model.parameters()) - lora
     assert sum(p.numel() for p in policy.model.parameters()) == base + 2 * lora
-    tokens, attention = left_padded([p.ids for p in tiny.prompts], policy.pad_id)
+    tokens, attention = padded([p.ids for p in tiny.prompts], policy.pad_id, left=True)
     began = trainer.policy.forward(tokens, attention, 3)[0]
     assert torch.allclose(policy.forward(tokens, attention, 3)[0], began, atol=1e-4)
     second.train(nothing, never)
@@ -208,7 +209,7 @@ def test_other_families_run_a_round_without_a_change(tmp_path: Path, family: str
 
 
 def test_what_follows_an_answers_end_token_is_no_part_of_it(tiny: Tiny) -> None:
-    prompts, attention = left_padded([[7, 8, 9], [7]], pad_id=2)
+    prompts, attention = padded([[7, 8, 9], [7]], pad_id=2, left=True)
     answers = torch.tensor([[5, 6, 2, 2, 2], [5, 6, 5, 6, 5]])  # the padding is the end token here
     rollout = make_rollout(prompts, attention, answers, [2], tiny.tokenizer, "cpu")
     assert rollout.mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
