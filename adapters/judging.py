@@ -22,6 +22,7 @@ from data.dataset import Row
 
 FLATNESS = 0.1  # ridge of the regression on length, in tanh's units: few answers of other lengths say little
 MOST = 2.0  # deviations of reward that length may be worth
+FREE = 10.0  # times as large a covariate, so that a penalty on the reward's weight hardly counts
 
 
 class Choice(NamedTuple):
@@ -57,19 +58,22 @@ class Judge:
         return math.tanh(length / self.deviation) if self.deviation else 0.0
 
     def corrected(self, reward: float, length: float) -> float:
-        """A margin of reward with what length says beyond it."""
-        return reward + self.per_length * self.stretched(length)
+        """A margin of reward with what length says beyond it; equal rewards stay a tie."""
+        return reward + self.per_length * self.stretched(length) if reward else 0.0
 
 
 def length_worth(choices: Sequence[Choice], deviation: float) -> float:
-    """What being longer is worth to people beyond the judge's reward, in its units; below 0: it overrates length."""
+    """What being longer is worth to people beyond the judge's reward, in its units; below 0: it overrates length.
+
+    Only the weight of the length is held down (a Gaussian prior of deviation 1), so what both explain is the reward's.
+    """
     from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
     rewards = np.array([c.reward for c in choices])
     scale = math.sqrt(float(np.mean(rewards**2)))
     if not scale or not deviation:
         return 0.0
-    each = np.stack([rewards / scale, np.tanh(np.array([c.length for c in choices]) / deviation)], axis=1)
+    each = np.stack([FREE * rewards / scale, np.tanh(np.array([c.length for c in choices]) / deviation)], axis=1)
     counts = np.bincount([c.record for c in choices])
     weights = np.array([1 / counts[c.record] for c in choices])  # a record counts once
     both = np.concatenate([each, -each])  # either answer may be named first
@@ -78,7 +82,7 @@ def length_worth(choices: Sequence[Choice], deviation: float) -> float:
     by_reward, by_length = fit.coef_[0]
     if by_reward <= 0:
         return 0.0
-    return float(np.clip(by_length / by_reward, -MOST, MOST)) * scale
+    return float(np.clip(by_length / (FREE * by_reward), -MOST, MOST)) * scale
 
 
 def own_answers(room: Room, part: Part, judge: Judge, rows: Sequence[Row], chosen: AskOptions) -> list[Scores]:

@@ -1,0 +1,169 @@
+"""The measure `preference`: people's held-out choices by likelihood and by a reward model, and who may judge."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from adapters.exam_statistics import measured
+from adapters.exam_types import Arm, Measured, Messages, Part
+from adapters.judging import Choice, at_equal_length, length_worth
+from adapters.measure_preference import measure
+from data.errors import BrogueError
+from data.records import AnyRecord, Message, PreferenceRecord, RankingRecord
+from tests.exam_room import ScriptedRoom, card, row
+
+
+def pair(number: int, chosen: str = "good", rejected: str = "bad", tie: bool = False) -> PreferenceRecord:
+    asked = Message(role="user", content=f"Question {number}?")
+    return PreferenceRecord(messages=(asked,), chosen=chosen, rejected=rejected, tie=tie)
+
+
+def taken(room: ScriptedRoom, **options: object) -> dict[str, Measured]:
+    part = Part(measure="preference", data="d", options=options)
+    return {one.name: measured(one, room.arms) for one in measure(room, part)}
+
+
+def rows(records: Sequence[AnyRecord]) -> list[object]:
+    return [row(record) for record in records]
+
+
+def test_likelihood_is_per_token_and_the_implicit_reward_is_against_the_base_model() -> None:
+    nats: dict[tuple[Arm, str], list[float]] = {
+        # The longer answer is likelier a token, though not as a whole.
+        ("version", "good"): [-1.0, -1.0, -1.0], ("version", "bad"): [-2.0],
+        ("against", "good"): [-3.0, -3.0, -3.0], ("against", "bad"): [-2.0],
+        # Beside the base model's both versions find "good" likelier, and the rejected one as likely as before.
+        ("base", "good"): [-4.0, -4.0, -4.0], ("base", "bad"): [-2.0],
+    }  # fmt: skip
+    room = ScriptedRoom(rows=rows([pair(0), pair(1)]), likely=lambda arm, _, text: nats[arm, text])
+    found = taken(room)
+    shares = {arm: found["preference.likelihood"].arms[arm].value for arm in room.arms}
+    assert shares == {"version": 1, "against": 0, "base": 0}
+    assert {arm: i.value for arm, i in found["preference.implicit_reward"].arms.items()} == {"version": 1, "against": 1}
+    assert "preference.win_rate" not in found
+    assert "no reward model" not in room.said[0]
+    assert "--judge" in room.said[0]
+
+
+def test_a_version_that_is_its_own_base_model_has_half() -> None:
+    room = ScriptedRoom(rows=rows([pair(0), pair(1)]), likely=lambda *_: [-1.0])
+    found = taken(room)
+    assert found["preference.implicit_reward"].arms["version"].value == 0.5
+    assert found["preference.likelihood"].arms["version"].value == 0.5
+
+
+def test_a_ranking_counts_once_however_many_answers_it_has() -> None:
+    asked = (Message(role="user", content="Which?"),)
+    ranking = RankingRecord(messages=asked, replies=("a", "b", "c", "d"), ranks=(0, 1, 2, 2))
+    order = {"a": -1.0, "c": -2.0, "b": -3.0, "d": -4.0, "good": -9.0, "bad": -1.0}
+    room = ScriptedRoom(rows=rows([ranking, pair(0)]), likely=lambda _, __, text: [order[text]])
+    found = taken(room)
+    # Of a > b, a > c, a > d, b > c, b > d (c and d are tied) four are told; of the pair none.
+    assert found["preference.likelihood"].arms["version"].value == pytest.approx((4 / 5 + 0) / 2)
+    assert found["preference.likelihood"].n == 2
+
+
+LONG = "good " * 20
+
+
+def judged(
+    reward: dict[str, float], records: Sequence[AnyRecord], said: dict[str, str], **more: object
+) -> ScriptedRoom:
+    def says(arm: Arm, _: Messages) -> str:
+        return said[arm]
+
+    return ScriptedRoom(rows=rows(records), says=says, reward=lambda _, text: reward[text], **more)  # type: ignore[arg-type]
+
+
+SAID = {"version": "mine", "against": "its", "base": "hm"}
+
+
+def test_a_reward_model_that_agrees_with_people_decides_between_the_versions_own_answers() -> None:
+    reward = {"good": 2.0, "bad": 0.0, "mine": 1.0, "its": 0.5, "hm": 1.0}
+    room = judged(reward, [pair(n) for n in range(30)], SAID)
+    found = taken(room, likelihood=False)
+    assert found["preference.judge_agreement"].arms["version"].value == 1
+    assert found["preference.judge_agreement"].better == "neither"
+    assert "may decide" in found["preference.judge_agreement"].note
+    win = found["preference.win_rate"]
+    assert (win.arms["version"].value, win.decides, win.n) == (1, True, 30)
+    assert found["preference.win_rate_over_base"].arms["version"].value == 0.5  # equal rewards: a tie is half
+    assert set(win.arms) == {"version"}
+
+
+@pytest.mark.parametrize(
+    ("right", "chosen", "why"),
+    [
+        (16, "good", "may not decide: not above 0.5"),  # 16 of 30: the interval reaches below a half
+        (25, LONG, r"may not decide: below 'the longer one' \(1.00\)"),
+    ],
+)
+def test_a_reward_model_that_does_not_agree_enough_may_not_decide(right: int, chosen: str, why: str) -> None:
+    records = [pair(n, chosen=chosen) for n in range(right)]
+    records += [pair(n, chosen=chosen, rejected="ugly") for n in range(right, 30)]
+    reward = {"good": 1.0, LONG: 1.0, "bad": 0.0, "ugly": 2.0, "mine": 1.0, "its": 0.0, "hm": 0.0}
+    found = taken(judged(reward, records, SAID), likelihood=False)
+    assert found["preference.win_rate"].arms["version"].value == 1
+    assert not any(one.decides for name, one in found.items() if "win_rate" in name)
+    assert why.replace(r"\(", "(").replace(r"\)", ")") in found["preference.win_rate"].note
+
+
+def test_the_bar_can_be_raised() -> None:
+    records = [pair(n, "ok") for n in range(40)] + [pair(n, "ok", "ugly") for n in range(40, 50)]
+    reward = {"ok": 1.0, "bad": 0.0, "ugly": 2.0, "mine": 1.0, "its": 0.0, "hm": 0.0}
+    assert taken(judged(reward, records, SAID), likelihood=False)["preference.win_rate"].decides
+    assert not taken(judged(reward, records, SAID), likelihood=False, judge_bar=0.7)["preference.win_rate"].decides
+
+
+def test_a_judge_that_likes_length_more_than_people_do_is_corrected() -> None:
+    # People go by kindness only; the judge gives a point for it, and another one and a half for each 100 characters.
+    random, records, rewards = np.random.default_rng(0), [], {}
+    for n in range(200):
+        kind, rude = (f"{word} {n} " + "x" * int(random.integers(0, 100)) for word in ("kind", "rude"))
+        records.append(pair(n, chosen=kind, rejected=rude))
+        rewards |= {kind: 1 + len(kind) * 0.015, rude: len(rude) * 0.015}
+    said = {"version": "rude " + "x" * 90, "against": "kind", "base": "kind"}  # longer, but not better
+    rewards |= {said["version"]: len(said["version"]) * 0.015, "kind": 1 + 4 * 0.015}
+    found = taken(judged(rewards, records, said), likelihood=False)
+    assert found["preference.win_rate_plain"].arms["version"].value == 1
+    assert found["preference.win_rate"].arms["version"].value == 0
+    assert "counts -" in found["preference.win_rate"].note
+
+
+def test_a_liking_for_short_answers_that_people_have_too_is_no_error_of_the_judge() -> None:
+    random = np.random.default_rng(1)
+    choices = []
+    for n in range(300):
+        length = int(random.integers(-100, 100))
+        choices.append(Choice(n, -length * 0.02 * (1 if length < 0 else -1), -abs(length)))  # the shorter one, always
+    assert abs(length_worth(choices, 60.0)) < 0.5
+
+
+def test_at_equal_length_is_the_intercept_of_the_regression_on_length() -> None:
+    random = np.random.default_rng(2)
+    x, won = random.uniform(-1, 1, 4000), random.uniform(0, 1, 4000)
+    won = (won < 0.4 + 0.3 * x).astype(float)
+    parts = np.stack([np.ones_like(x), won, x, x * won, x * x], axis=1)
+    sums = parts.sum(0, keepdims=True)
+    assert at_equal_length(sums)[0] == pytest.approx(0.4, abs=0.03)
+    longer = parts[x > 0].sum(0, keepdims=True)  # a version whose answers are all longer gains no more by it
+    assert abs(at_equal_length(longer)[0] - 0.4) < abs(won[x > 0].mean() - 0.4)
+
+
+def test_a_version_that_was_trained_to_please_the_judge_is_marked() -> None:
+    cards = {"version": card("acme@2", recipe="ppo", config={"reward": "judge@1"}), "against": card("acme@1")}
+    reward = {"good": 2.0, "bad": 0.0, "mine": 1.0, "its": 0.5, "hm": 1.0}
+    room = judged(reward, [pair(n) for n in range(30)], SAID, cards=cards)
+    assert "trained to please it" in taken(room, likelihood=False)["preference.win_rate"].note
+
+
+def test_records_without_a_choice_are_one_line() -> None:
+    with pytest.raises(BrogueError, match="d holds only ties"):
+        measure(ScriptedRoom(rows=rows([pair(0, tie=True)])), Part(measure="preference", data="d"))
+    chat = pair(0).model_dump(exclude={"kind", "chosen", "rejected", "tie"})["messages"]
+    from data.records import RatedRecord
+
+    rated = RatedRecord(messages=(*chat, {"role": "assistant", "content": "x"}), good=True)
+    with pytest.raises(BrogueError, match="wants preference or ranking records; d holds rated ones"):
+        measure(ScriptedRoom(rows=rows([rated])), Part(measure="preference", data="d"))
