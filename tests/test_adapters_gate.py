@@ -1,5 +1,6 @@
 """A gate's rules over figures with intervals: pass, fail, or how many more items it takes; mistakes in its file."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 from adapters.exam_statistics import measured
 from adapters.exam_types import Arm, Item, Measured, Scores, Verdict
 from adapters.gate import judge
-from adapters.gate_rules import Gate, load_gate, names, parse_rule
+from adapters.gate_rules import AnyOf, Gate, load_gate, names, parse_rule
 from data.errors import BrogueError, DataError
 from data.home import Home, write_text
+from tests.conftest import ROOT
 from tests.gate_exams import Three, exam, figure
 
 
@@ -197,6 +199,15 @@ def test_the_homes_own_gate_comes_before_the_one_that_we_ship(home: Home) -> Non
         load_gate(home, "../strict")
 
 
+def test_the_figures_that_the_shipped_gate_names_are_measured(home: Home) -> None:
+    sources = [*(ROOT / "adapters").glob("measure*.py"), ROOT / "adapters" / "judging.py"]
+    known = set(re.findall(r"\w+", " ".join(path.read_text(encoding="utf-8") for path in sources)))
+    for rule in load_gate(home, "default").rules:
+        for one in rule.rules if isinstance(rule, AnyOf) else [rule]:
+            for part in one.name.replace("f1_*", "f1").split("."):
+                assert part == "*" or part in known, one.text
+
+
 def test_versions_that_differ_by_chance_only_are_seldom_called_better(home: Home) -> None:
     """Through the real statistics: 400 pairs of equal versions, eight figures each, as many as an exam has.
 
@@ -205,7 +216,7 @@ def test_versions_that_differ_by_chance_only_are_seldom_called_better(home: Home
     """
     dice, gate, results = np.random.default_rng(7), load_gate(home, "default"), []
     for _ in range(400):
-        figures = [_by_chance(dice, f"{part}.x{n}") for part in ("preference", "task") for n in range(4)]
+        figures = [_by_chance(dice, name) for name in ("preference.likelihood", *(f"task.x{n}" for n in range(7)))]
         results.append(judge(exam(*figures), gate).rules[0].result)
     assert results.count("pass") <= 24, results.count("pass")
 
@@ -231,6 +242,8 @@ def test_a_version_that_is_better_is_mostly_called_so(home: Home) -> None:
             (("version", own), ("against", other))
         }  # fmt: skip
         items = [Item(prompt=str(place)) for place in range(80)]
-        figures.append(measured(Scores("preference.win", "share", "higher", parts, items), ("version", "against")))
+        figures.append(
+            measured(Scores("preference.implicit_reward", "share", "higher", parts, items), ("version", "against"))
+        )
         passed += judge(exam(*figures), gate).rules[0].result == "pass"
     assert passed >= 35, passed
