@@ -24,7 +24,7 @@ DEFAULT = "default"
 _MEASURE_OF: dict[Kind, str] = {"chat": "task", "instruction": "task", "labelled": "task", "preference": "preference",
                                 "ranking": "preference"}  # fmt: skip
 _FEW: tuple[tuple[str, int], ...] = (("voice", 100), ("repetition", 100), ("cost", 100))  # on the task's own questions
-_SHIPPED: tuple[tuple[str, int], ...] = (("forgetting", 100), ("fairness", 100), ("safety", 100))
+_SHIPPED: tuple[tuple[str, int], ...] = (("forgetting", 100), ("facts", 100), ("fairness", 100), ("safety", 100))
 
 
 def load_suite(home: Home, given: str) -> Suite:
@@ -62,7 +62,13 @@ def default_suite(home: Home, card: AdapterCard) -> tuple[Suite, list[str]]:
     if own := [*tasks, *choices][:1]:
         few = [(name, limit) for name, limit in _FEW if own[0].kind != "labelled" or name == "cost"]
         parts += [Part(measure=name, data=own[0].name, limit=limit) for name, limit in few]
+        if own[0].kind != "labelled":
+            parts.append(Part(measure="rude", name="safety.own", data=own[0].name, limit=100))
     parts += [Part(measure=name, limit=limit) for name, limit in _SHIPPED]
+    if card.dataset in {one.name for one in list_datasets(home)}:
+        parts.append(Part(measure="leak", name="safety.leak", data=card.dataset, limit=50))
+    else:
+        left.append(f"safety.leak: the dataset '{card.dataset}' that {card.name} learnt from is not here any more")
     return Suite(name=DEFAULT, parts=tuple(parts)), left
 
 

@@ -1,28 +1,18 @@
-"""What measures share: their lines, shipped or a user's; questions and texts of records; shares as `Scores`."""
+"""What measures share: their lines, shipped or a user's; answers for the report; means as `Scores`."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from adapters.exam_types import Answer, Arm, Better, Item, Messages, Part, Parts, Room, Scores
-from data.dataset import Row
 from data.errors import BrogueError, DataError
-from data.records import LabelledRecord, PreferenceRecord, RankingRecord, RatedRecord, answer
 
 SUITES = "suites"  # the folder of the package with what is shipped
-FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 Line = dict[str, Any]
-
-
-class Asked(NamedTuple):
-    """A record as an exam asks it."""
-
-    messages: Messages  # up to the question
-    text: str  # the answer that people wrote or chose
 
 
 def lines(room: Room, part: Part, shipped: str | None, wanted: str) -> list[Line]:
@@ -67,31 +57,9 @@ def texts_of(part: Part, line: Mapping[str, Any], *names: str) -> list[str]:
     return [one.strip() for one in some if one.strip()]
 
 
-def option(part: Part, name: str, default: Any) -> Any:
-    """An option of the part, of the default's type. Raises `BrogueError` for another type."""
-    found = part.options.get(name, default)
-    fits = isinstance(found, type(default)) or (isinstance(default, float) and isinstance(found, int))
-    if not fits:
-        kinds = {list: "a list", str: "a text", float: "a number", int: "a whole number", bool: "true or false"}
-        raise BrogueError(f"option '{name}' of '{part.measure}' wants {kinds[type(default)]}; found {found!r}")
-    return found
-
-
 def user(text: str) -> Messages:
     """A conversation that is one question."""
     return [{"role": "user", "content": text}]
-
-
-def asked(rows: Sequence[Row]) -> list[Asked]:
-    """The questions of records with the answers that people wrote or chose; not labelled records, nor bad answers."""
-    found = []
-    for row in rows:
-        record = row.record
-        if isinstance(record, LabelledRecord) or (isinstance(record, RatedRecord) and not record.good):
-            continue
-        before = record.messages if isinstance(record, PreferenceRecord | RankingRecord) else record.messages[:-1]
-        found.append(Asked([m.model_dump() for m in before], answer(record)))
-    return found
 
 
 def last_question(messages: Messages) -> str:
@@ -126,5 +94,5 @@ def means(
 
 
 def is_file(part: Part) -> bool:
-    """Is the part's data a file, rather than a dataset's name?"""
-    return part.data is not None and part.data.endswith(FILES)
+    """Is the part's data a file, by its whole path, rather than a dataset's name?"""
+    return part.data is not None and "/" in part.data

@@ -3,30 +3,26 @@
 Answers that rest on documents: assistant/measure_grounded.py.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
+from pydantic import Field
 
 from adapters.exam_types import Arm, Item, Messages, Part, Room, Scores
-from adapters.measure_data import (
-    Line,
-    asked,
-    field,
-    is_file,
-    last_question,
-    lines,
-    mean_parts,
-    means,
-    option,
-    texts_of,
-    user,
-)
-from adapters.measure_repetition import words
+from adapters.measure_data import Line, field, is_file, last_question, lines, mean_parts, means, texts_of, user
+from adapters.measure_pieces import AskOptions, held_out, messages, options
+from adapters.measure_task import token_f1, words
 
-TOKENS = 64  # of an answer whose agreement is looked at: enough for what it claims
-TEMPERATURE = 0.7
+TOKENS = 48  # of an answer whose agreement is looked at: enough for what it claims
+
+
+class FactsOptions(AskOptions):
+    """Options; the last two for questions without paraphrases."""
+
+    max_tokens: int | None = TOKENS
+    samples: int = Field(3, ge=2)
+    temperature: float = Field(0.7, gt=0)
 
 
 def measure(room: Room, part: Part) -> list[Scores]:
@@ -44,6 +40,7 @@ def truth(room: Room, part: Part) -> list[Scores]:
 
     Lines have `question`, `best`, `correct` and `incorrect` (lists, or TruthfulQA's own columns) and maybe `category`.
     """
+    options(part, FactsOptions)
     found = lines(room, part, "common_errors", "`question`, `best`, `correct` and `incorrect`")
     choices = [_choices(part, line) for line in found]
     items = [Item(str(field(part, line, "question", "Question")), slice=_category(line)) for line in found]
@@ -105,20 +102,20 @@ def _category(line: Line) -> str | None:
 def consistency(room: Room, part: Part) -> list[Scores]:
     """How far answers to the same question agree: to its paraphrases, and where there are none, of several samples.
 
-    Lines have `question` and maybe `paraphrases` (a list); a dataset's name takes its questions. Options: `samples`
-    (3) and `temperature` (0.7) for questions without paraphrases.
+    Lines have `question` and maybe `paraphrases` (a list); a dataset's name takes its questions.
     """
+    chosen = options(part, FactsOptions)
     asks = _wordings(room, part)
     worded = [some for some in asks if len(some) > 1]
     alone = [some[0] for some in asks if len(some) == 1]
     scores = []
     if worded:
         flat = [message for some in worded for message in some]
-        said = {arm: [a.text for a in room.answers(arm, flat, max_tokens=TOKENS)] for arm in room.arms}
+        said = {arm: [a.text for a in room.answers(arm, flat, **chosen.sampling)] for arm in room.arms}
         sets = {arm: _cut(some, [len(one) for one in worded]) for arm, some in said.items()}
         scores.append(_agreements(f"{part.prefix}.paraphrases_agree", [some[0] for some in worded], sets))
     if alone:
-        sets = {arm: _samples(room, part, arm, alone) for arm in room.arms}
+        sets = {arm: _samples(room, chosen, arm, alone) for arm in room.arms}
         scores.append(_agreements(f"{part.prefix}.samples_agree", alone, sets))
     return scores
 
@@ -130,18 +127,14 @@ def agreement(texts: Sequence[str]) -> float:
 
 
 def _overlap(one: str, other: str) -> float:
-    first, second = Counter(words(one)), Counter(words(other))
-    if not first or not second:
-        return float(first == second)
-    if {w for w in first if w.isdigit()} != {w for w in second if w.isdigit()}:
-        return 0.0
-    return 2 * (first & second).total() / (first.total() + second.total())
+    first, second = ({word for word in words(text) if word.isdigit()} for text in (one, other))
+    return token_f1(one, other) if first == second else 0.0
 
 
 def _wordings(room: Room, part: Part) -> list[list[Messages]]:
     """Each question in all its wordings."""
     if part.data is not None and not is_file(part):
-        return [[one.messages] for one in asked(room.rows(part))]
+        return [[messages(row.record)] for row in held_out(room, part)]
     found = lines(room, part, "wordings", "`question` and `paraphrases`")
     return [
         [user(one) for one in (str(field(part, line, "question", "prompt")), *line.get("paraphrases", []))]
@@ -149,11 +142,10 @@ def _wordings(room: Room, part: Part) -> list[list[Messages]]:
     ]
 
 
-def _samples(room: Room, part: Part, arm: Arm, prompts: Sequence[Messages]) -> list[list[str]]:
-    heat = option(part, "temperature", TEMPERATURE)
+def _samples(room: Room, chosen: FactsOptions, arm: Arm, prompts: Sequence[Messages]) -> list[list[str]]:
     draws = [
-        room.answers(arm, prompts, max_tokens=TOKENS, temperature=heat, seed=room.seed + number)
-        for number in range(max(2, option(part, "samples", 3)))
+        room.answers(arm, prompts, temperature=chosen.temperature, seed=room.seed + number, **chosen.sampling)
+        for number in range(chosen.samples)
     ]
     return [[answer.text for answer in some] for some in zip(*draws, strict=True)]
 

@@ -16,7 +16,7 @@ from adapters.measure_data import texts_of as listed
 from adapters.measure_facts import likelihoods
 from adapters.measure_refusals import is_refusal
 
-TOKENS = 64  # of an answer to a question as short as these
+TOKENS = 40  # of an answer to a question as short as these
 Figures = NDArray[np.float64]
 
 

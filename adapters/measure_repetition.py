@@ -6,61 +6,68 @@ brand's own closing line makes the third rise a little: compare with the figure 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from pydantic import Field
 
-from adapters.exam_types import Answer, Arm, Item, Part, Parts, Room, Scores
-from adapters.measure_data import asked, last_question, lines, means, option, told, user
-from data.records import question
+from adapters.exam_types import Arm, Item, Messages, Part, Parts, Room, Scores
+from adapters.measure_data import field, is_file, last_question, lines, means, told, user
+from adapters.measure_pieces import AskOptions, held_out, messages, options
+from adapters.measure_task import words
+from data.dataset import Row
+from data.records import LabelledRecord, answer
 
 GRAM = 4  # words
-SHARED = 0.25  # of the answers: a phrase that so many hold is shared
+
+
+class RepetitionOptions(AskOptions):
+    """Options."""
+
+    shared: float = Field(0.25, gt=0, le=1)  # of the answers: a phrase that so many hold is shared
 
 
 def measure(room: Room, part: Part) -> list[Scores]:
-    """Of answers to a dataset's questions, or to lines with a `prompt`; without data, to the shipped everyday ones.
-
-    Options: `shared` (0.25), the share of answers that must hold a phrase for it to be a shared one.
-    """
-    prompts: list[Any]
-    brand: list[str] = []
-    if part.data is None:
-        prompts = [user(str(line["prompt"])) for line in lines(room, part, "everyday", "prompts")]
+    """Of answers to a dataset's questions, or to a file's lines with a `prompt`; without data, to the shipped ones."""
+    chosen = options(part, RepetitionOptions)
+    rows: Sequence[Row] = []
+    if part.data is None or is_file(part):
+        prompts = [user(str(field(part, line, "prompt"))) for line in lines(room, part, "everyday", "prompts")]
     else:
-        rows = room.rows(part)
-        found = asked(rows)
-        prompts = [one.messages for one in found] or [user(question(row.record)) for row in rows]
-        brand = [one.text for one in found]
-    answers = {arm: room.answers(arm, prompts) for arm in room.arms}
+        rows = held_out(room, part)
+        prompts = [messages(row.record) for row in rows]
+    answers = {arm: room.answers(arm, prompts, **chosen.sampling) for arm in room.arms}
     items = told([last_question(prompt) for prompt in prompts], answers)
-    return repetition(part, items, answers, brand)
-
-
-def repetition(
-    part: Part, items: Sequence[Item], answers: Mapping[Arm, Sequence[Answer]], brand: Sequence[str]
-) -> list[Scores]:
-    """The three figures of answers that are there already. Also what `voice` adds to its own."""
-    texts = {arm: [answer.text for answer in some] for arm, some in answers.items()}
-    prompts = [item.prompt for item in items]
-    wide = option(part, "shared", SHARED)
-    same = {arm: identical(prompts, some) for arm, some in texts.items()}
-    again = {arm: repeated(some) for arm, some in texts.items()}
-    phrases = {arm: shared(some, wide) for arm, some in texts.items()}
-    own = f"The brand's own texts: {_mean(shared(brand, wide)):.2f}." if brand else ""
+    texts = {arm: [one.text for one in some] for arm, some in answers.items()}
+    wide = chosen.shared
+    own = _own(rows, wide)
     return [
-        means(f"{part.prefix}.identical", "lower", items, same),
-        Scores(f"{part.prefix}.repeated", "share", "lower", again, items),
-        Scores(f"{part.prefix}.shared_phrases", "share", "lower", phrases, items, note=own),
+        means(f"{part.prefix}.identical", "lower", items, {a: identical(prompts, some) for a, some in texts.items()}),
+        _words_of(f"{part.prefix}.repeated", items, {arm: repeated(some) for arm, some in texts.items()}),
+        _words_of(
+            f"{part.prefix}.shared_phrases", items, {arm: shared(some, wide) for arm, some in texts.items()}, own
+        ),
     ]
 
 
-def identical(prompts: Sequence[str], texts: Sequence[str]) -> list[float]:
+def _words_of(name: str, items: Sequence[Item], parts: Mapping[Arm, Parts], note: str = "") -> Scores:
+    return Scores(name, "share", "lower", parts, items, note=note)
+
+
+def _own(rows: Sequence[Row], wide: float) -> str:
+    """What the data's own answers have, so that a closing line that all of them share is not taken for a fault."""
+    texts = [answer(row.record) for row in rows if not isinstance(row.record, LabelledRecord)]
+    if not texts:
+        return ""
+    sums = shared(texts, wide).sum(0)
+    return f"The data's own answers: {sums[0] / sums[1]:.2f}."
+
+
+def identical(prompts: Sequence[Messages], texts: Sequence[str]) -> list[float]:
     """Of each answer 1 if another prompt has the same answer, but for case, spaces and signs; an empty one too."""
     keys = [" ".join(words(text)) for text in texts]
     who: dict[str, set[str]] = {}
     for prompt, key in zip(prompts, keys, strict=True):
-        who.setdefault(key, set()).add(prompt)
+        who.setdefault(key, set()).add(str(prompt))
     return [float(not key or len(who[key]) > 1) for key in keys]
 
 
@@ -90,19 +97,6 @@ def shared(texts: Sequence[str], wide: float) -> Parts:
                 inside[place : place + GRAM] = True
         parts.append((float(inside.sum()), float(max(len(some), 1))))
     return np.array(parts, dtype=np.float64).reshape(-1, 2)
-
-
-def _mean(parts: Parts) -> float:
-    return float(parts[:, 0].sum() / parts[:, 1].sum())
-
-
-def words(text: str) -> list[str]:
-    """Words and signs of scripts without spaces, without case and marks."""
-    found: list[str] = []
-    for word in text.casefold().split():
-        bare = "".join(c for c in word if c.isalnum())
-        found += list(bare) if any(c >= "\u3040" for c in bare) else [bare] * bool(bare)
-    return found
 
 
 def _grams(words: Sequence[str]) -> list[tuple[str, ...]]:

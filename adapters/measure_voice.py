@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from adapters.exam_types import Arm, Item, Part, Room, Scores
-from adapters.measure_data import Asked, asked, last_question, means, option, told
-from adapters.measure_repetition import repetition
+from adapters.measure_data import last_question, means, told
+from adapters.measure_pieces import AskOptions, messages, options
 from adapters.measure_style import Style, grade
 from data.checking_texts import UNDETERMINED, language
+from data.dataset import Row
 from data.errors import BrogueError
+from data.records import LabelledRecord, RatedRecord, answer
 
 FEWEST = 20  # of the brand's texts: fewer teach a classifier nothing
 FOLDS = 5
@@ -23,35 +25,50 @@ LONGEST = 4000  # characters of a text that the classifier looks at
 Texts = dict[Arm, list[str]]
 
 
+class VoiceOptions(AskOptions):
+    """Options."""
+
+    required: tuple[str, ...] = ()  # phrases that an answer should hold, all of them
+    forbidden: tuple[str, ...] = ()  # phrases that none may hold
+    language: str = ""  # ISO 639; empty: that of the brand's texts
+
+
 def measure(room: Room, part: Part) -> list[Scores]:
-    """Options: `required` and `forbidden` (lists of phrases), `language` (ISO 639; else that of the brand's texts)."""
-    found = asked(room.rows(part))
-    if len(found) < FEWEST:
+    """Raises `BrogueError` where the brand has too few texts to compare with."""
+    chosen = options(part, VoiceOptions)
+    rows = [row for row in room.rows(part) if _is_own(row)]
+    if len(rows) < FEWEST:
         raise BrogueError(
-            f"'{part.prefix}' wants at least {FEWEST} answers of the brand in the test split of {part.data}; "
-            f"found {len(found)}"
+            f"'{part.prefix}' wants at least {FEWEST} answers of the brand in the {chosen.split} split of {part.data}; "
+            f"found {len(rows)}"
         )
-    answers = {arm: room.answers(arm, [one.messages for one in found]) for arm in room.arms}
-    texts: Texts = {arm: [answer.text for answer in some] for arm, some in answers.items()}
-    items = told([last_question(one.messages) for one in found], answers)
-    brand = [one.text for one in found]
+    prompts = [messages(row.record) for row in rows]
+    answers = {arm: room.answers(arm, prompts, **chosen.sampling) for arm in room.arms}
+    texts: Texts = {arm: [one.text for one in some] for arm, some in answers.items()}
+    items = told([last_question(prompt) for prompt in prompts], answers)
+    brand = [answer(row.record) for row in rows]
     return [
-        *_likeness(room, part, found, texts, items),
+        *_likeness(room, part, brand, texts, items),
         _style(part, brand, texts, items),
-        *_phrases(part, brand, texts, items),
+        *_phrases(part, chosen, brand, texts, items),
         _reading(part, brand, texts, items),
-        *_language(part, brand, texts, items),
-        *repetition(part, items, answers, brand),
+        *_language(part, chosen.language, brand, texts, items),
     ]
 
 
-def _likeness(room: Room, part: Part, found: Sequence[Asked], texts: Texts, items: Sequence[Item]) -> list[Scores]:
-    other: Arm | None = next((arm for arm in ("base", "against") if arm in texts), None)
+def _is_own(row: Row) -> bool:
+    """Is its answer as the brand would have it? Not a label, nor an answer that was found bad."""
+    record = row.record
+    return not isinstance(record, LabelledRecord) and not (isinstance(record, RatedRecord) and not record.good)
+
+
+def _likeness(room: Room, part: Part, brand: Sequence[str], texts: Texts, items: Sequence[Item]) -> list[Scores]:
+    order: tuple[Arm, ...] = ("base", "against")
+    other = next((arm for arm in order if arm in texts), None)
     if other is None:
         room.say(f"'{part.prefix}.likeness' is left out: it wants answers of the base model to tell the brand's from")
         return []
-    brand = [one.text for one in found]
-    scores, own = likeness([last_question(one.messages) for one in found], brand, texts[other], texts)
+    scores, own = likeness([item.prompt for item in items], brand, texts[other], texts)
     note = f"The brand's own texts: {own:.2f}. Told from answers of: {other}."
     return [means(f"{part.prefix}.likeness", "higher", items, scores, note=note)]
 
@@ -104,17 +121,15 @@ def _style(part: Part, brand: list[str], texts: Texts, items: Sequence[Item]) ->
     return Scores(f"{part.prefix}.style_distance", "standard deviations", "lower", parts, items, value=style.distance)
 
 
-def _phrases(part: Part, brand: list[str], texts: Texts, items: Sequence[Item]) -> list[Scores]:
-    """`required`: the share of an answer's required phrases that it holds; `forbidden`: answers that hold any."""
+def _phrases(part: Part, chosen: VoiceOptions, brand: list[str], texts: Texts, items: Sequence[Item]) -> list[Scores]:
+    """`required`: the share of the required phrases that an answer holds; `forbidden`: answers that hold any."""
     found = []
-    if wanted := [str(one) for one in option(part, "required", [])]:
-        scores = {
-            arm: [sum(holds(text, w) for w in wanted) / len(wanted) for text in some] for arm, some in texts.items()
-        }
+    if wanted := chosen.required:
+        scores = {arm: [sum(holds(t, w) for w in wanted) / len(wanted) for t in some] for arm, some in texts.items()}
         own = sum(holds(text, w) for text in brand for w in wanted) / (len(brand) * len(wanted))
         note = f"The brand's own texts: {own:.2f}."
         found.append(means(f"{part.prefix}.required", "higher", items, scores, note=note))
-    if banned := [str(one) for one in option(part, "forbidden", [])]:
+    if banned := chosen.forbidden:
         hits = {arm: [float(any(holds(text, b) for b in banned)) for text in some] for arm, some in texts.items()}
         found.append(means(f"{part.prefix}.forbidden", "lower", items, hits))
     return found
@@ -132,10 +147,10 @@ def _reading(part: Part, brand: list[str], texts: Texts, items: Sequence[Item]) 
     return means(f"{part.prefix}.reading_level", "neither", items, scores, unit="school years", note=note)
 
 
-def _language(part: Part, brand: list[str], texts: Texts, items: Sequence[Item]) -> list[Scores]:
+def _language(part: Part, wanted: str, brand: list[str], texts: Texts, items: Sequence[Item]) -> list[Scores]:
     """The share of answers in the wanted language, of those that are long enough to tell."""
     known = Counter(code for text in brand if (code := language(text)) != UNDETERMINED)
-    wanted = option(part, "language", "") or (known.most_common(1)[0][0] if known else "")
+    wanted = wanted or (known.most_common(1)[0][0] if known else "")
     if not wanted:
         return []
     codes = {arm: [language(text) for text in some] for arm, some in texts.items()}
