@@ -1,7 +1,7 @@
 """Measure `cost`: tokens, seconds and money for an answer.
 
 Prices stand under [prices] in brogue.toml: by the token, and by the machine's hour, which the answers share that are
-written at the same time. Seconds depend on what else the machine did, so no rule may rest on them alone.
+written at the same time. Seconds depend on what else the machine did, so no rule may rest on them.
 """
 
 from collections.abc import Callable, Sequence

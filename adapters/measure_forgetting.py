@@ -1,6 +1,6 @@
 """Measure `forgetting`: what a version still knows of the world, and how well it still reads plain text.
 
-Questions with options are answered by likelihood: the option whose text, as the answer, has the highest log-probability
+Questions with choices are answered by likelihood: the choice whose text, as the answer, has the highest log-probability
 per byte (as in Gao et al.'s Evaluation Harness, `acc_norm`), so no answer has to be parsed. Plain texts are measured in
 bits per byte, which are comparable between tokenizers. The base model is asked the same: what it knew before.
 """
@@ -18,7 +18,7 @@ from data.errors import DataError, one_line
 from data.settings import Frozen
 
 SHIPPED = "general"  # adapters/suites/general.jsonl
-WANTED = "lines of question, options and answer (the right option's number from 0, or its text), or of text"
+WANTED = "lines of question, choices and answer (the right one's number from 0, or its text), or of text"
 Line = dict[str, Any]
 
 
@@ -27,11 +27,11 @@ class ForgettingOptions(Frozen):
 
 
 class Question(Frozen):
-    """A question with its options."""
+    """A question with answers to choose among."""
 
     question: str
-    options: tuple[str, ...]
-    answer: int  # the right option's place
+    choices: tuple[str, ...]
+    answer: int  # the right one's place
     topic: str | None = None
 
 
@@ -56,7 +56,7 @@ def read(part: Part, found: Sequence[Line]) -> tuple[list[Question], list[str]]:
 
 
 def _question(part: Part, line: Line) -> Question:
-    question, some, right = line.get("question"), line.get("options"), line.get("answer")
+    question, some, right = line.get("question"), line.get("choices"), line.get("answer")
     where = f"{part.data or part.prefix}: {one_line(question or line, 60)}"
     if not isinstance(question, str) or not isinstance(some, list) or len(some) < 2:
         raise DataError(f"{where}: wanted {WANTED}")
@@ -64,25 +64,25 @@ def _question(part: Part, line: Line) -> Question:
     if isinstance(right, str) and right in texts:
         right = texts.index(right)
     if isinstance(right, bool) or not isinstance(right, int) or not 0 <= right < len(texts):
-        raise DataError(f"{where}: answer is {right!r}, wanted 0 to {len(texts) - 1} or the text of an option")
+        raise DataError(f"{where}: answer is {right!r}, wanted 0 to {len(texts) - 1} or the text of a choice")
     topic = line.get("topic")
-    return Question(question=question, options=tuple(texts), answer=right, topic=str(topic) if topic else None)
+    return Question(question=question, choices=tuple(texts), answer=right, topic=str(topic) if topic else None)
 
 
 def _choices(room: Room, part: Part, questions: Sequence[Question]) -> list[Scores]:
-    prompts = [[{"role": "user", "content": one.question}] for one in questions for _ in one.options]
-    texts = [text for one in questions for text in one.options]
+    prompts = [[{"role": "user", "content": one.question}] for one in questions for _ in one.choices]
+    texts = [text for one in questions for text in one.choices]
     taken: dict[Arm, list[str]] = {}
     for arm in room.arms:
         nats = sums(room.likelihoods(arm, prompts, texts))
         values = iter(one / len(text.encode()) for one, text in zip(nats, texts, strict=True))
-        taken[arm] = [max(one.options, key={text: next(values) for text in one.options}.__getitem__)
+        taken[arm] = [max(one.choices, key={text: next(values) for text in one.choices}.__getitem__)
                       for one in questions]  # fmt: skip
     items = [Item(one.question, {arm: some[n] for arm, some in taken.items()}, one.topic)
              for n, one in enumerate(questions)]  # fmt: skip
-    right = {arm: [float(text == one.options[one.answer]) for text, one in zip(some, questions, strict=True)]
+    right = {arm: [float(text == one.choices[one.answer]) for text, one in zip(some, questions, strict=True)]
              for arm, some in taken.items()}  # fmt: skip
-    found = [means(f"{part.prefix}.choice", "higher", items, right, note="right answers among the options")]
+    found = [means(f"{part.prefix}.choice", "higher", items, right, note="right answers among the choices")]
     if (before := next((arm for arm in ("base", "against") if arm in right), None)) is not None:
         lost = [old - new for old, new in zip(right[before], right["version"], strict=True)]
         what = "the base model" if before == "base" else "the version before"
