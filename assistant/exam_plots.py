@@ -48,6 +48,33 @@ def by_slice(figure: Measured, other: Arm, names: dict[Arm, str]) -> str | None:
     return draw(1.1 + 0.42 * len(shown), fill)
 
 
+def by_version(
+    points: Sequence[tuple[int, Interval]], versions: Sequence[int], share: bool, even: float | None = None
+) -> str:
+    """A figure of an adapter's `versions`, the oldest first: a dot with its interval each. `even`: a line there."""
+    factor = 100 if share else 1
+    at = {version: place for place, version in enumerate(versions)}
+
+    def fill(axes: "Axes") -> None:
+        if even is not None:
+            axes.axhline(even * factor, color=INK, linewidth=1, linestyle=(0, (2, 3)), zorder=0)
+        places = [at[version] for version, _ in points]
+        axes.plot(places, [found.value * factor for _, found in points], color=LINE, linewidth=1.6, zorder=1)
+        for place, (_, found) in zip(places, points, strict=True):
+            axes.plot([place, place], [found.low * factor, found.high * factor], color=BAR, linewidth=1.8)
+            axes.plot(place, found.value * factor, "o", color=BAR, markersize=6)
+        axes.set_xticks(range(len(versions)), [str(version) for version in versions])
+        axes.set_xlim(-0.6, len(versions) - 0.4)
+        axes.set_xlabel("version")
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        if share:
+            axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    return draw(2.2, fill)
+
+
 def _changes(unit: str, shown: Sequence[Judged]) -> str:
     factor = 100 if unit == "share" else 1
 

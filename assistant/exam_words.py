@@ -13,6 +13,17 @@ _PARTS = {
     "task": "Task", "preference": "Preference", "voice": "Voice", "facts": "Facts", "forgetting": "General knowledge",
     "fairness": "Fairness", "safety": "Safety", "cost": "Cost",
 }  # fmt: skip
+# What follows it, where a person would not guess it.
+_FIGURES = {
+    "win_rate": "its answers preferred over the version before", "win_rate_over_base": "its answers preferred over the "
+    "base model", "win_rate_plain": "the same without a correction for length", "win_rate_equal_length": "the same at "
+    "equal length", "likelihood": "people's choices found likelier", "implicit_reward": "people's choices learnt",
+    "judge_agreement": "the reward model agrees with people", "longer_agreement": "people chose the longer answer",
+    "rouge_l": "ROUGE-L", "rougel": "ROUGE-L", "chrf": "chrF", "bleu": "BLEU", "f1": "F1", "f1_micro": "F1 (micro)",
+    "f1_macro": "F1 (macro)", "seconds_p50": "seconds for an answer, in the middle", "seconds_p95": "seconds for an "
+    "answer, 95 of 100 are quicker",
+}  # fmt: skip
+_EVEN = 0.5  # a win rate is a comparison by itself
 _SHORT = {"share": "", "seconds": " s", "tokens": "", "nats": "", "points": ""}  # units behind a number
 _RESULTS = {"pass": "passed", "fail": "not passed", "not enough evidence": "not enough evidence"}
 
@@ -25,9 +36,18 @@ class Judged(Frozen):
     change: Interval | None  # over the version before, as measured
 
 
+def change_of(figure: Measured, other: Arm = "against") -> Interval | None:
+    """The version's figure over the other's; a win rate's over even. None if there is nothing to compare with."""
+    found = figure.over.get(other)
+    if found is None and figure.name.rpartition(".")[2].startswith("win_rate") and set(figure.arms) == {"version"}:
+        rate = figure.arms["version"]
+        return Interval(value=rate.value - _EVEN, low=rate.low - _EVEN, high=rate.high - _EVEN)
+    return found
+
+
 def way(figure: Measured, other: Arm = "against") -> Way:
     """Which way a figure went, by its interval: only a change that excludes zero is one."""
-    change = figure.over.get(other)
+    change = change_of(figure, other)
     if change is None or figure.better == "neither" or not figure.decides:
         return "stated"
     if change.low > 0:
@@ -45,13 +65,13 @@ def other_arm(exam: Exam) -> Arm:
 def judged(exam: Exam) -> list[Judged]:
     """All figures, in the exam's order."""
     other = other_arm(exam)
-    return [Judged(figure=one, way=way(one, other), change=one.over.get(other)) for one in exam.measures]
+    return [Judged(figure=one, way=way(one, other), change=change_of(one, other)) for one in exam.measures]
 
 
 def title(name: str) -> str:
     """A figure's name for a person: "task.exact_match" is "Task: exact match"."""
     part, dot, rest = name.partition(".")
-    words = rest.replace("_", " ").replace(".", ", ")
+    words = _FIGURES.get(rest, rest.replace("_", " ").replace(".", ", "))
     shown = _PARTS.get(part, part.replace("_", " "))
     return f"{shown}: {words}" if dot else shown
 
@@ -90,7 +110,8 @@ def sentence(one: Judged, other: Arm) -> str:
     figure, change = one.figure, one.change
     before, after = figure.arms.get(other), figure.arms["version"]
     if change is None or before is None:
-        return f"{title(figure.name)}: {number(after.value, figure.unit)} ({between(after, figure.unit)})."
+        even = "; 50% would be even" if change else ""
+        return f"{title(figure.name)}: {number(after.value, figure.unit)} ({between(after, figure.unit)}{even})."
     told = f"{number(before.value, figure.unit)} before, {number(after.value, figure.unit)} now"
     unit = unit_of_change(figure.unit)
     span = change_between(change, figure.unit)

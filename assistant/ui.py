@@ -107,11 +107,13 @@ def build_app(people: "People") -> "FastAPI":
     import gradio as gr
     from fastapi import FastAPI
 
+    from assistant.ui_loop import add_reports
     from assistant.ui_sign_in import add_sign_in
     from assistant.ui_style import HEAD, build_theme
 
     app = FastAPI(openapi_url=None)
     app.add_middleware(ForbidOutsideRequests)
+    add_reports(app, people)
     gr.mount_gradio_app(
         app, build_page(people), path="/", theme=build_theme(), head=HEAD, footer_links=[], ssr_mode=False,
         show_error=False, auth_dependency=add_sign_in(app, people),

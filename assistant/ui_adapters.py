@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import gradio as gr
 
 from assistant.client import GatewayError
+from assistant.ui_loop import LoopHistory
 from assistant.ui_people import People
 from assistant.ui_runs import RunsList
 from assistant.ui_versions import Adapter, Plan, adapters_html, done, problem
@@ -37,6 +38,7 @@ class AdaptersTab:
             )
             refresh = gr.Button("Refresh", size="sm", variant="secondary", min_width=90, elem_id="refresh")
         self._list = gr.HTML(js_on_load=SCRIPT, elem_classes="adapters", elem_id="adapters")
+        self._loops = LoopHistory(people)
         self._runs = RunsList(people)
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         # By default a click is dropped while the answer to the one before is still on its way: a quick hand's Enter.
@@ -46,11 +48,11 @@ class AdaptersTab:
     @property
     def outputs(self) -> list[gr.Component]:
         """What `show` fills."""
-        return [self._list, self._runs.output]
+        return [self._list, self._loops.output, self._runs.output]
 
     def show(self, request: gr.Request) -> list[str]:
-        """All adapters and the latest trainings as they are now."""
-        return [self._page(request), self._runs.show(request)]
+        """All adapters, how they got better, and the latest trainings, as they are now."""
+        return [self._page(request), self._loops.show(request), self._runs.show(request)]
 
     def _clicked(self, event: gr.EventData, request: gr.Request) -> Iterator[str]:
         data = dict(event._data)

@@ -10,6 +10,7 @@ from assistant.ui_correct import CSS as CORRECT_CSS
 from assistant.ui_correct import SCRIPT as CORRECT_SCRIPT
 from assistant.ui_credit_style import CSS as CREDIT_CSS
 from assistant.ui_knowledge import CSS as KNOWLEDGE_CSS
+from assistant.ui_loop import CSS as LOOP_CSS
 from assistant.ui_marks import SCRIPT as MARKS_SCRIPT
 from assistant.ui_runs import CSS as RUNS_CSS
 from assistant.ui_sign_in import CSS as SIGNED_IN_CSS
@@ -209,7 +210,7 @@ new MutationObserver(() => document.querySelectorAll("#chat .examples[role=list]
   examples.setAttribute("aria-label", "Example questions");
 })).observe(document, { childList: true, subtree: true });
 """
-STYLES = (CSS, ADAPTERS_CSS, RUNS_CSS, SOURCES_CSS, KNOWLEDGE_CSS, CREDIT_CSS, CORRECT_CSS, SIGNED_IN_CSS)
+STYLES = (CSS, ADAPTERS_CSS, LOOP_CSS, RUNS_CSS, SOURCES_CSS, KNOWLEDGE_CSS, CREDIT_CSS, CORRECT_CSS, SIGNED_IN_CSS)
 HEAD = f"<style>{''.join(STYLES)}</style><script>{SCRIPT}{MARKS_SCRIPT}{CORRECT_SCRIPT}</script>"
 
 

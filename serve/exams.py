@@ -4,10 +4,10 @@ Both are handed in; the gateway knows nothing of their folders. A retrain is a p
 """
 
 import asyncio
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import Field
+from pydantic import Field, model_validator
 from starlette.responses import HTMLResponse
 
 from data.settings import Frozen
@@ -36,6 +36,12 @@ class Wish(Frozen):
     recipe: Literal["dpo", "ppo", "sft", "kto"] | None = None
     auto: bool = Field(False, description="a version that passes goes live")
     canary: int | None = Field(None, ge=1, le=99, description="percent of the conversations that it is tried on")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.auto and self.canary is not None:
+            raise ValueError("wanted one of auto and canary; found both")
+        return self
 
 
 class Loops(Protocol):

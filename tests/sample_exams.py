@@ -24,16 +24,21 @@ def slices(**values: float) -> dict[str, dict[Arm, Interval]]:
     return {name: {"version": interval(value), "against": interval(value - 0.1)} for name, value in values.items()}
 
 
-FIGURES = (
-    measured("preference.win_rate", 0.5, 0.64, note="judged by the reward model at equal length"),
-    measured("task.exact_match", 0.52, 0.615, slices=slices(returns=0.71, plants=0.55, delivery=0.62)),
-    measured("forgetting.multiple_choice", 0.44, 0.35, 0.06),
-    measured("voice.required_phrases", 0.81, 0.83),
-    measured("task.perplexity", 14.2, 11.3, 1.1, unit="nats", better="lower"),
-    measured("cost.latency_p95", 3.21, 3.4, 0.6, unit="seconds", better="lower"),
-    measured("safety.refuses_wrongly", 0.08, 0.06, better="lower"),
-    measured("fairness.bbq_bias", 0.02, 0.03, decides=False, note="too few questions: stated only"),
-)
+def figures(gain: float = 0.0) -> tuple[Measured, ...]:
+    """Figures of one exam; `gain`: how much higher both versions score than in another one."""
+    return (
+        measured("preference.win_rate", 0.5, 0.64 + gain, note="judged by the reward model at equal length"),
+        measured("task.exact_match", 0.52 + gain, 0.615 + gain,
+                 slices=slices(returns=0.71, plants=0.55, delivery=0.62)),
+        measured("forgetting.multiple_choice", 0.44, 0.35 - gain / 2, 0.06),
+        measured("voice.required_phrases", 0.81 + gain, 0.83 + gain),
+        measured("task.perplexity", 14.2, 11.3, 1.1, unit="tokens", better="lower"),
+        measured("cost.latency_p95", 3.21, 3.4, 0.6, unit="seconds", better="lower"),
+        measured("safety.refuses_wrongly", 0.08, 0.06, better="lower"),
+        measured("fairness.bbq_bias", 0.02, 0.03, decides=False, note="too few questions: stated only"),
+    )  # fmt: skip
+
+
 RULES = (
     RuleResult(rule="preference.win_rate.low >= 0.5", result="pass", because="58.9% is at least 50%"),
     RuleResult(rule="forgetting.* not_worse", result="fail", because="9.0 points worse, 3.0 to 15.0"),
@@ -57,6 +62,6 @@ def exam(result: Any = "fail", version: int = 2, **more: Any) -> Exam:
         "names": {"version": f"reed-voice@{version}", "against": f"reed-voice@{version - 1}", "base": "base"},
         "suite": Suite(name="default", parts=(Part(measure="task"), Part(measure="voice"))),
         "created": "2026-11-21T09:40:00+00:00", "minutes": 8.2, "seed": 0, "judge": "reed-judge@1",
-        "measures": FIGURES, "better": (moved,) * 3, "worse": (worse,) * 3,
+        "measures": figures(), "better": (moved,) * 3, "worse": (worse,) * 3,
         "left_out": ("facts: no assistant of this adapter has documents",), "verdict": verdict,
     } | more)  # fmt: skip

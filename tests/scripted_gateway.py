@@ -11,9 +11,12 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
+from assistant.exam_report import page
+from assistant.exams_api import in_short
 from tests.conftest import free_port
+from tests.sample_exams import exam, figures
 
 ADMIN_KEY = "scripted"
 REASONS = {"up": ["helpful", "right tone"], "down": ["wrong", "wrong-source", "right-source-wrong-answer"]}
@@ -74,6 +77,38 @@ def run(version: str | None = None, **more: Any) -> dict[str, Any]:
     } | more  # fmt: skip
 
 
+EXAMS = [
+    exam("pass", 2), exam("fail", 3, measures=figures(0.08)),
+    exam("not enough evidence", 1, measures=figures(-0.09), names={"version": "reed-voice@1", "base": "base"}),
+]  # fmt: skip
+
+
+def round_(number: int, **more: Any) -> dict[str, Any]:
+    """A round of the loop as GET /v1/adapters/NAME/loop describes it."""
+    version = f"reed-voice@{number}"
+    steps = {
+        "collect": {"minutes": 0.1, "result": {"judgements": 43}},
+        "place": {"minutes": 0.2, "result": {"alias": "candidate", "because": f"round {number}: not enough evidence"}},
+    }
+    return {
+        "id": f"reed-voice-{number}", "number": number, "asked": {"recipe": "dpo"}, "start": "reed-voice@1",
+        "created": "2026-11-21T09:30:00+00:00", "names": ["collect", "reward", "train", "exam", "gate", "place"],
+        "steps": steps, "doing": None, "error": None, "complete": True, "version": version, "where": "complete",
+        "minutes": 18.4,
+    } | more  # fmt: skip
+
+
+def loop(name: str = "reed-voice") -> dict[str, Any]:
+    """How an adapter got better: three versions that were examined."""
+    by_version = {int(one.names["version"].partition("@")[2]): in_short(one) for one in EXAMS}
+    known = name == "reed-voice"
+    return {
+        "object": "loop", "adapter": name, "running": False, "said": "", "problem": None, "unfinished": False,
+        "rounds": [round_(2)] if known else [], "judgements": 12, "wanted": 20,
+        "versions": [{"version": n, "exam": by_version.get(n) if known else None} for n in range(1, 5)],
+    }  # fmt: skip
+
+
 def brand(name: str, colour: str) -> dict[str, Any]:
     looks = {"title": f"Shop · {name.title()}", "colour": colour, "greeting": f"{name} greets", "examples": [EXAMPLE]}
     return {"id": name, "kind": "assistant", "description": f"{name} answers.", "brand": looks}
@@ -99,6 +134,7 @@ class ScriptedGateway:
     logging: str = "full"
     users: dict[str, str] = field(default_factory=dict)  # name → role; the password is the name, the token too
     runs: list[dict[str, Any]] = field(default_factory=list)  # of training
+    loops: dict[str, dict[str, Any]] = field(default_factory=dict)  # by adapter, as /v1/adapters/NAME/loop gives it
     forgotten: bool = False  # answers are not remembered, so they cannot be rated
     version: str = "reed-voice@2"  # the version that answers
     text: str | None = None  # the answer, whatever is asked
@@ -108,6 +144,7 @@ class ScriptedGateway:
 
     def reset(self) -> None:
         self.adapters = {"reed-voice": adapter()}
+        self.loops = {"reed-voice": loop()}
         self.runs = [run("reed-voice@3"), run("reed-voice@2"), run()]
         self.admin_requests.clear()
         for said in (self.ratings, self.judgements, self.taken_back):
@@ -183,6 +220,7 @@ class ScriptedGateway:
             return {}
 
         app.add_api_route("/v1/adapters{rest:path}", self._admin, methods=["GET", "PUT", "POST", "DELETE"])
+        app.add_api_route("/v1/exams{rest:path}", self._reports, methods=["GET"])
         app.add_api_route("/v1/runs{rest:path}", self._training, methods=["GET"])
         app.add_api_route("/v1/knowledge{rest:path}", self._documents, methods=["GET", "POST"])
         return app
@@ -195,6 +233,11 @@ class ScriptedGateway:
         name, _, what = rest.removeprefix("/").partition("/")
         if name and name not in self.adapters:
             return JSONResponse({"error": {"message": f"no adapter '{name}'; have: reed-voice"}}, 404)
+        if what == "retrain":
+            self.admin_requests.append(("POST", f"{name}/retrain", await request.json()))
+            return self._retrain(name)
+        if what == "loop":
+            return JSONResponse(self.loops.get(name, loop(name)))
         if request.method == "GET":
             return JSONResponse(self.adapters[name] if name else {"data": list(self.adapters.values())})
         body = json.loads(await request.body() or b"null")
@@ -208,6 +251,20 @@ class ScriptedGateway:
             found["aliases"] = {alias: n for alias, n in found["aliases"].items() if n != after} | {"stable": after}
             found["previous"] = before
         return JSONResponse({"adapter": found, "before": before, "after": after, "seconds": {}})
+
+    def _retrain(self, name: str) -> Response:
+        """Every retrain is busy with its third step; a second one is refused."""
+        if self.loops[name]["running"]:
+            return JSONResponse({"error": {"message": f"{name} is being retrained now"}}, 409)
+        self.loops[name] |= {"running": True, "said": "step 12/60, loss 0.912", "rounds": [
+            round_(3, complete=False, doing="train"), *self.loops[name]["rounds"]]}  # fmt: skip
+        return JSONResponse(self.loops[name])
+
+    def _reports(self, request: Request, rest: str) -> Response:
+        if request.headers.get("authorization") != f"Bearer {ADMIN_KEY}":
+            return JSONResponse({"error": {"message": "wanted the admin key"}}, 401)
+        found = next((one for one in EXAMS if rest == f"/{one.id}/report.html"), None)
+        return HTMLResponse(page(found)) if found else JSONResponse({"error": {"message": "no such exam"}}, 404)
 
     def _training(self, rest: str = "") -> Any:
         """The runs; each has the same curves."""
