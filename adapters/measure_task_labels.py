@@ -13,6 +13,7 @@ from adapters.exam_types import Arm, Item, Part, Parts, Room, Scores
 from adapters.measure_pieces import AskOptions, item, messages
 from adapters.recipes import labels as labels_of
 from data.dataset import Row
+from data.errors import DataError
 from data.records import LabelledRecord
 
 _ALL = 1_000_000_000  # records: every one
@@ -63,11 +64,15 @@ def known_labels(room: Room, part: Part, rows: Sequence[Row], chosen: LabelOptio
     """The labels that may be given, sorted: the option's, and those of all records."""
     if chosen.labels:
         return tuple(sorted({*chosen.labels, *labels_of(rows)}))
-    everywhere = [
-        room.rows(part.model_copy(update={"limit": _ALL, "options": part.options | {"split": split}}))
-        for split in ("train", chosen.split)
-    ]
-    return labels_of([*rows, *(row for some in everywhere for row in some)])
+    everywhere = [*rows, *_every(room, part, "train"), *_every(room, part, chosen.split)]
+    return labels_of(everywhere)
+
+
+def _every(room: Room, part: Part, split: str) -> list[Row]:
+    try:
+        return room.rows(part.model_copy(update={"limit": _ALL, "options": part.options | {"split": split}}))
+    except DataError:
+        return []  # the dataset has no such split
 
 
 def label_sampling(records: Sequence[LabelledRecord], known: Sequence[str], chosen: LabelOptions) -> dict[str, Any]:
