@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from adapters.ppo import Measured, PPOConfig, Prompt, Reward, RoundStats, rewards_of
+from adapters.ppo import PPOConfig, Prompt, Reward, RoundStats, rewards_of
 from adapters.ppo_engine import EngineRollouts
 from adapters.ppo_policy import Policy
 from adapters.ppo_rollout import measure, sample
 from adapters.ppo_trainer import PPOTrainer, batch_of, newest_checkpoint
-from adapters.progress import Interrupted, TrainProgress
+from adapters.progress import Interrupted, Tell, TrainProgress, measuring, silent
 from adapters.registry import Registry
 from adapters.reward_model import RewardModel
 from adapters.tracking import Tracker
@@ -36,9 +36,10 @@ def trained_by_ppo(job: Job, registry: Registry) -> tuple[Policy, dict[str, floa
     config = ppo_config(job.config)
     policy = Policy(job.base.path, job.tokenizer, config, job.start)
     job.say("measuring the reward model on the answers that training begins with")
-    reward = scaled(model.score, policy, job.tokenizer, job.examples["train"], config, job.run)
+    questions = job.examples["train"]
+    reward = scaled(model.score, policy, job.tokenizer, questions, config, job.run, job.on_progress)
     write = EngineRollouts(job.gateway, job.base.name, job.run, config, job.say) if job.gateway else None
-    trainer = PPOTrainer(policy, job.tokenizer, job.examples["train"], reward, config, job.run, write)
+    trainer = PPOTrainer(policy, job.tokenizer, questions, reward, config, job.run, write)
     stopper, tracker = StopOnSignal(), Tracker(job.report_to, job.run, policy.model, job.say)
     with stopper:
         finished = trainer.train(_Reporter(job, config, tracker), lambda: stopper.asked)
@@ -50,19 +51,25 @@ def trained_by_ppo(job: Job, registry: Registry) -> tuple[Policy, dict[str, floa
         raise Interrupted(
             f"training stopped; {kept.name if kept else 'nothing'} is kept. Go on from it with the same command"
         )
+    return policy, _measured(job, policy, reward, config)
+
+
+def _measured(job: Job, policy: Policy, reward: Reward, config: PPOConfig) -> dict[str, float]:
+    """The policy on held-out questions (`adapter_…`), beside what it began as (`base_…`)."""
     job.say("measuring on held-out questions")
     scores: dict[str, float] = {}
     for split in HELD_OUT:
         if prompts := job.examples[split][:MEASURED]:
             for who in ("base", "adapter"):
-                found = measure(policy, job.tokenizer, prompts, reward, config, reference=who == "base")
-                scores |= _named(found, f"{who}_{split}")
-    return policy, scores
+                found = measure(policy, job.tokenizer, prompts, reward, config, who == "base", job.on_progress)
+                scores |= {f"{who}_{split}_{name}": round(value, 4) for name, value in found.model_dump().items()}
+    return scores
 
 
 def scaled(
-    reward: Reward, policy: Policy, tokenizer: Any, prompts: Sequence[Prompt], config: PPOConfig, run: Path
-) -> Reward:
+    reward: Reward, policy: Policy, tokenizer: Any, prompts: Sequence[Prompt], config: PPOConfig, run: Path,
+    tell: Tell = silent,
+) -> Reward:  # fmt: skip
     """The reward with mean 0 and variance 1 on the reference's answers, so that one KL coefficient does for all models.
 
     Measured once and kept in the run's folder. Source: Ziegler et al. (2019), who normalise their reward models so.
@@ -72,7 +79,7 @@ def scaled(
         found: list[float] = []
         with torch.random.fork_rng(), policy.as_reference():
             torch.manual_seed(config.seed)
-            for number in range(SCALED_BY):
+            for number in measuring(range(SCALED_BY), tell):
                 asked = batch_of(prompts, number, config)
                 found += rewards_of(reward, asked, sample(policy, tokenizer, asked).texts)
         write_json(file, {"mean": statistics.fmean(found), "deviation": statistics.pstdev(found) or 1.0})
@@ -92,10 +99,6 @@ def ppo_config(config: Any) -> PPOConfig:
     }  # fmt: skip
     named = {"max_new_tokens": config.max_new_tokens, "kl_target": config.kl_target}
     return PPOConfig.model_validate(given | {name: value for name, value in named.items() if value is not None})
-
-
-def _named(found: Measured, prefix: str) -> dict[str, float]:
-    return {f"{prefix}_{name}": round(value, 4) for name, value in found.model_dump().items()}
 
 
 class _Reporter:

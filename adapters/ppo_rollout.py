@@ -11,6 +11,7 @@ from adapters import ppo_losses as losses
 from adapters.padding import padded
 from adapters.ppo import Measured, PPOConfig, Prompt, Reward, repeated_share, rewards_of
 from adapters.ppo_policy import Policy
+from adapters.progress import Tell, measuring, silent
 
 
 @dataclass(frozen=True)
@@ -110,13 +111,14 @@ def _evaluated_rows(
 
 
 def measure(
-    policy: Policy, tokenizer: Any, prompts: Sequence[Prompt], reward: Reward, config: PPOConfig, reference: bool
-) -> Measured:
+    policy: Policy, tokenizer: Any, prompts: Sequence[Prompt], reward: Reward, config: PPOConfig, reference: bool,
+    tell: Tell = silent,
+) -> Measured:  # fmt: skip
     """The policy's (or the reference's) sampled answers to held-out prompts, with random numbers of their own."""
     found: list[Measured] = []
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        for start in range(0, len(prompts), config.batch_size):
+        for start in measuring(range(0, len(prompts), config.batch_size), tell):
             batch = prompts[start : start + config.batch_size]
             if reference:
                 with policy.as_reference():

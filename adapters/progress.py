@@ -1,10 +1,15 @@
 """What a training tells while it runs, and how it ends early."""
 
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
 from data.errors import BrogueError
 from data.settings import Frozen
 
 METRICS = "metrics.jsonl"  # in a run's folder
 TRAINING, MEASURING = "training", "measuring"
+Part = TypeVar("Part")
 
 
 class TrainProgress(Frozen):
@@ -25,6 +30,23 @@ class TrainProgress(Frozen):
         parts += [f"{name} {value:.2f}" for name, value in self.figures.items()]
         parts += [f"{self.tokens_per_s:.0f} tokens/s"] if self.tokens_per_s else []
         return ", ".join([*parts, f"{duration(self.seconds_left)} left"])
+
+
+Tell = Callable[[TrainProgress], None]
+
+
+def silent(_: TrainProgress) -> None:
+    """Nobody is told."""
+
+
+def measuring(parts: Sequence[Part], tell: Tell) -> Iterator[Part]:
+    """The parts of a measurement, one after the other, telling after each how far it is."""
+    began = time.monotonic()
+    for number, part in enumerate(parts, 1):
+        yield part
+        left = (time.monotonic() - began) / number * (len(parts) - number)
+        tell(TrainProgress(step=number, steps=len(parts), loss=None, tokens_per_s=0, seconds_left=left,
+                           phase=MEASURING))  # fmt: skip
 
 
 def duration(seconds: float) -> str:

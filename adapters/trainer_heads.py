@@ -4,7 +4,7 @@ The head is trained whole, in float32 (PEFT's `modules_to_save`); cross entropy 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from transformers import (
     TrainingArguments,
 )
 
-from adapters.headed import HEADS, TAGS, TEXTS, load_headed, read
+from adapters.headed import BATCH, HEADS, TAGS, TEXTS, load_headed, read
 from adapters.held_out import label_scores
 from adapters.tokens import IGNORED
 from adapters.train import TrainConfig
 from adapters.trainer import arguments_for, evaluate, peft_config
 from adapters.trainer_pairs import float_head
+from adapters.trainer_watch import told
 
 
 def load_head(model_path: str, config: TrainConfig, tokenizer: Any, labels: Sequence[str],
@@ -67,9 +68,7 @@ def head_evaluator(
         for split, data in held_out.items():
             rows = list(data)
             truth = [_truth(row) for row in rows]
-            found = read(trainer.model.eval(), [row["input_ids"] for row in rows],
-                         trainer.processing_class.pad_token_id)  # fmt: skip
-            given = [_given(row, logits) for row, logits in zip(rows, found, strict=True)]
+            given = [_given(row, logits) for row, logits in zip(rows, _logits(trainer, rows), strict=True)]
             scores |= label_scores(f"{who}_{split}", truth, given, len(labels))
             always = label_scores("", truth, [[usual] * len(one) for one in truth], len(labels))
             scores |= {f"usual_{split}_{name}": always[f"_{name}"] for name in ("accuracy", "f1")}
@@ -77,6 +76,13 @@ def head_evaluator(
         return scores
 
     return measure
+
+
+def _logits(trainer: Trainer, rows: Sequence[Any]) -> Iterator[torch.Tensor]:
+    """What the head gives for each row."""
+    model, pad = trainer.model.eval(), trainer.processing_class.pad_token_id
+    for some in told(trainer, [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]):
+        yield from read(model, [row["input_ids"] for row in some], pad)
 
 
 def _truth(row: Any) -> list[int]:

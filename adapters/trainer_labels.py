@@ -12,6 +12,7 @@ from adapters.held_out import rate_scores
 from adapters.padding import padded
 from adapters.tokens import IGNORED
 from adapters.trainer import evaluate
+from adapters.trainer_watch import told
 
 Ids = tuple[int, ...]
 
@@ -31,8 +32,10 @@ def label_evaluator(
             return scores
         for split, data in held_out.items():
             rows = list(data)
-            given = constrained(trainer.model, tokenizer, [prompt_of(row) for row in rows], list(counts),
-                                trainer.args.eval_batch_size)  # fmt: skip
+            size = trainer.args.eval_batch_size
+            batches = told(trainer, [rows[start : start + size] for start in range(0, len(rows), size)])
+            given = [answer for some in batches for answer in
+                     constrained(trainer.model, tokenizer, [prompt_of(row) for row in some], list(counts))]  # fmt: skip
             right = [answer_of(row) == label for row, label in zip(rows, given, strict=True)]
             scores |= rate_scores(f"{who}_{split}_accuracy", sum(right), len(rows))
             usual = counts.most_common(1)[0][0]
@@ -51,29 +54,24 @@ def prompt_of(example: Any) -> list[int]:
     return [token for token, label in zip(example["input_ids"], example["labels"], strict=True) if label == IGNORED]
 
 
-def constrained(model: Any, tokenizer: Any, prompts: Sequence[list[int]], answers: Sequence[Ids],
-                batch_size: int) -> list[Ids]:  # fmt: skip
-    """The answer to each prompt, word by word the likeliest of those that lead to one of `answers`."""
+def constrained(model: Any, tokenizer: Any, prompts: Sequence[list[int]], answers: Sequence[Ids]) -> list[Ids]:
+    """The answer to each of a batch of prompts, word by word the likeliest of those that lead to one of `answers`."""
     after: dict[Ids, set[int]] = {}
     for answer in answers:
         for length, token in enumerate(answer):
             after.setdefault(answer[:length], set()).add(token)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    found: list[Ids] = []
     model.eval()
-    for start in range(0, len(prompts), batch_size):
-        some = prompts[start : start + batch_size]
-        ids, mask = (part.to(model.device) for part in padded(some, pad, left=True))
-        longest = ids.shape[1]
+    ids, mask = (part.to(model.device) for part in padded(prompts, pad, left=True))
+    longest = ids.shape[1]
 
-        def allowed(_row: int, so_far: torch.Tensor, at: int = longest) -> list[int]:
-            return sorted(after.get(tuple(so_far[at:].tolist()), {pad}))
+    def allowed(_row: int, so_far: torch.Tensor) -> list[int]:
+        return sorted(after.get(tuple(so_far[longest:].tolist()), {pad}))
 
-        with torch.no_grad(), torch.autocast(model.device.type, dtype=torch.bfloat16):
-            made = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, pad_token_id=pad,
-                                  max_new_tokens=max(map(len, answers)), prefix_allowed_tokens_fn=allowed)  # fmt: skip
-        found += [_whole(tuple(row), after) for row in made[:, longest:].tolist()]
-    return found
+    with torch.no_grad(), torch.autocast(model.device.type, dtype=torch.bfloat16):
+        made = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, pad_token_id=pad,
+                              max_new_tokens=max(map(len, answers)), prefix_allowed_tokens_fn=allowed)  # fmt: skip
+    return [_whole(tuple(row), after) for row in made[:, longest:].tolist()]
 
 
 def _whole(made: Ids, after: dict[Ids, set[int]]) -> Ids:

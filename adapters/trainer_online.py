@@ -25,6 +25,7 @@ from adapters.train import TrainConfig
 from adapters.trainer import arguments_for
 from adapters.trainer_kl import KLGuard
 from adapters.trainer_pairs import REFERENCE, ratios_to_reference
+from adapters.trainer_watch import told
 
 _looks = import_utils.is_vllm_available
 import_utils.is_vllm_available = lambda *_, **__: False  # it would be imported, for 20 s, and is not used here
@@ -146,13 +147,12 @@ def evaluate_online(trainer: Any, held_out: dict[str, Dataset], who: str) -> dic
     """Means over the answers to held-out questions, keyed `<who>_<split>_…` as for `ppo`; sampled with a fixed seed."""
     scores: dict[str, float] = {}
     for split, data in held_out.items():
-        rows = list(data)[:MEASURED]
+        rows, size = list(data)[:MEASURED], trainer.args.per_device_eval_batch_size
         sums = dict.fromkeys(("reward", "kl", "tokens", "ended", "repeated"), 0.0)
         trainer.model.eval()
         with torch.random.fork_rng(), torch.no_grad(), trainer.compute_loss_context_manager():
             torch.manual_seed(trainer.args.seed)
-            for start in range(0, len(rows), trainer.args.per_device_eval_batch_size):
-                some = rows[start : start + trainer.args.per_device_eval_batch_size]
+            for some in told(trainer, [rows[start : start + size] for start in range(0, len(rows), size)]):
                 for name, value in _sums(trainer, some).items():
                     sums[name] += value
         scores |= {f"{who}_{split}_{name}": round(value / len(rows), 4) + 0.0 for name, value in sums.items()}

@@ -30,6 +30,7 @@ from adapters.tokens import IGNORED
 from adapters.train import TrainConfig
 from adapters.trainer import arguments_for, peft_config
 from adapters.trainer_cpu import token_losses
+from adapters.trainer_watch import told
 
 REFERENCE = "ref"  # TRL's name for its frozen copy of the starting adapter
 _OURS = ("prompt_ids", "chosen_ids", "rejected_ids", "completion_ids", "label")
@@ -129,7 +130,8 @@ class _Paired(_Ours):
         """The margins of all pairs, in their order."""
         found: list[float] = []
         self.model.eval()  # type: ignore[attr-defined]
-        for batch in DataLoader(data, batch_size=self.args.eval_batch_size, collate_fn=self.data_collator):  # type: ignore[attr-defined]
+        loader: Any = DataLoader(data, batch_size=self.args.eval_batch_size, collate_fn=self.data_collator)  # type: ignore[attr-defined]
+        for batch in told(self, loader):
             with torch.no_grad(), self.accelerator.autocast():  # type: ignore[attr-defined]
                 found += self.margins(self.model, self._prepare_inputs(batch)).float().tolist()  # type: ignore[attr-defined]
         return found

@@ -38,7 +38,7 @@ class Stop(NamedTuple):
 
                 def reported(progress: Any) -> None:
                     on_progress(progress)
-                    if progress.step == self.step:
+                    if progress.phase == "training" and progress.step == self.step:
                         os.kill(os.getpid(), self.signal)
 
                 yield reported

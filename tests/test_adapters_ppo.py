@@ -14,6 +14,7 @@ from adapters.ppo import PPOConfig, Prompt, RoundStats, asked, make_prompt, repe
 from adapters.ppo_policy import Policy
 from adapters.ppo_rollout import evaluated, make_rollout, measure, penalised, sample
 from adapters.ppo_trainer import PPOTrainer, batch_of, newest_checkpoint
+from adapters.progress import MEASURING, TrainProgress
 from data.errors import BrogueError, DataError
 from data.records import ChatRecord, LabelledRecord, Message, PreferenceRecord
 from tests.tiny_models import make_model
@@ -245,7 +246,10 @@ def test_a_record_of_every_kind_of_conversation_is_asked_up_to_its_last_question
 def test_measuring_leaves_the_runs_random_numbers_alone(tiny: Tiny) -> None:
     policy = tiny.policy()
     before = torch.get_rng_state()
-    found = measure(policy, tiny.tokenizer, tiny.prompts * 2, vowels, CONFIG, reference=False)
+    seen = list[TrainProgress]()
+    found = measure(policy, tiny.tokenizer, tiny.prompts * 2, vowels, CONFIG, reference=False, tell=seen.append)
+    batches = -(-len(tiny.prompts * 2) // CONFIG.batch_size)
+    assert [(p.phase, p.step, p.steps) for p in seen] == [(MEASURING, n + 1, batches) for n in range(batches)]
     assert torch.equal(before, torch.get_rng_state())
     assert found.kl == pytest.approx(0, abs=1e-4)
     assert found == measure(policy, tiny.tokenizer, tiny.prompts * 2, vowels, CONFIG, reference=False)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from adapters.ppo import make_prompt
+from adapters.progress import MEASURING, TrainProgress
 from data.home import Home, write_text
 from data.records import Message
 from tests.conftest import Run
@@ -31,6 +32,7 @@ def test_answers_that_are_rewarded_become_likelier(recipe: str, tmp_path: Path) 
     from adapters.train import TrainConfig
     from adapters.trainer import fit, load_model
     from adapters.trainer_online import as_dataset, build_online, evaluate_online
+    from adapters.trainer_watch import watch
 
     torch.manual_seed(0)
     folder = make_model(
@@ -46,8 +48,10 @@ def test_answers_that_are_rewarded_become_likelier(recipe: str, tmp_path: Path) 
          "max_new_tokens": 8, "epochs": 1, "batch_size": 16}
     )  # fmt: skip
     trainer = build_online(*load_model(str(folder), config, None), tokenizer, prompts, vowels, config, tmp_path / "run")
-    held_out = {"test": as_dataset(prompts * 4)}
+    held_out, seen = {"test": as_dataset(prompts * 4)}, list[TrainProgress]()
+    watch(trainer, tmp_path / "run", (), seen.append, print)
     before = evaluate_online(trainer, held_out, "base")
+    assert [(p.phase, p.step, p.steps) for p in seen] == [(MEASURING, 1, 2), (MEASURING, 2, 2)], "how far it is"
     assert before["base_test_kl"] == 0 and 0 < before["base_test_tokens"] <= 8
     (tmp_path / "run").mkdir(exist_ok=True)
     assert fit(trainer, None, tmp_path / "run", lambda _: None)
