@@ -86,12 +86,15 @@ def length_worth(choices: Sequence[Choice], deviation: float) -> float:
 
 
 def own_answers(room: Room, part: Part, judge: Judge, rows: Sequence[Row], chosen: AskOptions) -> list[Scores]:
-    """How often the judge prefers the version's own answers to the others': shares of questions, a tie is half."""
+    """How the judge scores the arms' own answers, and how often it prefers the version's: a tie is half."""
     asked = {repr(messages(row.record)): (row, messages(row.record)) for row in rows}  # each question once
     prompts = [prompt for _, prompt in asked.values()]
     texts = {arm: [a.text for a in room.answers(arm, prompts, **chosen.sampling)] for arm in room.arms}
-    rewards = {arm: room.rewards(prompts, some) or [] for arm, some in texts.items()}
-    found: list[Scores] = []
+    rewards: dict[Arm, list[float]] = {arm: room.rewards(prompts, some) or [] for arm, some in texts.items()}
+    every = [item(row, prompt, {arm: some[n] for arm, some in texts.items()})
+             for n, (row, prompt) in enumerate(asked.values())]  # fmt: skip
+    found = [means(f"{part.prefix}.reward", "higher", every, rewards, unit="reward", note=f"of {judge.name}",
+                   decides=judge.decides)]  # fmt: skip
     for arm in [arm for arm in room.arms if arm != "version"]:
         items = [item(row, prompt, {a: texts[a][n] for a in ("version", arm)})
                  for n, (row, prompt) in enumerate(asked.values())]  # fmt: skip

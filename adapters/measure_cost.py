@@ -30,8 +30,7 @@ def measure(room: Room, part: Part) -> list[Scores]:
     else:
         sampling = options(part, AskOptions).sampling
     given = {arm: room.answers(arm, asked, **sampling) for arm in room.arms}
-    items = [item(row, prompt, {arm: some[n].text for arm, some in given.items()})
-             for n, (row, prompt) in enumerate(zip(rows, asked, strict=True))]  # fmt: skip
+    items = [item(row, prompt) for row, prompt in zip(rows, asked, strict=True)]
     return [*_means(part, given, items), *_seconds(part, given, items), *_price(room, part, given, items)]
 
 

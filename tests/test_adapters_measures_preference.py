@@ -90,6 +90,7 @@ def test_a_reward_model_that_agrees_with_people_decides_between_the_versions_own
     assert (win.arms["version"].value, win.decides, win.n) == (1, True, 30)
     assert found["preference.win_rate_over_base"].arms["version"].value == 0.5  # equal rewards: a tie is half
     assert set(win.arms) == {"version"}
+    assert found["preference.reward"].over["against"].value == 0.5
 
 
 @pytest.mark.parametrize(
