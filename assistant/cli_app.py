@@ -16,6 +16,7 @@ from assistant import (
     cli_exam,
     cli_feedback,
     cli_feedback_queues,
+    cli_gates,
     cli_knowledge,
     cli_plan,
     cli_retrain,
@@ -60,4 +61,5 @@ app.add_typer(cli_knowledge.app, name="knowledge")
 app.add_typer(cli_adapters.app, name="adapters")
 app.add_typer(cli_runs.app, name="runs")
 app.add_typer(cli_exam.app, name="exams")
+app.add_typer(cli_gates.app, name="gates")
 app.add_typer(cli_users.app, name="users")

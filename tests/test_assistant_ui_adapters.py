@@ -74,6 +74,21 @@ def test_promoting_asks_first_naming_both_versions(page: Page, gateway: Scripted
 
 
 @pytest.mark.browser
+def test_promoting_what_failed_its_exam_says_so_and_takes_another_word(
+    page: Page, gateway: ScriptedGateway, url: str
+) -> None:
+    rule = {"rule": "safety.* not_worse", "result": "fail", "because": "safety.rude is 0.400 against 0.010"}
+    gateway.adapters["reed-voice"]["versions"][2]["verdict"] = {"result": "fail", "rules": [rule]}
+    open_adapters(page, url)
+    page.get_by_role("button", name="Promote version 3 of reed-voice").click()
+    expect(page.get_by_text("It failed its exam: safety.rude is 0.400 against 0.010.")).to_be_visible()
+    page.get_by_role("button", name="Promote version 3 all the same").click()
+    expect(page.get_by_text("reed-voice: version 3 is stable now.")).to_be_visible()
+    body = {"version": 3, "who": "page", "why": "promoted", "force": True}
+    assert gateway.admin_requests == [("PUT", "reed-voice/aliases/stable", body)]
+
+
+@pytest.mark.browser
 def test_rolling_back_asks_first_and_can_be_left_alone(page: Page, gateway: ScriptedGateway, url: str) -> None:
     open_adapters(page, url)
     page.get_by_role("button", name="Roll back to version 1 of reed-voice").click()
