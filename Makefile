@@ -1,3 +1,6 @@
+# Python keeps what it compiled: otherwise every process compiles PyTorch and vLLM anew, which doubles their imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: up setup test quick check fix lock screenshots browser
 
 # Start everything; sets the machine up first.
