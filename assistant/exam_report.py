@@ -67,7 +67,7 @@ def write(exam: Exam, path: Path) -> None:
 def page(exam: Exam) -> str:
     """The whole page."""
     found = words.judged(exam)
-    heading = f"{escape(exam.names['version'])} against {escape(exam.names[other_arm(exam)])}"
+    heading = escape(words.heading(exam))
     body = (
         f'<h1>{heading}</h1><p class="soft">{_circumstances(exam)}</p>{_verdict(exam.verdict)}{_ways(exam, found)}'
         f"{_plots(exam, found)}{_moved('better', exam, exam.better)}{_moved('worse', exam, exam.worse)}"
@@ -207,7 +207,7 @@ def _arms(exam: Exam) -> list[Arm]:
 def _value(found: Interval | None, unit: str) -> str:
     if found is None:
         return ""
-    return f"<span>{words.number(found.value, unit)}</span><small>{words.between(found, unit)}</small>"
+    return f"<span>{escape(words.number(found.value, unit))}</span><small>{escape(words.between(found, unit))}</small>"
 
 
 def _wide(label: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

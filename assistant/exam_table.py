@@ -4,17 +4,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from adapters.exam_types import Arm, Exam, Verdict
-from assistant.exam_words import (
-    Judged,
-    change_between,
-    counted,
-    difference,
-    headline,
-    judged,
-    number,
-    other_arm,
-    reason,
-)
+from assistant import exam_words as words
+from assistant.exam_words import Judged, other_arm
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,9 +22,8 @@ def print_exam(exam: Exam, width: int | None = None) -> None:
     from rich.console import Console
 
     console = Console(file=sys.stdout, width=width, highlight=False, emoji=False)
-    found = judged(exam)
-    against = exam.names.get("against", exam.names.get("base", "nothing"))
-    console.print(f"[bold]{_safe(exam.names['version'])}[/] against {_safe(against)}: {counted(found)}", soft_wrap=True)
+    found = words.judged(exam)
+    console.print(f"[bold]{_safe(words.heading(exam))}[/]: {words.counted(found)}", soft_wrap=True)
     console.print(_figures(exam, found, console.width >= _WIDE))
     _print_notes(console, exam, found)
     print_verdict(exam.verdict, console)
@@ -44,7 +34,7 @@ def print_verdict(verdict: Verdict | None, console: "Console | None" = None) -> 
     from rich.console import Console
 
     console = console or Console(file=sys.stdout, highlight=False, emoji=False)
-    console.print(f"[bold]{_safe(headline(verdict))}[/]")
+    console.print(f"[bold]{_safe(words.headline(verdict))}[/]")
     if verdict is None:
         return
     table = _table()
@@ -52,7 +42,7 @@ def print_verdict(verdict: Verdict | None, console: "Console | None" = None) -> 
         table.add_column(overflow="fold")
     table.show_header = False
     for rule in verdict.rules:
-        table.add_row(_RESULTS[rule.result], _safe(rule.rule), _safe(reason(rule)))
+        table.add_row(_RESULTS[rule.result], _safe(rule.rule), _safe(words.reason(rule)))
     console.print(table)
 
 
@@ -79,8 +69,9 @@ def _figures(exam: Exam, found: list[Judged], wide: bool) -> "Table":
 def _row(one: Judged, arms: list[Arm], wide: bool) -> list[str]:
     figure, change = one.figure, one.change
     cells = [_safe(figure.name) + ("" if figure.decides else " *")]
-    cells += [number(figure.arms[arm].value, figure.unit) if arm in figure.arms else "" for arm in arms]
-    cells.append(f"{difference(change.value, figure.unit)} ({change_between(change, figure.unit)})" if change else "")
+    cells += [words.number(figure.arms[arm].value, figure.unit) if arm in figure.arms else "" for arm in arms]
+    unit = figure.unit
+    cells.append(f"{words.difference(change.value, unit)} ({words.change_between(change, unit)})" if change else "")
     return [*cells, _SAID[one.way], *([f"{figure.n:,}"] if wide else [])]
 
 

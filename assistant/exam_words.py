@@ -62,6 +62,12 @@ def other_arm(exam: Exam) -> Arm:
     return "against" if "against" in exam.names else "base"
 
 
+def heading(exam: Exam) -> str:
+    """Who was examined, and beside whom."""
+    other = exam.names.get(other_arm(exam))
+    return exam.names["version"] + (f" against {other}" if other else "")
+
+
 def judged(exam: Exam) -> list[Judged]:
     """All figures, in the exam's order."""
     other = other_arm(exam)
