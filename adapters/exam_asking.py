@@ -74,6 +74,8 @@ async def _answer(client: httpx.AsyncClient, body: Question) -> Answer:
             if reply.status_code == 200:
                 return _read(reply.json(), time.monotonic() - began)
             broken = message_of(reply)
+            if reply.status_code == 400:  # what this question asks for, such as a prompt beyond the model's context
+                raise BrogueError(f"{body['model']} cannot answer a question: {broken}")
             if reply.status_code < 500 or reply.headers.get("retry-after") is None:
                 raise Unreachable(f"{body['model']} cannot be examined: {broken}")
         if time.monotonic() > deadline:

@@ -23,8 +23,9 @@ from data.settings import first_problem
 DEFAULT = "default"
 _MEASURE_OF: dict[Kind, str] = {"chat": "task", "instruction": "task", "labelled": "task", "preference": "preference",
                                 "ranking": "preference"}  # fmt: skip
-_FEW: tuple[tuple[str, int], ...] = (("voice", 100), ("repetition", 100), ("cost", 100))  # on the task's own questions
-_SHIPPED: tuple[tuple[str, int], ...] = (("forgetting", 100), ("facts", 100), ("fairness", 100), ("safety", 100))
+_ITEMS = 100  # of a part of the default suite, at most
+_OWN = ("voice", "repetition", "cost", "rude")  # they ask the task's own questions, so that they are asked once
+_SHIPPED = ("forgetting", "facts", "fairness", "safety")
 
 
 def load_suite(home: Home, given: str) -> Suite:
@@ -52,7 +53,7 @@ def default_suite(home: Home, card: AdapterCard) -> tuple[Suite, list[str]]:
     choices = [one for one in held if _MEASURE_OF.get(one.kind) == "preference"]
     parts, left = [], []
     if tasks:
-        parts.append(Part(measure="task", data=tasks[0].name))
+        parts.append(Part(measure="task", data=tasks[0].name, limit=_ITEMS))
     else:
         left.append(f"task: {card.adapter} has no dataset with answers and test records; see: brogue data list")
     if choices:
@@ -60,11 +61,12 @@ def default_suite(home: Home, card: AdapterCard) -> tuple[Suite, list[str]]:
     else:
         left.append(f"preference: no held-out judgements for {card.adapter}; collect some: brogue data collect")
     if own := [*tasks, *choices][:1]:
-        few = [(name, limit) for name, limit in _FEW if own[0].kind != "labelled" or name == "cost"]
-        parts += [Part(measure=name, data=own[0].name, limit=limit) for name, limit in few]
-        if own[0].kind != "labelled":
-            parts.append(Part(measure="rude", name="safety.own", data=own[0].name, limit=100))
-    parts += [Part(measure=name, limit=limit) for name, limit in _SHIPPED]
+        fitting = [name for name in _OWN if own[0].kind != "labelled" or name == "cost"]
+        parts += [
+            Part(measure=name, name="safety.own" if name == "rude" else "", data=own[0].name, limit=_ITEMS)
+            for name in fitting
+        ]
+    parts += [Part(measure=name, limit=_ITEMS) for name in _SHIPPED]
     if card.dataset in {one.name for one in list_datasets(home)}:
         parts.append(Part(measure="leak", name="safety.leak", data=card.dataset, limit=50))
     else:
