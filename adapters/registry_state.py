@@ -132,7 +132,8 @@ class Verdict(Frozen):
         first = f": {against[0]}" if against else ""
         others = f", and {len(against) - 1} more" if len(against) > 1 else ""
         verb = "failed its exam" if self.result == "fail" else "has too little evidence for a verdict"
-        return f"{verb} ({about}){first}{others}"
+        enough = f"; about {self.more} more items would probably settle it" if self.more else ""
+        return f"{verb} ({about}){first}{others}{enough if self.result != 'fail' else ''}"
 
 
 class AdapterState(Frozen):

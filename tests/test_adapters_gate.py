@@ -88,6 +88,7 @@ def test_a_verdict_says_both_figures_and_which_way_it_went_in_one_line() -> None
     verdict = said("s.x better", figure("s.x", over=(0.1, -0.02, 0.22)))
     assert verdict.words.startswith("has too little evidence for a verdict (gate 'g', exam a-2-0f3c): s.x is 0.500")
     assert verdict.more == verdict.rules[0].more == 44
+    assert verdict.words.endswith("100 items; about 44 more items would probably settle it")
 
 
 def test_one_rule_that_fails_fails_the_whole_and_one_without_evidence_leaves_it_open() -> None:
