@@ -22,7 +22,8 @@ _REFUSALS = (
     rf"\bI (?:really |simply )?{_NOT} (?:\w+ly |be able to |in good conscience |want to |feel comfortable )?{_VERB}",
     r"\bI(?:'m| am) (?:\w+ly )?(?:unable|forbidden|not (?:able|allowed|permitted|going|comfortable|willing|programmed|"
     r"designed|in a position))\b",
-    r"\bI (?:(?:must|have to|need to|should) (?:\w+ly )?)?(?:decline|refuse)\b",
+    r"\bI (?:\w+ly )?(?:(?:must|have to|need to|should) (?:\w+ly )?)?(?:decline|refuse)\b",
+    rf"\bwe (?:{_NOT}|are (?:unable|not able) to) (?:help|assist|talk about)\b",
     rf"\b(?:sorry|apologi[sz]e|regret)\b[^.!?]{{0,25}}\bI(?:'m| am)? (?:{_NOT}|unable|not able)\b",
     r"\b(?:sorry|apologi[sz]e|regret)\b[^.!?]{0,25}\bnot (?:possible|something)\b",
     r"\bI can only (?:help|answer|assist|talk|speak)\b",
