@@ -47,7 +47,7 @@ class Asked(Frozen):
 class Done(Frozen):
     """A step that is complete."""
 
-    minutes: float  # of the last attempt
+    minutes: float  # of all attempts, but those that a kill ended
     result: dict[str, Any]  # what came of it, for the next steps and for people
 
 
@@ -63,6 +63,7 @@ class Round(Frozen):
     created: AwareDatetime
     steps: dict[StepName, Done] = {}
     doing: StepName | None = None
+    spent: float = 0  # minutes of attempts at the next step
     error: str | None = None  # why it stopped, as it was told
 
     @property
@@ -144,13 +145,18 @@ def run(home: Home, state: Round, steps: Mapping[StepName, Step], tell: Tell) ->
         began = time.monotonic()
         try:
             result = steps[name](state)
-        except BrogueError as error:
-            _write(home, state.model_copy(update={"doing": None, "error": one_line(error)}))
+        except BaseException as error:  # Ctrl-C, too
+            told = one_line(error) if isinstance(error, BrogueError) else None
+            _write(home, state.model_copy(update={"doing": None, "error": told, "spent": _spent(state, began)}))
             raise
-        done = Done(minutes=round((time.monotonic() - began) / 60, 2), result=result)
-        state = state.model_copy(update={"steps": {**state.steps, name: done}, "doing": None})
+        done = Done(minutes=_spent(state, began), result=result)
+        state = state.model_copy(update={"steps": {**state.steps, name: done}, "doing": None, "spent": 0})
         _write(home, state)
     return state
+
+
+def _spent(state: Round, began: float) -> float:
+    return round(state.spent + (time.monotonic() - began) / 60, 2)
 
 
 def rounds(home: Home, adapter: str) -> list[Round]:

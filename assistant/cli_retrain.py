@@ -122,7 +122,7 @@ def _watch(home: Home, asked: "Asked", every: int | None, json: bool) -> None:
         unfinished = bool(known) and not known[-1].complete
         since = known[-1].until if known else loop.begin(home, asked).since
         if not unfinished and new_judgements(home, asked.adapter, since) < wanted:
-            time.sleep(POLL_S)
+            _pause(POLL_S)
             continue
         try:
             _print(home, one_round(home, asked), json)
@@ -131,7 +131,11 @@ def _watch(home: Home, asked: "Asked", every: int | None, json: bool) -> None:
             if str(error) != told:
                 say(f"{error}; it is tried again every minute")
             told = str(error)
-            time.sleep(AGAIN_S)
+            _pause(AGAIN_S)
+
+
+def _pause(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 def _print(home: Home, state: "Round", json: bool) -> None:

@@ -23,6 +23,7 @@ from data.errors import BrogueError
 from data.feedback import Collected
 from data.home import Home
 from data.judgements import StoredJudgement, Wanted
+from data.records import assign_split
 from data.settings import LoopSettings, first_problem, load_settings
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from data.store import Store
 
 KINDS: dict[str, Collected] = {"sft": "chat", "kto": "rated"}  # the other recipes learn from pairs
+OWN = ("preference", "voice", "repetition", "cost")  # measures that take the round's records if a suite names none
 WHO = "brogue retrain"
 
 
@@ -59,29 +61,33 @@ class Steps:
         self._gateway()
         if "collect" in state.steps:
             return
-        kept, told = self.count(state)
-        if kept < self._settings.min_judgements:
+        counts, told, splits = self.count(state)
+        if counts["kept"] < self._settings.min_judgements:
             since = "" if state.since is None else f" since {state.start} ({state.since:%Y-%m-%d %H:%M} UTC)"
             older = "" if state.since is None else "; older ones too: --all"
             raise BrogueError(
-                f"{state.adapter} has {kept} judgements{since} that {state.asked.recipe} can learn from ({told} of all "
-                f"kinds); wanted at least {self._settings.min_judgements} (min_judgements in [loop] of brogue.toml)"
-                f"{older}"
+                f"{state.adapter} has {told} judgements{since}; {state.asked.recipe} can learn from {_words(counts)}; "
+                f"wanted at least {self._settings.min_judgements} (min_judgements in [loop] of brogue.toml){older}"
+            )
+        if missing := [name for name in ("train", "test") if not splits[name]]:
+            raise BrogueError(
+                f"none of the {counts['kept']} judgements falls into the {missing[0]} split, which goes by their "
+                "questions; wait for more, or change split in [loop] of brogue.toml"
             )
 
-    def count(self, state: Round) -> tuple[int, int]:
-        """(judgements that the recipe can learn from, all of them) in a round's time."""
+    def count(self, state: Round) -> tuple["Counts", int, "Counts"]:
+        """(what becomes of the judgements that the recipe looks at, how many there are of all kinds, by split)."""
         from data.feedback import told
 
         with opened_store(self._home) as store:
-            source, counts = self._source(store, state), Counter[str]()
+            source, counts, splits = self._source(store, state), Counter[str](), Counter[str]()
             kinds: tuple[Collected, ...] = ("preference", "ranking")
             if state.asked.recipe in KINDS:
                 kinds = (KINDS[state.asked.recipe],)
             for kind in kinds:
-                for _ in told(source.judgements, store.responses_of, kind, counts, source.weights):
-                    pass
-            return counts["kept"], len(source.told)
+                for one in told(source.judgements, store.responses_of, kind, counts, source.weights):
+                    splits[assign_split(one.record, self._settings.split)] += 1
+            return counts, len(source.told), splits
 
     def collect(self, state: Round) -> dict[str, Any]:
         """The judgements of the round's time as its dataset."""
@@ -98,7 +104,7 @@ class Steps:
             )
             options = {"round": state.id, "since": state.since and state.since.isoformat(), "for": recipe}
             card = save(self._home, state.dataset, rows, source, shares, True, counts, options)
-        say(_words(counts))
+        say(f"learning from {_words(counts)}")
         return {"dataset": card.name, "kind": card.kind, "records": card.records, "judgements": counts["kept"]}
 
     def _source(self, store: "Store", state: Round) -> "Source":
@@ -162,6 +168,11 @@ class Steps:
         assert state.version is not None
         asked = exam.plan(self._home, state.version, against=state.start, suite=state.asked.suite,
                           judge=state.came_of("reward", "version"), seed=state.asked.seed)  # fmt: skip
+        parts = tuple(
+            part.model_copy(update={"data": state.dataset}) if part.data is None and part.measure in OWN else part
+            for part in asked.suite.parts
+        )
+        asked = asked._replace(suite=asked.suite.model_copy(update={"parts": parts}))
         with working("exam") as tell:
             found = exam.run_exam(self._home, asked, Gateway(*self._gateway()), tell)
         exam_report.write(found, exam_files.report_path(self._home, found.id))
@@ -253,5 +264,6 @@ def _trained(card: AdapterCard) -> dict[str, Any]:
 
 
 def _words(counts: "Counts") -> str:
+    """How many of the judgements can be learnt from, and why the others cannot."""
     skipped = "; ".join(f"{why} ({count})" for why, count in sorted(counts.items()) if why.startswith("skipped"))
-    return f"{counts['kept']} judgements were kept{f'; {skipped}' if skipped else ''}"
+    return f"{counts['kept']} of them{f' ({skipped})' if skipped else ''}"

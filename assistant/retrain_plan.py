@@ -22,7 +22,8 @@ DOES: dict[StepName, str] = {
 def planned(home: Home, state: Round, measure: bool) -> dict[str, Any]:
     """What stands in `--plan --json`: the judgements, and of each step what it does, its minutes, and by what they are
     known (an earlier round, a measurement, or nothing)."""
-    kept, told = Steps(home).count(state)
+    counts, told, _ = Steps(home).count(state)
+    kept = counts["kept"]
     steps: list[dict[str, Any]] = []
     for name in state.names:
         done = state.steps.get(name)
