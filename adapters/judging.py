@@ -4,11 +4,12 @@ Reward models like long answers more than people do (Singhal et al. 2023, arXiv:
 people's own held-out choices are fitted with the reward's margin and the difference in length as covariates (logistic
 regression, the form of AlpacaEval 2: Dubois et al. 2024, arXiv:2404.04475, with lengths as tanh of the difference over
 its deviation). What length says beyond the reward is added to the reward: nothing where people and judge agree on it.
+The fit is made anew in every resample, by going through a grid, so the intervals know how little few choices say.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,11 @@ from adapters.recipes import SCORED
 from data.dataset import Row
 
 FLATNESS = 0.1  # ridge of the regression on length, in tanh's units: few answers of other lengths say little
-MOST = 2.0  # deviations of reward that length may be worth
-FREE = 10.0  # times as large a covariate, so that a penalty on the reward's weight hardly counts
+# What is tried: what being longer is worth, in deviations of the judge's margins; how sure these margins make people.
+WORTHS = np.linspace(-2, 2, 41)
+SURENESS = 2.0 ** np.arange(-3, 5)
+# Only the length's own weight is held down (a Gaussian of deviation 1), so what both explain is the reward's.
+PRIOR = -0.5 * (SURENESS[:, None] * WORTHS).ravel() ** 2
 
 
 class Choice(NamedTuple):
@@ -44,8 +48,10 @@ class Judge:
         self.agreement, self.low, self.high = accuracy([c.reward for c in choices], groups)
         self.longer = accuracy([float(c.length) for c in choices], groups)[0]
         self.decides = self.low > bar and self.agreement >= self.longer
-        self.deviation = math.sqrt(np.mean([float(c.length) ** 2 for c in choices]))
-        self.per_length = length_worth(choices, self.deviation) if self.decides else 0.0
+        self.deviation = _root_mean_square([c.length for c in choices])
+        self.scale = _root_mean_square([c.reward for c in choices])
+        self.evidence = self._evidence(choices)  # [records, what is tried]
+        self.per_length = self.scale * float(WORTHS[best(self.evidence.sum(0, keepdims=True))[0]])
         figures = f"{self.agreement:.2f} [{self.low:.2f}, {self.high:.2f}]"
         why = f"not above {bar}" if self.low <= bar else f"below 'the longer one' ({self.longer:.2f})"
         self.standing = f"{figures}, may decide" if self.decides else f"{figures}, may not decide: {why}"
@@ -57,66 +63,81 @@ class Judge:
         """A difference in length, in characters, as between -1 and 1."""
         return math.tanh(length / self.deviation) if self.deviation else 0.0
 
-    def corrected(self, reward: float, length: float) -> float:
-        """A margin of reward with what length says beyond it; equal rewards stay a tie."""
-        return reward + self.per_length * self.stretched(length) if reward else 0.0
+    def wins(self, reward: float, length: float) -> NDArray[np.float64]:
+        """Is an answer that has so much more preferred, for each of `WORTHS`? Equal rewards stay a tie."""
+        if not reward:
+            return np.full(len(WORTHS), 0.5)
+        return 0.5 + 0.5 * np.sign(reward + self.scale * WORTHS * self.stretched(length))
+
+    def _evidence(self, choices: Sequence[Choice]) -> Parts:
+        """How likely each record's choices are, as logarithms, for all that is tried. A record counts once.
+
+        Of a judge that may not decide it is 0, so nothing is corrected by it.
+        """
+        found = np.zeros((1 + max(c.record for c in choices), len(PRIOR)))
+        counts = np.bincount([c.record for c in choices])
+        for choice in choices if self.decides and self.scale else ():
+            margin = choice.reward / self.scale + WORTHS * self.stretched(choice.length)
+            found[choice.record] -= np.logaddexp(0, -np.outer(SURENESS, margin)).ravel() / counts[choice.record]
+        return found
 
 
-def length_worth(choices: Sequence[Choice], deviation: float) -> float:
-    """What being longer is worth to people beyond the judge's reward, in its units; below 0: it overrates length.
+def _root_mean_square(values: Sequence[float]) -> float:
+    return math.sqrt(float(np.mean(np.square(values))))
 
-    Only the weight of the length is held down (a Gaussian prior of deviation 1), so what both explain is the reward's.
-    """
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
-    rewards = np.array([c.reward for c in choices])
-    scale = math.sqrt(float(np.mean(rewards**2)))
-    if not scale or not deviation:
-        return 0.0
-    each = np.stack([FREE * rewards / scale, np.tanh(np.array([c.length for c in choices]) / deviation)], axis=1)
-    counts = np.bincount([c.record for c in choices])
-    weights = np.array([1 / counts[c.record] for c in choices])  # a record counts once
-    both = np.concatenate([each, -each])  # either answer may be named first
-    won = np.repeat([1, 0], len(each))
-    fit = LogisticRegression(fit_intercept=False).fit(both, won, np.tile(weights / 2, 2))
-    by_reward, by_length = fit.coef_[0]
-    if by_reward <= 0:
-        return 0.0
-    return float(np.clip(by_length / (FREE * by_reward), -MOST, MOST)) * scale
+def best(evidence: Parts) -> NDArray[np.int64]:
+    """The number of the worth of length that goes best with the sums of evidence [draws, what is tried]."""
+    found: NDArray[np.int64] = (evidence + PRIOR).argmax(1) % len(WORTHS)
+    return found
+
+
+def win_rate(sums: Parts) -> NDArray[np.float64]:
+    """From sums of (1, wins for each of `WORTHS`, evidence): the share of wins at what length is worth by these."""
+    count = len(WORTHS)
+    at = best(sums[:, 1 + count :])
+    found: NDArray[np.float64] = sums[np.arange(len(sums)), 1 + at] / np.maximum(sums[:, 0], 1e-12)
+    return found
 
 
 def own_answers(room: Room, part: Part, judge: Judge, rows: Sequence[Row], chosen: AskOptions) -> list[Scores]:
     """How the judge scores the arms' own answers, and how often it prefers the version's: a tie is half."""
-    asked = {repr(messages(row.record)): (row, messages(row.record)) for row in rows}  # each question once
-    prompts = [prompt for _, prompt in asked.values()]
+    asked: dict[str, tuple[Row, list[dict[str, Any]], list[int]]] = {}  # each question once, with its records
+    for number, row in enumerate(rows):
+        turns = messages(row.record)
+        asked.setdefault(repr(turns), (row, turns, []))[2].append(number)
+    prompts = [prompt for _, prompt, _ in asked.values()]
+    evidence = np.stack([judge.evidence[numbers].sum(0) for *_, numbers in asked.values()])
     texts = {arm: [a.text for a in room.answers(arm, prompts, **chosen.sampling)] for arm in room.arms}
     rewards: dict[Arm, list[float]] = {arm: room.rewards(prompts, some) or [] for arm, some in texts.items()}
     every = [item(row, prompt, {arm: some[n] for arm, some in texts.items()})
-             for n, (row, prompt) in enumerate(asked.values())]  # fmt: skip
+             for n, (row, prompt, _) in enumerate(asked.values())]  # fmt: skip
     found = [means(f"{part.prefix}.reward", "higher", every, rewards, unit="reward", note=f"of {judge.name}",
                    decides=judge.decides)]  # fmt: skip
     for arm in [arm for arm in room.arms if arm != "version"]:
         items = [item(row, prompt, {a: texts[a][n] for a in ("version", arm)})
-                 for n, (row, prompt) in enumerate(asked.values())]  # fmt: skip
-        found += _wins(part, judge, arm, items, texts, rewards)
+                 for n, (row, prompt, _) in enumerate(asked.values())]  # fmt: skip
+        found += _wins(part, judge, arm, items, texts, rewards, evidence)
     return found
 
 
 def _wins(part: Part, judge: Judge, arm: Arm, items: Sequence[Item], texts: Mapping[Arm, Sequence[str]],
-          rewards: Mapping[Arm, Sequence[float]]) -> list[Scores]:  # fmt: skip
+          rewards: Mapping[Arm, Sequence[float]], evidence: Parts) -> list[Scores]:  # fmt: skip
     margins = np.subtract(rewards["version"], rewards[arm]).tolist()
     lengths = [len(mine) - len(other) for mine, other in zip(texts["version"], texts[arm], strict=True)]
     name = f"{part.prefix}.win_rate" + ("_over_base" if arm == "base" else "")
     note = f"by {judge.name}, whose agreement with people is {judge.standing}"
-    corrected = [preferred(judge.corrected(*both)) for both in zip(margins, lengths, strict=True)]
-    plain = [preferred(margin) for margin in margins]
+    won = np.stack([judge.wins(*both) for both in zip(margins, lengths, strict=True)])
+    parts: Parts = np.concatenate([np.ones((len(won), 1)), won, evidence], axis=1)
     if arm == "base":
-        return [means(name, "higher", items, {"version": corrected}, note=note, decides=judge.decides)]
+        return [Scores(name, "share", "higher", {"version": parts}, items, win_rate, note, judge.decides)]
+    plain = [preferred(margin) for margin in margins]
     by_length = np.array([[1, won, x, x * won, x * x]
                           for won, x in zip(plain, map(judge.stretched, lengths), strict=True)])  # fmt: skip
     return [
-        means(name, "higher", items, {"version": corrected}, decides=judge.decides,
-              note=f"{note}; a longer answer's reward counts {judge.per_length:+.2f}, as people's choices say"),
+        Scores(name, "share", "higher", {"version": parts}, items, win_rate,
+               f"{note}; a longer answer's reward counts {judge.per_length:+.2f}, as people's choices say",
+               judge.decides),
         means(f"{name}_plain", "higher", items, {"version": plain}, note="lengths uncorrected", decides=judge.decides),
         Scores(f"{name}_equal_length", "share", "higher", {"version": by_length}, items, at_equal_length,
                "as if both answers were equally long", judge.decides),

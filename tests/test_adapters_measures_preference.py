@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from adapters.exam_statistics import measured
-from adapters.exam_types import Arm, Measured, Messages, Part
-from adapters.judging import Choice, at_equal_length, length_worth
+from adapters.exam_types import Arm, Item, Measured, Messages, Part, Scores
+from adapters.held_out import wilson
+from adapters.judging import Choice, Judge, at_equal_length, win_rate
 from adapters.measure_preference import measure
 from data.errors import BrogueError
 from data.records import AnyRecord, Message, PreferenceRecord, RankingRecord
@@ -138,7 +139,10 @@ def test_a_liking_for_short_answers_that_people_have_too_is_no_error_of_the_judg
     for n in range(300):
         length = int(random.integers(-100, 100))
         choices.append(Choice(n, -length * 0.02 * (1 if length < 0 else -1), -abs(length)))  # the shorter one, always
-    assert abs(length_worth(choices, 60.0)) < 0.5
+    room = ScriptedRoom(judge=card("judge@1", recipe="reward"))
+    judge = Judge(room, choices, 0.5)
+    assert judge.decides
+    assert judge.per_length == 0
 
 
 def test_at_equal_length_is_the_intercept_of_the_regression_on_length() -> None:
@@ -168,3 +172,26 @@ def test_records_without_a_choice_are_one_line() -> None:
     rated = RatedRecord(messages=(*chat, {"role": "assistant", "content": "x"}), good=True)
     with pytest.raises(BrogueError, match="wants preference or ranking records; d holds rated ones"):
         measure(ScriptedRoom(rows=rows([rated])), Part(measure="preference", data="d"))
+
+
+def test_a_version_that_is_only_longer_is_not_called_better_by_a_judge_that_likes_length() -> None:
+    random, room = np.random.default_rng(3), ScriptedRoom(judge=card("judge@1", recipe="reward"))
+    called = dict.fromkeys(("corrected", "plain"), 0)
+    for _ in range(20):
+        # People go by quality; the judge sees it with noise, and likes length as much.
+        quality, length = random.normal(0, 1.2, 100), random.normal(0, 1, 100)
+        side = np.where(random.random(100) < 1 / (1 + np.exp(-2 * quality)), 1, -1)
+        seen = quality + random.normal(0, 0.5, 100) + length
+        pairs = [Choice(n, float(side[n] * seen[n]), int(100 * side[n] * length[n])) for n in range(100)]
+        judge = Judge(room, pairs, 0.5)
+        longer = random.normal(0.7, 0.7, 100)
+        margins = random.normal(0, 1.2, 100) + random.normal(0, 0.5, 100) + longer
+        won = np.stack([judge.wins(*both) for both in zip(margins.tolist(), (100 * longer).tolist(), strict=True)])
+        parts = np.concatenate([np.ones((100, 1)), won, judge.evidence], axis=1)
+        items = [Item(f"Question {n}?") for n in range(100)]
+        found = measured(Scores("win", "share", "higher", {"version": parts}, items, win_rate), ("version",))
+        called["corrected"] += found.arms["version"].low > 0.5
+        called["plain"] += wilson(float((margins > 0).sum()), 100)[0] > 0.5
+    # Each is called so 1 time in 40 by chance: 4 of 20 would be a wonder (p < 0.002); uncorrected it is nearly always.
+    assert called["corrected"] <= 3
+    assert called["plain"] >= 12
