@@ -1,24 +1,21 @@
-"""Exams as JSON, for the gateway's /v1/exams."""
+"""Exams as JSON, for the gateway's /v1/exams and for `brogue exams list`."""
 
 import json
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
-from pydantic import ValidationError
-
+from adapters import exam_files
 from adapters.exam_types import Exam
 from assistant.exam_words import Judged, counted, judged, title
-from data.errors import BrogueError, one_line, unknown
+from data.errors import BrogueError
 from data.home import Home
-
-FILE = "exam.json"
 
 
 class ExamsApi:
     """What the gateway is asked about exams (serve/exams.py)."""
 
     def __init__(self, home: Home) -> None:
-        self._folder = home.root / "exams"
+        self._home = home
 
     def listed(self, adapter: str | None = None) -> list[dict[str, Any]]:
         """All exams, or an adapter's, the newest first; a file that cannot be read is passed over."""
@@ -26,27 +23,22 @@ class ExamsApi:
 
     def described(self, id: str) -> dict[str, Any]:
         """The whole of one."""
-        return {"object": "exam", **json.loads(self._get(id).model_dump_json())}
+        return {"object": "exam", **json.loads(exam_files.load(self._home, id).model_dump_json())}
 
     def report(self, id: str) -> str:
         """The report, drawn from what was found."""
         from assistant.exam_report import page
 
-        return page(self._get(id))
+        return page(exam_files.load(self._home, id))
 
     def all(self, adapter: str | None = None) -> list[Exam]:
         """The exams themselves, the newest first."""
-        found = [_read(path) for path in self._folder.glob(f"*/{FILE}")]
-        wanted = [exam for exam in found if isinstance(exam, Exam) and adapter in (None, exam.adapter)]
+        found = []
+        for id in exam_files.ids(self._home):
+            with suppress(BrogueError):
+                found.append(exam_files.load(self._home, id))
+        wanted = [exam for exam in found if adapter in (None, exam.adapter)]
         return sorted(wanted, key=lambda exam: (exam.created, exam.id), reverse=True)
-
-    def _get(self, id: str) -> Exam:
-        found = _read(self._folder / id / FILE) if "/" not in id else None
-        if found is None:
-            raise unknown("exam", id, [exam.id for exam in self.all()], "Make one: brogue exam ADAPTER@N")
-        if isinstance(found, BrogueError):
-            raise found
-        return found
 
 
 def in_short(exam: Exam) -> dict[str, Any]:
@@ -66,12 +58,3 @@ def _figure(one: Judged) -> dict[str, Any]:
         "name": figure.name, "title": title(figure.name), "unit": figure.unit, "better": figure.better,
         "way": one.way, **figure.arms["version"].model_dump(), "change": one.change and one.change.model_dump(),
     }  # fmt: skip
-
-
-def _read(path: Path) -> Exam | BrogueError | None:
-    try:
-        return Exam.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError, UnicodeDecodeError) as error:
-        return BrogueError(f"{path}: not an exam ({one_line(error, 120)}); remove its folder and examine again")

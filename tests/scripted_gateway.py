@@ -261,7 +261,8 @@ class ScriptedGateway:
         return JSONResponse(self.loops[name])
 
     def _reports(self, request: Request, rest: str) -> Response:
-        if request.headers.get("authorization") != f"Bearer {ADMIN_KEY}":
+        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if bearer != ADMIN_KEY and self.users.get(bearer) != "admin":
             return JSONResponse({"error": {"message": "wanted the admin key"}}, 401)
         found = next((one for one in EXAMS if rest == f"/{one.id}/report.html"), None)
         return HTMLResponse(page(found)) if found else JSONResponse({"error": {"message": "no such exam"}}, 404)

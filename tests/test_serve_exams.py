@@ -85,7 +85,7 @@ def test_an_exam_is_given_whole_and_as_a_page_that_may_do_nothing(home: Home) ->
     assert report.headers["content-security-policy"].endswith("sandbox")
     assert unknown.status_code == outside.status_code == 404
     assert unknown.json()["error"]["message"] == (
-        "no exam 'none'; have: reed-voice-2-0a1b2c3d. Make one: brogue exam ADAPTER@N"
+        "no exam 'none'; have: reed-voice-2-0a1b2c3d. Examine a version: brogue exam NAME@N"
     )
 
 
