@@ -39,6 +39,7 @@ class ExamRoom:
                  judge: AdapterCard | None, seed: int, tell: Tell) -> None:  # fmt: skip
         self.arms: tuple[Arm, ...] = tuple(cards)
         self.seed, self.settings = seed, load_settings(home.settings_file)
+        self.home = home  # for measures that look documents up
         self._home, self._base, self._cards, self._gateway, self._judge = home, base, cards, gateway, judge
         self._tell, self._kept = tell, Kept(home)
         self._likely: Likelihoods | None = None

@@ -27,6 +27,7 @@ MEASURES: dict[str, str] = {  # name → module:function
     "refusals": "adapters.measure_refusals:measure",
     "rude": "adapters.measure_safety:rude",
     "leak": "adapters.measure_leak:measure",
+    "grounded": "assistant.measure_grounded:measure",  # it needs the documents and their check, which are above us
 }
 
 

@@ -13,10 +13,14 @@ from adapters.exam_types import Arm, Measured, Messages, Part
 from adapters.measure_data import load
 from adapters.measure_facts import agreement, mc1, mc2
 from adapters.measures import find
-from data.errors import DataError
+from assistant.knowledge import Knowledge
+from assistant.retrieval import Found, Hit
+from data.errors import BrogueError, DataError
 from data.formats_files import file_type, read_rows
+from data.home import Home
 from data.records import InstructionRecord
 from tests.exam_room import ScriptedRoom, row
+from tests.knowledge_fakes import passage
 
 TRUE, FALSE = [[-2.0, -1.0], [-9.0], [-3.0, -3.0]], [[-3.0, -4.0], [-5.0, -6.0], [-2.0]]
 
@@ -120,3 +124,46 @@ def test_the_shipped_questions_are_whole() -> None:
         assert line["best"] in line["correct"] and len(line["incorrect"]) >= 2
         assert not {*line["correct"]} & {*line["incorrect"]}
     assert all(len({line["question"], *line["paraphrases"]}) == 3 for line in load("wordings"))
+
+
+# --- with documents ---
+
+PASSAGES = ["Plants may be returned within 30 days of delivery.", "The shop in Bath opens at 9 in the morning."]
+QUESTION = "How long may I wait with a return?"
+
+
+def grounded(arm: Arm, _: Messages) -> str:
+    if arm == "version":
+        return "Plants may be returned within 30 days of delivery [1]."
+    return "You may return it within 90 days. The shop in Leeds opens at 7." if arm == "base" else "Of course!"
+
+
+def test_answers_that_say_what_their_passages_say_are_grounded() -> None:
+    lines = [{"question": QUESTION, "passages": PASSAGES}] * 3
+    room = ScriptedRoom(says=grounded, lines=lines)
+    found = taken(room, Part(measure="grounded", data="/x/asked.jsonl"))
+    assert found["grounded.supported"].arms["version"].value == found["grounded.cited"].arms["version"].value == 1
+    assert found["grounded.supported"].arms["base"].value == 0
+    assert found["grounded.claims"].arms["against"].value == 0
+    prompt = room.asked[0][1][0]["content"]
+    assert "> Plants may be returned" in prompt and prompt.endswith(f"Question: {QUESTION}")
+
+
+def test_questions_are_looked_up_in_an_assistants_documents(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    hits = tuple(
+        Hit(passage=passage(text), score=1, cosine=None, cosine_rank=None, bm25=1, bm25_rank=1) for text in PASSAGES
+    )
+    monkeypatch.setattr(Knowledge, "summary", lambda *_: None)
+    monkeypatch.setattr(Knowledge, "search", lambda *_: Found(hits=hits, seconds={}))
+    rows = [row(InstructionRecord(prompt=QUESTION, response="30 days."))]
+    room = ScriptedRoom(says=grounded, rows=rows)
+    room.home = home  # type: ignore[attr-defined]
+    found = taken(room, Part(measure="grounded", data="acme", options={"assistant": "acme"}))
+    assert found["grounded.supported"].arms["version"].value == 1
+
+
+def test_documents_of_nobody_are_refused_in_one_line(home: Home) -> None:
+    room = ScriptedRoom(rows=[row(InstructionRecord(prompt=QUESTION, response="30 days."))])
+    room.home = home  # type: ignore[attr-defined]
+    with pytest.raises(BrogueError, match="nobody"):
+        find("grounded")(room, Part(measure="grounded", data="acme", options={"assistant": "nobody"}))
