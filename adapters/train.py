@@ -99,25 +99,22 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
     asked = runs.asked_now(adapter, dataset.name, dataset.digest, base.name, base.sha256, config.model_dump())
     run = runs.folder_of(home, asked)
     with runs.running(run, asked):
-        if (card := _made_before(registry, adapter, home, run)) is not None:
+        card = _made_before(registry, adapter, home, run)
+        if card is not None:
             say(f"{card.name} was complete already when this training was stopped")
+        else:
+            write_json(run / "config.json", config.model_dump())
+            lineage.begin(run, _learnt(registry, config, dataset, {record for record, _ in made["train"]}))
+            told = runs.noting(run, on_progress)
+            job = Job(run, config, base, tokenizer, examples, start, told, say, settings.training.report_to, labels,
+                      gateway)  # fmt: skip
+            trainer, scores = _trained(job, registry)
             if processes.is_main():
-                runs.finish(run, card.name)
-            processes.wait()
-            return card
-        write_json(run / "config.json", config.model_dump())
-        lineage.begin(run, _learnt(registry, config, dataset, {record for record, _ in made["train"]}))
-        told = runs.noting(run, on_progress)
-        job = Job(run, config, base, tokenizer, examples, start, told, say, settings.training.report_to, labels,
-                  gateway)  # fmt: skip
-        trainer, scores = _trained(job, registry)
-        if not processes.is_main():
-            processes.wait()
-            return registry.resolve(runs.get(home, run.name).version or adapter)
-        card = _new_version(adapter, job, dataset, prompt, trainer, scores, started, registry)
-        runs.finish(run, card.name)
+                card = _new_version(adapter, job, dataset, prompt, trainer, scores, started, registry)
+        if card is not None and processes.is_main():
+            runs.finish(run, card.name)
         processes.wait()
-    return card
+    return card or registry.resolve(runs.get(home, run.name).version or adapter)
 
 
 def _made_before(registry: Registry, adapter: str, home: Home, run: Path) -> AdapterCard | None:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from datasets import Dataset
+from peft import PeftConfig
 
 from adapters.recipes import PAIRED, SCORED
 from adapters.registry import Registry
@@ -31,28 +32,7 @@ def choose(job: Job, registry: Registry) -> Chosen:
     held_out: dict[str, Any] = {
         split: Dataset.from_list(job.examples[split]) for split in HELD_OUT if job.examples[split]
     }
-    if job.config.head:
-        from adapters.trainer_heads import build_head, head_evaluator, load_head
-
-        model, lora = load_head(job.base.path, job.config, job.tokenizer, job.labels, job.examples["train"])
-        measure, build = head_evaluator(job.labels, job.examples["train"]), build_head
-    elif job.config.recipe in PAIRED:
-        from adapters.trainer_pairs import build_pairs, evaluate_pairs, load_scorer
-
-        measure, build = evaluate_pairs, build_pairs
-        scorer = job.config.recipe == "reward"
-        model, lora = (
-            load_scorer(job.base.path, job.config, job.tokenizer)
-            if scorer
-            else load_model(job.base.path, job.config, job.start)
-        )
-    else:
-        measure, build = evaluate, build_sft
-        model, lora = load_model(job.base.path, job.config, job.start)
-        if job.config.recipe == "labelled":
-            from adapters.trainer_labels import label_evaluator
-
-            measure = label_evaluator(job.examples["train"], job.tokenizer)
+    model, lora, build, measure = _parts(job)
     trainer = build(model, lora, job.tokenizer, job.examples["train"], held_out.get("validation"), job.config, job.run)
     speed_up(trainer.model)
     # Pairs are measured against the reference, which is what training starts from. A head has nothing to be without;
@@ -60,6 +40,29 @@ def choose(job: Job, registry: Registry) -> Chosen:
     as_it_is = job.config.recipe in PAIRED or job.config.head
     bare = nullcontext if as_it_is else trainer.model.disable_adapter
     return Chosen(trainer, held_out, measure, bare)
+
+
+def _parts(job: Job) -> tuple[Any, PeftConfig | None, Callable[..., Any], Measure]:
+    """(the model, what is put on it, what builds the trainer, what measures it)."""
+    config, path, train = job.config, job.base.path, job.examples["train"]
+    if config.head:
+        from adapters.trainer_heads import build_head, head_evaluator, load_head
+
+        return *load_head(path, config, job.tokenizer, job.labels, train), build_head, head_evaluator(job.labels, train)
+    if config.recipe == "reward":
+        from adapters.trainer_pairs import build_pairs, evaluate_pairs, load_scorer
+
+        return *load_scorer(path, config, job.tokenizer), build_pairs, evaluate_pairs
+    model, lora = load_model(path, config, job.start)
+    if config.recipe in PAIRED:
+        from adapters.trainer_pairs import build_pairs, evaluate_pairs
+
+        return model, lora, build_pairs, evaluate_pairs
+    if config.recipe == "labelled":
+        from adapters.trainer_labels import label_evaluator
+
+        return model, lora, build_sft, label_evaluator(train, job.tokenizer)
+    return model, lora, build_sft, evaluate
 
 
 def _online(job: Job, registry: Registry) -> Chosen:

@@ -12,6 +12,7 @@ from adapters.registry import AdapterCard, Registry
 from adapters.threads import share_processor
 from adapters.train import TrainConfig, check_trainable
 from adapters.train import train as train_version
+from adapters.train_checks import recipe_words
 from assistant.cli_data_check import check_before_training
 from assistant.cli_data_options import Json
 from assistant.console import print_json, say, training_bar, working
@@ -97,15 +98,17 @@ def train_here(home: Home, adapter: str, dataset: DatasetCard, config: TrainConf
     from adapters.counting import token_counter
     from assistant import own_engines
 
+    settings = load_settings(home.settings_file)
     with working("base model") as tell, processes.main_first():
-        base = prepare(load_settings(home.settings_file).base_model, home, tell)
-    if own := own_engines.check_before_training(config, base, load_settings(home.settings_file).engine):
+        base = prepare(settings.base_model, home, tell)
+    if own := own_engines.check_before_training(config, base, settings.engine):
         say(own)
     check_before_training(home, dataset, token_counter(base.path), min(config.max_tokens, base.context_length))
     rows = load_rows(home, dataset.name)
     say(f"training {adapter} on {dataset.name} ({dataset.records['train']} rows) with base model {base.name}")
-    say(f"recipe: {config.recipe}{f', from {config.start}' if config.start else ''}")
-    say(f"system prompt: {config.system_prompt or 'none (the chat template decides)'}")
+    say(f"recipe: {recipe_words(config)}{f', from {config.start}' if config.start else ''}")
+    if not config.head:
+        say(f"system prompt: {config.system_prompt or 'none (the chat template decides)'}")
     gateway = running_gateway(home) if config.recipe == "ppo" else None
     with training_bar(adapter) as on_progress:
         card = train_version(adapter, rows, dataset, base, config, home, on_progress, say, gateway)
