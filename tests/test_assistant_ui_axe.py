@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from assistant import exam_report
 from tests.conftest import ROOT
+from tests.sample_exams import exam
 from tests.scripted_gateway import ADMIN_KEY, ScriptedGateway, served
 
 AXE = max(ROOT.glob(".venv/axe-core-*/axe.min.js"), default=None)
@@ -97,6 +99,14 @@ def test_the_adapters_with_a_question_open_and_the_curves_of_a_training(page: Pa
     page.get_by_role("alertdialog").wait_for()
     page.get_by_role("heading", name="reed-voice, version 3").click()
     page.locator("#runs svg").first.wait_for()
+    page.get_by_role("button", name="Retrain: reed-voice").click()
+    page.get_by_role("alertdialog", name="Retrain reed-voice?").wait_for()
+    page.get_by_text("Retrains so far").click()
+    assert not barriers(page)
+
+
+def test_the_report_of_an_exam(page: Page) -> None:
+    page.set_content(exam_report.page(exam()))
     assert not barriers(page)
 
 
