@@ -1,6 +1,7 @@
 """The measure `preference`: people's held-out choices by likelihood and by a reward model, and who may judge."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from adapters.held_out import wilson
 from adapters.judging import Choice, Judge, at_equal_length, win_rate
 from adapters.measure_preference import measure
 from data.errors import BrogueError
-from data.records import AnyRecord, Message, PreferenceRecord, RankingRecord
+from data.importing import stream_file
+from data.records import AnyRecord, Message, PreferenceRecord, RankingRecord, RatedRecord
 from tests.exam_room import ScriptedRoom, card, row
 
 
@@ -167,8 +169,6 @@ def test_records_without_a_choice_are_one_line() -> None:
     with pytest.raises(BrogueError, match="d holds only ties"):
         measure(ScriptedRoom(rows=rows([pair(0, tie=True)])), Part(measure="preference", data="d"))
     chat = pair(0).model_dump(exclude={"kind", "chosen", "rejected", "tie"})["messages"]
-    from data.records import RatedRecord
-
     rated = RatedRecord(messages=(*chat, {"role": "assistant", "content": "x"}), good=True)
     with pytest.raises(BrogueError, match="wants preference or ranking records; d holds rated ones"):
         measure(ScriptedRoom(rows=rows([rated])), Part(measure="preference", data="d"))
@@ -195,3 +195,26 @@ def test_a_version_that_is_only_longer_is_not_called_better_by_a_judge_that_like
     # Each is called so 1 time in 40 by chance: 4 of 20 would be a wonder (p < 0.002); uncorrected it is nearly always.
     assert called["corrected"] <= 3
     assert called["plain"] >= 12
+
+
+@pytest.mark.data
+def test_on_peoples_rankings_the_longer_answers_share_is_what_counting_gives(public_data: Path) -> None:
+    file = public_data / "oasst_ranked_trees" / "en_trees_part1.jsonl"
+    _, found = stream_file(file, None, {})
+    records = [one.record for one in found if isinstance(one.record, RankingRecord)]
+    shares = []
+    for record in records:
+        told = [
+            float(len(better) > len(worse)) if len(better) != len(worse) else 0.5
+            for better, first in zip(record.replies, record.ranks, strict=True)
+            for worse, second in zip(record.replies, record.ranks, strict=True)
+            if first < second and better != worse
+        ]
+        shares += [sum(told) / len(told)] if told else []
+    room = ScriptedRoom(rows=rows(records), reward=lambda _, text: -len(text), says=lambda arm, _: "Yes. " * len(arm))
+    part = Part(measure="preference", data="d", limit=10_000, options={"likelihood": False})
+    figures = {one.name: measured(one, room.arms) for one in measure(room, part)}
+    longer, judge = (figures[f"preference.{name}_agreement"].arms["version"] for name in ("longer", "judge"))
+    assert longer.value == pytest.approx(np.mean(shares))
+    assert judge.value == pytest.approx(1 - np.mean(shares))
+    assert not figures["preference.win_rate"].decides
