@@ -38,12 +38,12 @@ def _apply(rule: Rule | AnyOf, exam: Exam, fewest: int) -> list[RuleResult]:
     if isinstance(rule, AnyOf):
         some = [(one, figure) for one in rule.rules for figure in _usable(one, exam)]
         each = [_one(one, figure, exam, fewest, len(some)) for one, figure in some]
-        found = [_some(each) if each else _missing(rule.rules[0], exam)]
+        found = [_some(each) if each else _missing(rule.rules, exam)]
     else:
         figures = _usable(rule, exam)
         found = [_one(rule, figure, exam, fewest, len(figures) if _may_fail(rule) else 1) for figure in figures]
         if not figures and not rule.optional:
-            found = [_missing(rule, exam)]
+            found = [_missing([rule], exam)]
     return [RuleResult(rule=rule.text, result=one.result, because=one.because, more=one.more) for one in found]
 
 
@@ -64,18 +64,19 @@ def _usable(rule: Rule, exam: Exam) -> list[Measured]:
     return [one for one in _matching(rule, exam) if one.decides and _interval(rule, one, exam) is not None]
 
 
-def _missing(rule: Rule, exam: Exam) -> _Says:
-    """Why there is no figure for a rule, and what to measure."""
-    there = _matching(rule, exam)
-    if not there:
-        known = sorted({one.name.partition(".")[0] for one in exam.measures})
-        why = f"the exam has no figure {rule.name} (it has {', '.join(known) or 'none'}); add a part to its suite"
-    elif not any(one.decides for one in there):
-        why = f"{there[0].name} decides nothing: {there[0].note or 'it is only stated'}"
-    elif isinstance(rule.says, Change) and all(one.better == "neither" for one in there):
-        why = f"{there[0].name} has no better and worse; hold it against a number"
+def _missing(rules: Sequence[Rule], exam: Exam) -> _Says:
+    """Why there is no figure for any of some rules, and what to measure."""
+    rule, figure = next(((one, found) for one in rules for found in _matching(one, exam)), (rules[0], None))
+    if figure is None:
+        known = ", ".join(sorted({one.name.partition(".")[0] for one in exam.measures})) or "none"
+        wanted = ", ".join(dict.fromkeys(one.name for one in rules))
+        why = f"the exam has no figure {wanted} (it has {known}); add a part to its suite"
+    elif not figure.decides:
+        why = f"{figure.name} decides nothing: {figure.note or 'it is only stated'}"
+    elif isinstance(rule.says, Change) and figure.better == "neither":
+        why = f"{figure.name} has no better and worse; hold it against a number"
     else:
-        why = f"{there[0].name} was not measured against {exam.names.get(_arm(rule, exam) or 'against', 'another')}"
+        why = f"{figure.name} was not measured against {exam.names.get(_arm(rule, exam) or 'against', 'another')}"
     return _Says("not enough evidence", why)
 
 
@@ -158,11 +159,9 @@ def _change(says: Change, figure: Measured, found: Interval, arm: Arm, other: st
     bound = -margin if says.way == "not_worse" else margin
     if found.low > bound or (found.low == bound and says.way == "not_worse"):
         return _Says("pass", words)
-    return (
-        _Says("fail", words)
-        if found.high < bound
-        else _Says("not enough evidence", words, _more(figure.n, found, bound))
-    )
+    if found.high < bound:
+        return _Says("fail", words)
+    return _Says("not enough evidence", words, _more(figure.n, found, bound))
 
 
 def _some(found: Sequence[_Says]) -> _Says:
