@@ -49,15 +49,38 @@ def label_scores(room: Room, part: Part, rows: Sequence[Row], chosen: LabelOptio
     asked, sampling = [messages(record) for record in records], label_sampling(records, known, chosen)
     given = {arm: [a.text for a in room.answers(arm, asked, **sampling)] for arm in room.arms}
     wanted = [record.tags or (record.label or "",) for record in records]
-    counts = {
-        arm: Counts(wanted, [_read(text, one, known) for text, one in zip(texts, records, strict=True)], known)
-        for arm, texts in given.items()
+    said = {
+        arm: [_read(text, one, known) for text, one in zip(texts, records, strict=True)] for arm, texts in given.items()
     }
+    counts = {arm: Counts(wanted, some, known) for arm, some in said.items()}
     items = [
         item(row, prompt, {arm: texts[n] for arm, texts in given.items()}, records[n].label)
         for n, (row, prompt) in enumerate(zip(rows, asked, strict=True))
     ]
-    return figures(part.prefix, counts, items, [row.group or row.id for row in rows], known)
+    found = figures(part.prefix, counts, items, [row.group or row.id for row in rows], known)
+    if any(label.startswith("B-") for label in known):
+        parts = {arm: _entities(wanted, some) for arm, some in said.items()}
+        found.append(Scores(f"{part.prefix}.entity_f1", "share", "higher", parts, items, note="of whole names"))
+    return found
+
+
+def spans(tags: Sequence[str | None]) -> set[tuple[int, int, str]]:
+    """(first word, word after the last, type) of what B- and I- tags mark, as the shared task of CoNLL-2000 counts."""
+    found, begin, of = set(), 0, ""
+    for at, tag in enumerate([*tags, None]):
+        kind = tag[2:] if tag and tag[:2] in ("B-", "I-") else ""
+        if of and (kind != of or (tag or "").startswith("B-")):
+            found.add((begin, at, of))
+            of = ""
+        if kind and not of:
+            begin, of = at, kind
+    return found
+
+
+def _entities(wanted: Sequence[Sequence[str]], said: Sequence[Sequence[str | None]]) -> Parts:
+    """[records, 2]: twice the entities that are right from first word to last, and those wanted and said together."""
+    both = [(spans(true), spans(given)) for true, given in zip(wanted, said, strict=True)]
+    return np.array([[2 * len(true & given), len(true) + len(given)] for true, given in both], dtype=np.float64)
 
 
 def known_labels(room: Room, part: Part, rows: Sequence[Row], chosen: LabelOptions) -> tuple[str, ...]:

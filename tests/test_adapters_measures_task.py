@@ -162,6 +162,17 @@ def test_tags_are_read_line_by_line_also_where_words_are_left_out() -> None:
     assert found["task.f1_macro"].arms["version"].value == pytest.approx(by_hand)
 
 
+def test_entities_count_whole_as_conlls_evaluation_does() -> None:
+    tokens = ("Anna", "Maria", "Beck", "lives", "in", "New", "York")
+    record = LabelledRecord(tokens=tokens, tags=("B-PER", "I-PER", "I-PER", "O", "O", "B-LOC", "I-LOC"))
+    cut = "Anna B-PER\nMaria I-PER\nBeck O\nlives O\nin O\nNew I-LOC\nYork I-LOC"  # an I- may begin an entity
+    two = "Anna B-PER\nMaria I-PER\nBeck I-PER\nlives O\nin O\nNew B-LOC\nYork B-LOC"
+    found = taken(room_of([record], {"version": [cut], "against": [two], "base": ["Hm."]}))["task.entity_f1"]
+    assert found.arms["version"].value == pytest.approx(2 * 1 / (2 + 2))
+    assert found.arms["against"].value == pytest.approx(2 * 1 / (2 + 3))
+    assert found.arms["base"].value == 0
+
+
 @pytest.mark.parametrize(
     ("record", "options", "line"),
     [
