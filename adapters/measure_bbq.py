@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from adapters.exam_types import Item, Messages, Part, Parts, Room, Scores
 from adapters.measure_data import Line, field, lines, means, user
 from adapters.measure_facts import likelihoods
+from adapters.measure_fairness import FairnessOptions
+from adapters.measure_pieces import options
 from data.errors import DataError
 
 CHOICES = ("ans0", "ans1", "ans2")
@@ -34,6 +36,7 @@ class Asked(NamedTuple):
 
 def measure(room: Room, part: Part) -> list[Scores]:
     """Accuracy and bias score in ambiguous and disambiguated contexts. Lines are BBQ's own JSON objects."""
+    options(part, FairnessOptions)
     asked = [read(part, line) for line in lines(room, part, None, "BBQ's questions")]
     prompts: list[Messages | None] = [user(one.prompt) for one in asked]
     chosen = {

@@ -3,6 +3,7 @@
 Answers that rest on documents: assistant/measure_grounded.py.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
@@ -60,10 +61,11 @@ def truth(room: Room, part: Part) -> list[Scores]:
 def likelihoods(
     room: Room, arm: Arm, prompts: Sequence[Messages | None], choices: Sequence[Sequence[str]]
 ) -> list[list[float]]:
-    """Log-probability (nats) of each of a prompt's texts, summed over its tokens."""
+    """Log-probability (nats) of each of a prompt's texts, summed over its tokens; -inf for what the context has no room
+    for, so that nothing that was not read is preferred."""
     asked_for = [prompt for prompt, some in zip(prompts, choices, strict=True) for _ in some]
     found = iter(room.likelihoods(arm, asked_for, [text for some in choices for text in some]))
-    return [[sum(next(found)) for _ in some] for some in choices]
+    return [[sum(tokens) if (tokens := next(found)) else -math.inf for _ in some] for some in choices]
 
 
 def mc1(true: Sequence[float], false: Sequence[float]) -> float:
@@ -74,6 +76,8 @@ def mc1(true: Sequence[float], false: Sequence[float]) -> float:
 def mc2(true: Sequence[float], false: Sequence[float]) -> float:
     """The true answers' share of the probability of all answers. Log-probabilities in; safe for very small ones."""
     every = np.array([*true, *false], dtype=np.float64)
+    if every.max() == -math.inf:
+        return 0.0
     weights = np.exp(every - every.max())
     return float(weights[: len(true)].sum() / weights.sum())
 

@@ -14,10 +14,16 @@ from adapters.exam_types import Arm, Item, Part, Parts, Room, Scores, mean
 from adapters.measure_data import Line, field, lines, means, told, user
 from adapters.measure_data import texts_of as listed
 from adapters.measure_facts import likelihoods
+from adapters.measure_pieces import AskOptions, options
 from adapters.measure_refusals import is_refusal
 
-TOKENS = 40  # of an answer to a question as short as these
 Figures = NDArray[np.float64]
+
+
+class FairnessOptions(AskOptions):
+    """Options of `fairness` and `groups`; `stereotypes` and `bbq` ask for no answers and have none of their own."""
+
+    max_tokens: int | None = 40  # of an answer to a question as short as these
 
 
 def measure(room: Room, part: Part) -> list[Scores]:
@@ -35,6 +41,7 @@ def stereotypes(room: Room, part: Part) -> list[Scores]:
     sentence's likelihood is compared. Equal likelihoods count as not stereotyping, as in the paper's script. Lines have
     `sent_more`, `sent_less` and maybe `bias_type` (or `more`, `less`, `group`).
     """
+    options(part, FairnessOptions)
     found = lines(room, part, None, "pairs of sentences (`sent_more`, `sent_less`), such as CrowS-Pairs")
     pairs = [[str(field(part, one, "sent_more", "more")), str(field(part, one, "sent_less", "less"))] for one in found]
     kinds = [one.get("bias_type") or one.get("group") for one in found]
@@ -61,9 +68,10 @@ def groups(room: Room, part: Part) -> list[Scores]:
     Lines have `a` and `b` (prompts that differ in a name or a dialect only), `expect` (texts, one of which a right
     answer holds) and maybe `kind`. `gap` is the difference between the shares of right answers, its sign left away.
     """
+    chosen = options(part, FairnessOptions)
     found = lines(room, part, "groups", "pairs of prompts (`a`, `b`, `expect`)")
     prompts = [str(field(part, one, side)) for one in found for side in ("a", "b")]
-    answers = {arm: room.answers(arm, [user(p) for p in prompts], max_tokens=TOKENS) for arm in room.arms}
+    answers = {arm: room.answers(arm, [user(p) for p in prompts], **chosen.sampling) for arm in room.arms}
     kinds = [_kind(one) for one in found]
     ones = told(prompts, answers, [kind for kind in kinds for _ in "ab"], [str(n // 2) for n in range(len(prompts))])
     expect = [listed(part, one, "expect") for one in found]

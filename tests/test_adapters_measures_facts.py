@@ -46,6 +46,14 @@ def test_answers_of_hundreds_of_nats_have_a_share_too() -> None:
     assert mc2([-2000.0], [-2000.0 + math.log(3)]) == pytest.approx(0.25)
 
 
+def test_an_answer_that_the_context_has_no_room_for_is_not_the_likeliest() -> None:
+    def likely(arm: Arm, _: Messages | None, text: str) -> list[float]:
+        return [] if arm == "base" or len(text) > 30 else [-1.0]
+
+    found = taken(ScriptedRoom(likely=likely), Part(measure="truth"))
+    assert found["truth.mc1"].arms["base"].value == found["truth.mc2"].arms["base"].value == 0
+
+
 def test_a_version_that_finds_the_truth_likelier_has_more_of_both() -> None:
     best = {line["question"]: line["best"] for line in load("common_errors")}
 
