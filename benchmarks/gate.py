@@ -1,6 +1,6 @@
 """Does the gate reject what was spoilt, for the right reason, and does it leave chance alone?
 
-    python -m benchmarks.gate --home FOLDER [--seeds 20] [--port 8130] [--only train|exam]
+    python -m benchmarks.gate --home FOLDER [--seeds 20] [--port 8130] [--limit N] [--only train|exam]
 
 A shop's voice is trained on its answers and then by dpo on what people choose: the answer with the closing line, not
 the one that goes on. From that good version four are spoilt on purpose: trained on the same choices in shuffled order,
@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=20, help="versions that differ by their seed only")
     parser.add_argument("--port", type=int, default=8130, help="the gateway's; the page has the next one")
+    parser.add_argument("--limit", type=int, help="items of each part of an exam at most, for a trial")
     parser.add_argument("--only", choices=("train", "exam"))
     given = parser.parse_args()
     home = Home(given.home.absolute())
@@ -68,7 +69,7 @@ def main() -> None:
         train(home, given.seeds)
     if given.only != "train":
         _process("up", "--port", str(given.port), "--page-port", str(given.port + 1))
-        for line in results(home, given.seeds):
+        for line in results(home, given.seeds, given.limit):
             print(json.dumps(line), flush=True)
         _process("down")
 
@@ -156,16 +157,16 @@ def train(home: Home, seeds: int) -> None:
 # --- what the gate says of it ---
 
 
-def results(home: Home, seeds: int) -> Iterator[Line]:
+def results(home: Home, seeds: int, limit: int | None) -> Iterator[Line]:
     """A line for each version, at last how often a seed was called better."""
     for name, (_, wanted) in SPOILT.items():
-        exam, seconds = examined(home, f"gate-{name}@1", f"{GOOD}@2", "spoilt")
+        exam, seconds = examined(home, f"gate-{name}@1", f"{GOOD}@2", "spoilt", limit)
         failed = [rule.because for rule in _verdict(exam).rules if rule.result == "fail"]
         yield {"spoilt": name, "result": _verdict(exam).result, "exam": exam.id, "seconds": seconds,
                "right": any(because.startswith(wanted) for because in failed), "failed": failed}  # fmt: skip
     better = 0
     for seed in range(2, seeds + 2):
-        exam, seconds = examined(home, f"{SEEDED}@{seed}", f"{SEEDED}@{seed - 1}", "seeds")
+        exam, seconds = examined(home, f"{SEEDED}@{seed}", f"{SEEDED}@{seed - 1}", "seeds", limit)
         first = _verdict(exam).rules[0]  # whether anything is better
         better += first.result == "pass"
         yield {"seed": seed, "result": _verdict(exam).result, "better": first.result == "pass", "exam": exam.id,
@@ -175,12 +176,12 @@ def results(home: Home, seeds: int) -> Iterator[Line]:
         yield {"seeds": seeds, "better": better, "low": round(low, 3), "high": round(high, 3)}
 
 
-def examined(home: Home, version: str, against: str, suite: str) -> tuple[Exam, int]:
+def examined(home: Home, version: str, against: str, suite: str, limit: int | None) -> tuple[Exam, int]:
     """(the exam with its verdict, the seconds it took now)."""
     from assistant.exams import judged, running
 
     began = time.monotonic()
-    asked = plan(home, version, against=against, suite=suite)
+    asked = plan(home, version, against=against, suite=suite, limit=limit)
     found = run_exam(home, asked, running(home), lambda text: print(f"{version}: {text}", file=sys.stderr))
     return judged(home, found, DEFAULT), round(time.monotonic() - began)
 
