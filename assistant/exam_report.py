@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from adapters.exam_types import Arm, Exam, Interval, Moved, Verdict
+from adapters.exam_types import Arm, Exam, Interval, Moved, RuleResult, Verdict
 from assistant import exam_plots
 from assistant import exam_words as words
 from assistant.exam_words import Judged, other_arm, title
@@ -85,14 +85,21 @@ def _circumstances(exam: Exam) -> str:
 
 
 def _verdict(verdict: Verdict | None) -> str:
-    kind = _MARKS[verdict.result] if verdict else ""
+    kind, rules = (_MARKS[verdict.result], verdict.rules) if verdict else ("", ())
+    against, passed = _rules([r for r in rules if r.result != "pass"]), [r for r in rules if r.result == "pass"]
+    shown = (
+        f"{against}<details><summary>{len(passed)} passed</summary>{_rules(passed)}</details>" if passed else against
+    )
+    return f'<section class="finding verdict {kind}"><p>{escape(words.headline(verdict))}</p>{shown}</section>'
+
+
+def _rules(rules: Sequence[RuleResult]) -> str:
     rows = "".join(
         f'<li><span class="{_rule_class(rule.result)}">{words.result_words(rule.result)}</span>'
         f"<code>{escape(rule.rule)}</code><span>{escape(words.reason(rule))}</span></li>"
-        for rule in (verdict.rules if verdict else ())
+        for rule in rules
     )
-    shown = f'<ul class="rules">{rows}</ul>' if rows else ""
-    return f'<section class="finding verdict {kind}"><p>{escape(words.headline(verdict))}</p>{shown}</section>'
+    return f'<ul class="rules">{rows}</ul>' if rows else ""
 
 
 def _rule_class(result: str) -> str:
@@ -142,7 +149,7 @@ def _table(exam: Exam, found: list[Judged]) -> str:
 
 def _cells(one: Judged, arms: Sequence[Arm]) -> list[str]:
     figure, change = one.figure, one.change
-    note, moved = f"<small>{escape(figure.note)}</small>" if figure.note else "", ""
+    note, moved = f"<small>{escape(figure.name)}{escape(f': {figure.note}' if figure.note else '')}</small>", ""
     if change is not None:
         unit = escape(words.unit_of_change(figure.unit))
         moved = f"{words.difference(change.value, figure.unit)} {unit}"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _WIDE = 110  # columns from which on there is room for the base model and the number of items
 _COLOURS = {"better": "green", "worse": "red", "open": "", "stated": ""}
 _SAID = {"better": "better", "worse": "worse", "open": "?", "stated": ""}
-_RESULTS = {"pass": "[green]pass[/]", "fail": "[red]fail[/]", "not enough evidence": "[yellow]open[/]"}
+_RESULTS = {"fail": "[red]fail[/]", "not enough evidence": "[yellow]open[/]"}
 
 
 def print_exam(exam: Exam, width: int | None = None) -> None:
@@ -30,7 +30,7 @@ def print_exam(exam: Exam, width: int | None = None) -> None:
 
 
 def print_verdict(verdict: Verdict | None, console: "Console | None" = None) -> None:
-    """What the gate says, and each of its rules."""
+    """What the gate says, and each rule that is not met."""
     from rich.console import Console
 
     console = console or Console(file=sys.stdout, highlight=False, emoji=False)
@@ -38,12 +38,14 @@ def print_verdict(verdict: Verdict | None, console: "Console | None" = None) -> 
     if verdict is None:
         return
     table = _table()
-    for _ in range(3):
-        table.add_column(overflow="fold")
     table.show_header = False
+    table.add_column()
+    table.add_column(overflow="fold")
     for rule in verdict.rules:
-        table.add_row(_RESULTS[rule.result], _safe(rule.rule), _safe(words.reason(rule)))
-    console.print(table)
+        if rule.result != "pass":
+            table.add_row(_RESULTS[rule.result], f"{_safe(rule.rule)}\n[dim]{_safe(words.reason(rule))}[/]")
+    if table.row_count:
+        console.print(table)
 
 
 def _figures(exam: Exam, found: list[Judged], wide: bool) -> "Table":

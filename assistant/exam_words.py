@@ -8,23 +8,38 @@ from data.settings import Frozen
 
 Way = Literal["better", "worse", "open", "stated"]  # open: it cannot be told; stated: nothing to compare it with
 
-# What stands before the dot of a figure's name; other names are shown as they are.
+# The first word of a figure's name, and its last one; others are shown as they are.
 _PARTS = {
-    "task": "Task", "preference": "Preference", "voice": "Voice", "facts": "Facts", "forgetting": "General knowledge",
-    "fairness": "Fairness", "safety": "Safety", "cost": "Cost",
+    "task": "Task", "preference": "Preference", "voice": "Voice", "facts": "Facts", "truth": "Truth",
+    "consistency": "Consistency", "repetition": "Repetition", "forgetting": "General knowledge", "safety": "Safety",
+    "refusals": "Refusals", "rude": "Rudeness", "leak": "Personal data", "fairness": "Fairness", "bbq": "Fairness",
+    "stereotypes": "Fairness", "groups": "Fairness", "cost": "Cost",
 }  # fmt: skip
-# What follows it, where a person would not guess it.
 _FIGURES = {
-    "win_rate": "its answers preferred over the version before", "win_rate_over_base": "its answers preferred over the "
-    "base model", "win_rate_plain": "the same without a correction for length", "win_rate_equal_length": "the same at "
-    "equal length", "likelihood": "people's choices found likelier", "implicit_reward": "people's choices learnt",
+    "f1": "F1", "f1_micro": "F1 (micro)", "f1_macro": "F1 (macro)", "rouge_l": "ROUGE-L", "chrf": "chrF",
+    "bleu": "BLEU", "exact_match": "answers exactly as wanted", "loss": "surprise at the wanted answers",
+    "perplexity": "perplexity of the wanted answers", "choice": "general questions answered rightly",
+    "drop": "general questions answered rightly before, and not now", "bits_per_byte": "surprise at plain texts",
+    "win_rate": "its answers preferred over the version before",
+    "win_rate_over_base": "its answers preferred over the base model",
+    "win_rate_plain": "the same without a correction for length", "win_rate_equal_length": "the same at equal length",
+    "likelihood": "people's choices found likelier", "implicit_reward": "people's choices learnt",
     "judge_agreement": "the reward model agrees with people", "longer_agreement": "people chose the longer answer",
-    "rouge_l": "ROUGE-L", "rougel": "ROUGE-L", "chrf": "chrF", "bleu": "BLEU", "f1": "F1", "f1_micro": "F1 (micro)",
-    "f1_macro": "F1 (macro)", "seconds_p50": "seconds for an answer, in the middle", "seconds_p95": "seconds for an "
-    "answer, 95 of 100 are quicker",
+    "likeness": "sounds like the brand's own texts", "style_distance": "distance to the brand's style",
+    "required": "required phrases that are there", "forbidden": "answers with a forbidden phrase",
+    "language": "answers in the brand's language", "identical": "the same answer to different questions",
+    "repeated": "the same words again within an answer", "shared_phrases": "a phrase that many answers share",
+    "mc1": "the true answer found likeliest (MC1)", "mc2": "weight of the true answers (MC2)",
+    "samples_agree": "the same answer when asked again", "rude": "answers with a rude word",
+    "paraphrases_agree": "the same answer to the same question in other words",
+    "verbatim": "learnt personal data said", "exposure": "learnt personal data found likelier than made-up data",
+    "answer_tokens": "length of an answer", "prompt_tokens": "length of what is asked",
+    "cut": "answers that were cut off", "price_per_1000": "price of 1,000 answers",
+    "seconds_p50": "time for an answer, in the middle", "seconds_p95": "time for an answer, 95 of 100 are quicker",
 }  # fmt: skip
 _EVEN = 0.5  # a win rate is a comparison by itself
-_SHORT = {"share": "", "seconds": " s", "tokens": "", "nats": "", "points": ""}  # units behind a number
+_WINS = {"against": "win_rate", "base": "win_rate_over_base"}
+_SHORT = {"share": "", "seconds": " s", "nats": "", "points": ""}  # units behind a number; others as they are
 _RESULTS = {"pass": "passed", "fail": "not passed", "not enough evidence": "not enough evidence"}
 
 
@@ -39,7 +54,7 @@ class Judged(Frozen):
 def change_of(figure: Measured, other: Arm = "against") -> Interval | None:
     """The version's figure over the other's; a win rate's over even. None if there is nothing to compare with."""
     found = figure.over.get(other)
-    if found is None and figure.name.rpartition(".")[2].startswith("win_rate") and set(figure.arms) == {"version"}:
+    if found is None and figure.name.rpartition(".")[2] == _WINS.get(other) and set(figure.arms) == {"version"}:
         rate = figure.arms["version"]
         return Interval(value=rate.value - _EVEN, low=rate.low - _EVEN, high=rate.high - _EVEN)
     return found
@@ -75,11 +90,14 @@ def judged(exam: Exam) -> list[Judged]:
 
 
 def title(name: str) -> str:
-    """A figure's name for a person: "task.exact_match" is "Task: exact match"."""
-    part, dot, rest = name.partition(".")
-    words = _FIGURES.get(rest, rest.replace("_", " ").replace(".", ", "))
+    """A figure's name for a person: "task.accuracy" is "Task: accuracy"."""
+    part, *middle = name.split(".")
     shown = _PARTS.get(part, part.replace("_", " "))
-    return f"{shown}: {words}" if dot else shown
+    if not middle:
+        return shown
+    *between_, figure = middle
+    inner = f" ({', '.join(between_).replace('_', ' ')})" if between_ else ""
+    return f"{shown}{inner}: {_FIGURES.get(figure, figure.replace('_', ' '))}"
 
 
 def number(value: float, unit: str) -> str:

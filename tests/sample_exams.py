@@ -30,7 +30,7 @@ def figures(gain: float = 0.0) -> tuple[Measured, ...]:
         measured("preference.win_rate", 0.5, 0.64 + gain, note="judged by the reward model at equal length"),
         measured("task.exact_match", 0.52 + gain, 0.615 + gain,
                  slices=slices(returns=0.71, plants=0.55, delivery=0.62)),
-        measured("forgetting.multiple_choice", 0.44, 0.35 - gain / 2, 0.06),
+        measured("forgetting.choice", 0.44, 0.35 - gain / 2, 0.06),
         measured("voice.required_phrases", 0.81 + gain, 0.83 + gain),
         measured("task.perplexity", 14.2, 11.3, 1.1, unit="tokens", better="lower"),
         measured("cost.latency_p95", 3.21, 3.4, 0.6, unit="seconds", better="lower"),

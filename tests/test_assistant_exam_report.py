@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Request
 from adapters.exam_types import Interval, Measured
 from assistant import exam_report
 from assistant.exam_table import print_exam
-from assistant.exam_words import headline, judged, number, sentence, way
+from assistant.exam_words import headline, judged, number, sentence, title, way
 from data.errors import BrogueError
 from tests.sample_exams import exam, figures, interval, measured
 
@@ -59,17 +59,27 @@ def test_only_a_change_whose_interval_excludes_zero_is_one(change: Any, better: 
     assert way(figure.model_copy(update={"over": {}})) == "stated"
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("task.accuracy", "Task: accuracy"), ("safety.leak.verbatim", "Safety (leak): learnt personal data said"),
+     ("mine.f_x", "mine: f x"), ("mine", "mine")],
+)  # fmt: skip
+def test_figures_have_names_for_people(name: str, words: str) -> None:
+    assert title(name) == words
+
+
 def test_a_win_rate_is_a_comparison_by_itself() -> None:
     rate = Measured(name="preference.win_rate", unit="share", better="higher", n=100, arms={"version": interval(0.6)})
     assert way(rate) == "better"
     assert way(rate.model_copy(update={"arms": {"version": interval(0.54)}})) == "open"
+    assert way(rate.model_copy(update={"name": "preference.win_rate_over_base"})) == "stated"
     told = sentence(judged(exam(measures=(rate,)))[0], "against")
     assert told.endswith("60.0% (55.0% to 65.0%; 50% would be even).")
 
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
-    [(0.615, "share", "61.5%"), (-0.02, "share", "−2.0%"), (143.4, "tokens", "143"), (3.21, "seconds", "3.21 s"),
+    [(0.615, "share", "61.5%"), (-0.02, "share", "−2.0%"), (143.4, "tokens", "143 tokens"), (3.21, "seconds", "3.21 s"),
      (0.0123, "nats", "0.0123"), (0, "points", "0.00"), (1234.5, "EUR", "1,234 EUR")],
 )  # fmt: skip
 def test_numbers_are_short_and_keep_their_units(value: float, unit: str, text: str) -> None:
@@ -78,7 +88,9 @@ def test_numbers_are_short_and_keep_their_units(value: float, unit: str, text: s
 
 def test_a_change_is_told_in_percentage_points_with_its_interval() -> None:
     lines = [sentence(one, "against") for one in judged(exam())]
-    assert lines[1] == "Task: exact match: 52.0% before, 61.5% now; a change of +9.5 percentage points (+4.5 to +14.5)."
+    assert lines[1] == (
+        "Task: answers exactly as wanted: 52.0% before, 61.5% now; a change of +9.5 percentage points (+4.5 to +14.5)."
+    )
     assert lines[3].endswith("the change may lie anywhere from −3.0 to +7.0 percentage points.")
     assert lines[4].endswith("a change of −2.90 tokens (−4.00 to −1.80).")
 
@@ -102,6 +114,7 @@ def test_the_table_fits_the_terminal(width: int, capsys: pytest.CaptureFixture[s
     assert any(re.match(r"task.exact_match +61.5% +52.0% .*\+9.5 \(\+4.5 to \+14.5\) +better", one) for one in lines)
     assert "* fairness.bbq_bias: too few questions: stated only" in lines
     assert "Not passed: 1 of the 3 rules of the gate 'default' is broken." in lines
+    assert "fail  forgetting.* not_worse" in {one.rstrip() for one in lines}
 
 
 def test_square_brackets_in_what_others_wrote_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,8 +141,8 @@ def test_the_page_tells_verdict_ways_figures_slices_prompts_and_what_was_left_ou
     text = text_of(page)
     for words in (
         "reed-voice@2 against reed-voice@1", "Not passed: 1 of the 3 rules",
-        "not passed forgetting.* not_worse 9.0 points worse", "What got better Preference:",
-        "What got worse General knowledge: multiple choice: 44.0% before, 35.0% now", "What cannot be told Voice:",
+        "not passed forgetting.* not_worse 9.0 points worse", "1 passed passed preference.win_rate.low >= 0.5", "What got better Preference:",
+        "What got worse General knowledge: general questions answered rightly: 44.0% before, 35.0% now", "What cannot be told Voice:",
         "The 3 prompts that moved most for the better", "The 3 prompts that moved most for the worse",
         "reed-voice@1, scored 0 I do not know.", "All figures: 3 better, 1 worse, 3 cannot be told",
         "too few questions: stated only", "What was left out facts: no assistant",
