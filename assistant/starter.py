@@ -98,11 +98,14 @@ def _run_training(adapter: str) -> int:
 
 
 def point_stable_at_base(home: Home, base: BaseModel) -> list[str]:
-    """Where `stable` means a version of another base model, let it mean the newest of this one; returns the changed."""
+    """Where `stable` means a version of another base model, let it mean the newest of this one; returns the changed.
+
+    One that failed its exam is passed over: only a person may force it.
+    """
     registry = Registry(home)
     changed = []
     for adapter in registry.adapters():
-        newest = _newest_for(registry, adapter, base)
+        newest = _newest_for(registry, adapter, base, may_have_failed=False)
         stable = registry.aliases(adapter).get("stable")
         if newest is not None and (stable is None or registry.card(adapter, stable).base_sha256 != base.sha256):
             why = f"trained on the present base model, {base.name}"
@@ -111,6 +114,9 @@ def point_stable_at_base(home: Home, base: BaseModel) -> list[str]:
     return changed
 
 
-def _newest_for(registry: Registry, adapter: str, base: BaseModel) -> int | None:
+def _newest_for(registry: Registry, adapter: str, base: BaseModel, may_have_failed: bool = True) -> int | None:
     fitting = [n for n in registry.versions(adapter) if registry.card(adapter, n).base_sha256 == base.sha256]
+    if not may_have_failed:
+        verdicts = {n: registry.verdict(adapter, n) for n in fitting}
+        fitting = [n for n, verdict in verdicts.items() if verdict is None or verdict.result != "fail"]
     return max(fitting, default=None)

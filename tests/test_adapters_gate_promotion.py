@@ -7,12 +7,14 @@ import httpx
 import pytest
 
 from adapters.registry import Registry
+from assistant.starter import point_stable_at_base
 from assistant.ui_versions import Plan, adapters_html
 from data.errors import BrogueError
 from data.home import Home, write_text
-from tests.fakes import FakeGateway
+from tests.fakes import FakeGateway, add_version
 from tests.gate_exams import verdict
 from tests.scripted_gateway import adapter
+from tests.test_adapters_validation import BASE
 from tests.test_assistant_cli_versions import base as base
 from tests.test_assistant_cli_versions import refusal, run
 from tests.test_assistant_ui_adapters import text_of
@@ -74,6 +76,14 @@ def test_by_command_every_promotion_says_what_the_exam_said(home: Home) -> None:
     listed = json.loads(run("list", "--json").stdout)
     assert [one["verdict"] and one["verdict"]["result"] for one in listed] == ["pass", None, "not enough evidence"]
     assert listed[0]["verdict"]["words"].startswith("passed its exam")
+
+
+def test_a_start_on_another_base_model_passes_over_a_version_that_failed(home: Home) -> None:
+    for sha in ("old", BASE.sha256, BASE.sha256):
+        add_version(home, "a", base=sha)
+    Registry(home).keep_verdict("a", 3, verdict())
+    assert point_stable_at_base(home, BASE) == ["a"]
+    assert Registry(home).aliases("a") == {"stable": 2}
 
 
 def test_over_http_a_version_that_failed_is_promoted_only_by_force(voices: Home) -> None:
