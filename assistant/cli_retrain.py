@@ -72,6 +72,9 @@ def retrain(
 
 def one_round(home: Home, asked: "Asked") -> "Round":
     """The unfinished round of the adapter, or a new one, to its end."""
+    from adapters.threads import share_processor
+
+    share_processor(serving=True)  # before torch is imported: the engine answers beside the training
     from adapters import loop
     from assistant.retrain import Steps, refuse_same
 
