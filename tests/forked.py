@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 from data.home import Home
 
 HEAVY = ("torch", "peft", "trl", "adapters.trainer", "adapters.trainer_pairs", "adapters.trainer_labels",
-         "adapters.trainer_online", "adapters.ppo_job", "adapters.planning", "assistant.cli_app")  # fmt: skip
+         "adapters.trainer_online", "adapters.ppo_job", "adapters.planning", "assistant.cli_app", "assistant.retrain",
+         "adapters.exam", "adapters.likelihood", "adapters.measure_preference", "adapters.measure_repetition",
+         "assistant.exam_report", "data.collecting", "data.raters")  # fmt: skip
 Plant = Callable[[Home], None]
 
 
@@ -122,6 +124,30 @@ class Recorded(NamedTuple):
             step, rows = json.loads(line)
             found.setdefault(step, set()).add(rows)
         return found
+
+
+class DieAfter(NamedTuple):
+    """The process is killed right after a step of the loop did its work, before that is written down."""
+
+    step: str
+
+    def __call__(self, _home: Home) -> None:
+        from assistant.retrain import Steps
+
+        work = getattr(Steps, self.step)
+
+        def last(steps: Any, state: Any) -> Any:
+            work(steps, state)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(Steps, self.step, last)
+
+
+def die_before_the_end(_home: Home) -> None:
+    """The process is killed when a version is in the registry, before its run's end is written down."""
+    from adapters import runs
+
+    runs.finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 
 
 def save_often(_home: Home) -> None:

@@ -3,13 +3,14 @@
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from adapters import exam_files, loop
+from adapters import exam_files, loop, runs
 from adapters.registry import Registry
 from data.dataset import load_card, load_rows
 from data.home import Home, write_text
@@ -19,6 +20,7 @@ from data.secrets import ENVIRONMENT
 from data.store_home import open_store
 from tests.conftest import run_brogue
 from tests.fakes import ADMIN_KEY
+from tests.forked import DieAfter, Forked, die_before_the_end
 from tests.loop_gateway import gateway_of
 from tests.tiny_models import ROWS, tiny_llama
 
@@ -141,6 +143,15 @@ def test_what_a_verdict_leads_to(shop: Shop) -> None:
     assert registry.aliases("acme")["stable"] == 1
 
 
+def test_ppo_learns_from_the_rounds_own_reward_model(shop: Shop) -> None:
+    shop.say(0, 24)
+    short = ("--train-option", "rounds=2", "--train-option", "max_new_tokens=4")
+    done = shop.retrain(*QUICK[:2], "--recipe", "ppo", *short, "--auto", "--gate", "open")
+    assert done.returncode == 0, done.stderr
+    assert "acme@2 is stable now, instead of acme@1; back: brogue adapters rollback acme" in done.stdout
+    assert Registry(shop.home).resolve("acme").config["reward"] == "acme-reward@1"
+
+
 def test_thumbs_teach_sft_and_the_next_round_takes_only_what_is_new(shop: Shop) -> None:
     shop.say(0, 20, "rating")
     write_text(shop.home.root / "suites" / "small.yaml", "parts: [{measure: repetition, limit: 8}]")
@@ -229,6 +240,49 @@ def test_watching_waits_for_enough_and_goes_on_after_what_went_wrong(
     assert done.returncode == 130 and pauses == [cli_retrain.POLL_S, cli_retrain.AGAIN_S, cli_retrain.POLL_S]
     assert "acme has 7 judgements" in done.stderr
     assert json.loads(done.stdout)["alias"] == "candidate"
+
+
+def test_a_round_that_is_killed_at_each_step_ends_as_one_that_was_not(
+    first: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT, ADMIN_KEY)
+    forked = Forked(tmp_path)
+    whole, killed = (Shop(Home(tmp_path / name)) for name in ("whole", "killed"))
+    words = ("retrain", "acme", *QUICK, "--auto", "--gate", "open")
+    for shop in (whole, killed):
+        shutil.copytree(first.root, shop.home.root)
+        shop.say(0, 24)
+    with gateway_of(whole.home), gateway_of(killed.home):
+        wanted = forked.start(words, whole.home)
+        for plants in ((DieAfter("collect"),), (DieAfter("reward"),), (die_before_the_end,), (DieAfter("train"),),
+                       (DieAfter("exam"),), (DieAfter("gate"),), (DieAfter("place"),)):  # fmt: skip
+            done = forked.run(words, killed.home, *plants)
+            assert done.returncode == -signal.SIGKILL, (plants, done.stderr)
+        done = forked.run(words, killed.home)
+        assert done.returncode == 0, done.stderr
+        theirs, ours = json.loads(wanted().stdout), json.loads(done.stdout)
+    for found in (ours, theirs):
+        assert (found["version"], found["alias"]) == ("acme@2", "stable")
+    assert ours["steps"]["train"]["scores"] == theirs["steps"]["train"]["scores"]
+    assert ours["steps"]["exam"]["exam"] == theirs["steps"]["exam"]["exam"]
+    states = [_end(shop.home) for shop in (whole, killed)]
+    assert states[0] == states[1]
+    assert states[0]["versions"] == {"acme": [1, 2], "acme-reward": [1]}, "nothing was trained twice"
+    assert all(run.state == "done" for run in runs.all_runs(killed.home))
+    assert [move.alias for move in Registry(killed.home).state("acme").history] == ["stable", "stable"]
+
+
+def _end(home: Home) -> dict[str, Any]:
+    """What is left of a round that two of them must have in common."""
+    registry = Registry(home)
+    exam = exam_files.load(home, loop.rounds(home, "acme")[0].came_of("exam", "exam"))
+    return {
+        "versions": {name: registry.versions(name) for name in registry.adapters()},
+        "weights": [registry.card(name, max(registry.versions(name))).files for name in registry.adapters()],
+        "aliases": registry.aliases("acme"), "dataset": load_card(home, "acme-round-1").digest,
+        "figures": [(one.name, one.arms) for one in exam.measures], "verdict": exam.verdict and exam.verdict.result,
+        "runs": len(runs.all_runs(home)),
+    }  # fmt: skip
 
 
 def _files(home: Home) -> dict[str, float]:
