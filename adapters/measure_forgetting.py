@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from adapters.exam_types import Arm, Item, Part, Parts, Room, Scores
-from adapters.measure_data import lines, means
+from adapters.measure_data import lines, means, user
+from adapters.measure_facts import likelihoods
 from adapters.measure_pieces import options, sums
 from data.errors import DataError, one_line
 from data.settings import Frozen
@@ -70,14 +71,11 @@ def _question(part: Part, line: Line) -> Question:
 
 
 def _choices(room: Room, part: Part, questions: Sequence[Question]) -> list[Scores]:
-    prompts = [[{"role": "user", "content": one.question}] for one in questions for _ in one.choices]
-    texts = [text for one in questions for text in one.choices]
-    taken: dict[Arm, list[str]] = {}
-    for arm in room.arms:
-        nats = sums(room.likelihoods(arm, prompts, texts))
-        values = iter(one / len(text.encode()) for one, text in zip(nats, texts, strict=True))
-        taken[arm] = [max(one.choices, key={text: next(values) for text in one.choices}.__getitem__)
-                      for one in questions]  # fmt: skip
+    prompts, every = [user(one.question) for one in questions], [one.choices for one in questions]
+    taken = {
+        arm: [_likeliest(*both) for both in zip(every, likelihoods(room, arm, prompts, every), strict=True)]
+        for arm in room.arms
+    }
     items = [Item(one.question, {arm: some[n] for arm, some in taken.items()}, one.topic)
              for n, one in enumerate(questions)]  # fmt: skip
     right = {arm: [float(text == one.choices[one.answer]) for text, one in zip(some, questions, strict=True)]
@@ -89,6 +87,12 @@ def _choices(room: Room, part: Part, questions: Sequence[Question]) -> list[Scor
         found.append(means(f"{part.prefix}.drop", "lower", items, {"version": lost},
                            note=f"share of right answers lost against {what}"))  # fmt: skip
     return found
+
+
+def _likeliest(choices: Sequence[str], nats: Sequence[float]) -> str:
+    """The choice with the most nats per byte; nothing where the context has no room for any."""
+    each = [one / len(text.encode()) for one, text in zip(nats, choices, strict=True)]
+    return choices[each.index(max(each))] if max(each) > -math.inf else ""
 
 
 def _texts(room: Room, part: Part, texts: Sequence[str]) -> list[Scores]:

@@ -93,10 +93,18 @@ def _likelihoods(room: Room, part: Part, records: Sequence[Judged], items: Seque
     keys = [_key(*one) for one in zip(asked, texts, strict=True)]
     whole: dict[Arm, dict[tuple[str, str], float]] = {}
     each: dict[Arm, dict[tuple[str, str], float]] = {}
+    unread: set[tuple[str, str]] = set()
     for arm in room.arms:
         tokens = room.likelihoods(arm, asked, texts)
+        unread |= {key for key, one in zip(keys, tokens, strict=True) if not one}
         whole[arm] = dict(zip(keys, sums(tokens), strict=True))
         each[arm] = {key: whole[arm][key] / max(1, len(one)) for key, one in zip(keys, tokens, strict=True)}
+    read = [n for n, one in enumerate(records) if not any(_key(one.asked, t) in unread for p in one.pairs for t in p)]
+    if len(read) < len(records):
+        room.say(f"{len(records) - len(read)} of {len(records)} records are longer than the model's context: left out")
+    if not read:
+        return []
+    records, items = [records[n] for n in read], [items[n] for n in read]
 
     def likelier(arm: Arm) -> Margin:
         return lambda a, better, worse: each[arm][_key(a, better)] - each[arm][_key(a, worse)]

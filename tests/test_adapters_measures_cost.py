@@ -106,6 +106,13 @@ def test_what_was_known_is_compared_with_what_is() -> None:
     assert found["forgetting.bits_per_byte"].over["base"].low > 0
 
 
+def test_a_question_that_the_context_has_no_room_for_is_not_answered() -> None:
+    own = [{"question": f"Which, {n}?", "choices": ["Reed", "Fern"], "answer": 0} for n in range(2)]
+    room = ScriptedRoom(likely=lambda *_: [], lines=own)
+    found = find("forgetting")(room, Part(measure="forgetting", data="own.jsonl"))[0]
+    assert measured(found, room.arms).arms["version"].value == 0
+
+
 def test_what_is_shipped_has_four_choices_one_of_them_right_and_no_text_twice() -> None:
     questions, texts = [x for x in LINES if "question" in x], [x["text"] for x in LINES if "text" in x]
     assert len(questions) >= 60

@@ -49,6 +49,16 @@ def test_likelihood_is_per_token_and_the_implicit_reward_is_against_the_base_mod
     assert "--judge" in room.said[0]
 
 
+def test_what_the_context_has_no_room_for_is_left_out() -> None:
+    def likely(_: Arm, __: object, text: str) -> list[float]:
+        return [] if text == "endless" else [-1.0 if text == "good" else -2.0]
+
+    room = ScriptedRoom(rows=rows([pair(0), pair(1, rejected="endless")]), likely=likely)
+    found = taken(room)["preference.likelihood"]
+    assert (found.arms["version"].value, found.n) == (1, 1)
+    assert "1 of 2 records are longer" in room.said[0]
+
+
 def test_a_version_that_is_its_own_base_model_has_half() -> None:
     room = ScriptedRoom(rows=rows([pair(0), pair(1)]), likely=lambda *_: [-1.0])
     found = taken(room)
