@@ -137,8 +137,10 @@ def _phrases(part: Part, chosen: VoiceOptions, brand: list[str], texts: Texts, i
 
 def holds(text: str, phrase: str) -> bool:
     """Whether whole words of `text` are the phrase's, without regard to case and spaces."""
-    words = r"\s+".join(re.escape(word) for word in phrase.casefold().split())
-    return re.search(rf"(?<!\w){words}(?!\w)", text.casefold()) is not None
+    phrase = phrase.strip().casefold()
+    words = r"\s+".join(re.escape(word) for word in phrase.split())
+    before, after = (r"(?<!\w)" if phrase[:1].isalnum() else "", r"(?!\w)" if phrase[-1:].isalnum() else "")
+    return re.search(before + words + after, text.casefold()) is not None
 
 
 def _reading(part: Part, brand: list[str], texts: Texts, items: Sequence[Item]) -> Scores:

@@ -100,7 +100,7 @@ def test_the_reading_level_is_the_automated_readability_index() -> None:
 
 def test_required_and_forbidden_phrases_are_found_as_whole_words() -> None:
     assert holds("Happy  gardening,\nFern", "happy gardening")
-    assert holds("That is it!", "it!")
+    assert holds("That is it!", "it!") and holds("Write to us@acme.example", "@acme")
     assert not holds("The cattle", "cat")
     options = {"required": ["Happy gardening", "Mondays"], "forbidden": ["several factors"]}
     found = taken(ScriptedRoom(says=says, rows=rows()), PART.model_copy(update={"options": options}))
