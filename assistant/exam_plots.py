@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _NAME = 30  # characters of a figure's name
-_COLOURS = {"better": BAR, "worse": ALARM, "open": INK, "stated": INK}
+_COLOURS = {"better": BAR, "worse": ALARM}
 
 
 def changes(found: Sequence[Judged]) -> dict[str, str]:
     """Heading → SVG for each unit: the changes with their intervals, better to the right."""
     by_unit: dict[str, list[Judged]] = {}
     for one in found:
-        if one.change is not None and one.way != "stated":
+        if one.change is not None and one.way not in ("same", "stated"):
             by_unit.setdefault(one.figure.unit, []).append(one)
     return {f"Changes in {unit_of_change(unit)}": _changes(unit, some[:MOST]) for unit, some in by_unit.items()}
 
@@ -82,7 +82,7 @@ def _changes(unit: str, shown: Sequence[Judged]) -> str:
         for place, one in enumerate(shown):
             if one.change is not None:
                 turned = _turned(one.change) if one.figure.better == "lower" else one.change
-                _interval(axes, turned, place, _COLOURS[one.way], factor, hollow=one.way == "open")
+                _interval(axes, turned, place, _COLOURS.get(one.way, INK), factor, hollow=one.way == "open")
         axes.axvline(0, color=LINE, linewidth=1.2, zorder=0)
         axes.set_yticks(range(len(shown)), [_short(title(one.figure.name)) for one in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from adapters.exam_types import Arm, Exam, Interval, Moved, RuleResult, Verdict
+from adapters.exam_types import Arm, Exam, Interval, Moved, Verdict
 from assistant import exam_plots
 from assistant import exam_words as words
 from assistant.exam_words import Judged, other_arm, title
@@ -85,18 +85,17 @@ def _circumstances(exam: Exam) -> str:
 
 
 def _verdict(verdict: Verdict | None) -> str:
-    kind, rules = (_MARKS[verdict.result], verdict.rules) if verdict else ("", ())
-    against, passed = _rules([r for r in rules if r.result != "pass"]), [r for r in rules if r.result == "pass"]
-    shown = (
-        f"{against}<details><summary>{len(passed)} passed</summary>{_rules(passed)}</details>" if passed else against
-    )
+    kind, rules = (_MARKS[verdict.result], words.grouped(verdict)) if verdict else ("", [])
+    shown, passed = _rules([r for r in rules if r.result != "pass"]), [r for r in rules if r.result == "pass"]
+    if passed:
+        shown += f"<details><summary>{len(passed)} passed</summary>{_rules(passed)}</details>"
     return f'<section class="finding verdict {kind}"><p>{escape(words.headline(verdict))}</p>{shown}</section>'
 
 
-def _rules(rules: Sequence[RuleResult]) -> str:
+def _rules(rules: Sequence[words.Rule]) -> str:
     rows = "".join(
         f'<li><span class="{_rule_class(rule.result)}">{words.result_words(rule.result)}</span>'
-        f"<code>{escape(rule.rule)}</code><span>{escape(words.reason(rule))}</span></li>"
+        f"<code>{escape(rule.text)}</code><span>{'<br>'.join(map(escape, rule.reasons))}</span></li>"
         for rule in rules
     )
     return f'<ul class="rules">{rows}</ul>' if rows else ""
@@ -117,6 +116,8 @@ def _ways(exam: Exam, found: list[Judged]) -> str:
         lines = "".join(f"<li>{escape(words.sentence(one, other))}</li>" for one in found if one.way == way)
         if lines or empty:
             done += f"<h2>{heading}</h2>" + (f"<ul>{lines}</ul>" if lines else f'<p class="soft">{empty}</p>')
+    if same := [title(one.figure.name) for one in found if one.way == "same"]:
+        done += f'<p class="soft">Exactly as before: {escape("; ".join(same))}.</p>'
     compared = sum(one.way in ("better", "worse", "open") for one in found)
     if compared >= _MANY:
         done += (
@@ -152,7 +153,7 @@ def _cells(one: Judged, arms: Sequence[Arm]) -> list[str]:
     note, moved = f"<small>{escape(figure.name)}{escape(f': {figure.note}' if figure.note else '')}</small>", ""
     if change is not None:
         unit = escape(words.unit_of_change(figure.unit))
-        moved = f"{words.difference(change.value, figure.unit)} {unit}"
+        moved = f"{words.difference(change, figure.unit)} {unit}"
         moved += f"<small>{words.change_between(change, figure.unit)}</small>"
     said = {"open": "cannot be told", "stated": "" if figure.decides else "stated only"}.get(one.way, one.way)
     values = [_value(figure.arms.get(arm), figure.unit) for arm in arms]

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDE = 110  # columns from which on there is room for the base model and the number of items
-_COLOURS = {"better": "green", "worse": "red", "open": "", "stated": ""}
-_SAID = {"better": "better", "worse": "worse", "open": "?", "stated": ""}
+_COLOURS = {"better": "green", "worse": "red"}
+_SAID = {"better": "better", "worse": "worse", "open": "?", "same": "same", "stated": ""}
 _RESULTS = {"fail": "[red]fail[/]", "not enough evidence": "[yellow]open[/]"}
 
 
@@ -41,9 +41,10 @@ def print_verdict(verdict: Verdict | None, console: "Console | None" = None) -> 
     table.show_header = False
     table.add_column()
     table.add_column(overflow="fold")
-    for rule in verdict.rules:
+    for rule in words.grouped(verdict):
         if rule.result != "pass":
-            table.add_row(_RESULTS[rule.result], f"{_safe(rule.rule)}\n[dim]{_safe(words.reason(rule))}[/]")
+            reasons = "\n".join(map(_safe, rule.reasons))
+            table.add_row(_RESULTS[rule.result], f"{_safe(rule.text)}\n[dim]{reasons}[/]")
     if table.row_count:
         console.print(table)
 
@@ -55,25 +56,26 @@ def _figures(exam: Exam, found: list[Judged], wide: bool) -> "Table":
     if wide and "base" in exam.names and other != "base":
         arms.append("base")
     table = _table()
-    table.add_column("figure", overflow="fold", ratio=3)
+    table.add_column("figure", overflow="fold", min_width=26)
     for arm in arms:
-        name = exam.names.get(arm, arm).removeprefix(exam.adapter)  # "@2": the whole name stands above the table
-        table.add_column(_safe(name), justify="right", overflow="fold", max_width=14)
-    table.add_column("change (95% interval)", overflow="fold", min_width=22)
-    table.add_column("")
+        # "@2" and "base": the whole names stand above the table.
+        name = arm if arm == "base" else exam.names.get(arm, arm).removeprefix(exam.adapter)
+        table.add_column(_safe(name), justify="right", overflow="fold")
+    table.add_column("change (95% interval)", overflow="fold")
+    table.add_column("", no_wrap=True, min_width=6)
     if wide:
         table.add_column("items", justify="right")
     for one in found:
-        table.add_row(*_row(one, arms, wide), style=_COLOURS[one.way])
+        table.add_row(*_row(one, arms, wide), style=_COLOURS.get(one.way, ""))
     return table
 
 
 def _row(one: Judged, arms: list[Arm], wide: bool) -> list[str]:
     figure, change = one.figure, one.change
     cells = [_safe(figure.name) + ("" if figure.decides else " *")]
-    cells += [words.number(figure.arms[arm].value, figure.unit) if arm in figure.arms else "" for arm in arms]
+    cells += [words.number(figure.arms[arm].value, figure.unit, False) if arm in figure.arms else "" for arm in arms]
     unit = figure.unit
-    cells.append(f"{words.difference(change.value, unit)} ({words.change_between(change, unit)})" if change else "")
+    cells.append(f"{words.difference(change, unit)} ({words.change_between(change, unit)})" if change else "")
     return [*cells, _SAID[one.way], *([f"{figure.n:,}"] if wide else [])]
 
 

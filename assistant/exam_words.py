@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from typing import Literal
 
 from adapters.exam_types import Arm, Exam, Interval, Measured, RuleResult, Verdict
+from adapters.registry_state import Result
 from data.settings import Frozen
 
-Way = Literal["better", "worse", "open", "stated"]  # open: it cannot be told; stated: nothing to compare it with
+# open: it cannot be told; same: not even one item differs; stated: there is nothing to compare it with.
+Way = Literal["better", "worse", "open", "same", "stated"]
 
 # The first word of a figure's name, and its last one; others are shown as they are.
 _PARTS = {
@@ -43,6 +45,14 @@ _SHORT = {"share": "", "seconds": " s", "nats": "", "points": ""}  # units behin
 _RESULTS = {"pass": "passed", "fail": "not passed", "not enough evidence": "not enough evidence"}
 
 
+class Rule(Frozen):
+    """A rule of a gate and what its figures say."""
+
+    text: str
+    result: Result
+    reasons: tuple[str, ...]
+
+
 class Judged(Frozen):
     """A figure and which way it went."""
 
@@ -69,7 +79,7 @@ def way(figure: Measured, other: Arm = "against") -> Way:
         return "better" if figure.better == "higher" else "worse"
     if change.high < 0:
         return "worse" if figure.better == "higher" else "better"
-    return "open"
+    return "same" if change.low == change.high == 0 else "open"
 
 
 def other_arm(exam: Exam) -> Arm:
@@ -100,18 +110,11 @@ def title(name: str) -> str:
     return f"{shown}{inner}: {_FIGURES.get(figure, figure.replace('_', ' '))}"
 
 
-def number(value: float, unit: str) -> str:
-    """A value with its unit, short."""
+def number(value: float, unit: str, with_unit: bool = True) -> str:
+    """A value, short, with its unit."""
     if unit == "share":
-        return f"{value:.1%}".replace("-", "−")
-    return f"{_plain(value)}{_SHORT.get(unit, f' {unit}')}"
-
-
-def difference(value: float, unit: str) -> str:
-    """A change with its sign; of a share in percentage points."""
-    text = f"{100 * value:.1f}" if unit == "share" else _plain(value)
-    sign = "+" if not text.startswith("−") and not text.startswith("-") else ""
-    return f"{sign}{text}".replace("-", "−")
+        return _signed(f"{value:.1%}")
+    return _signed(_plain(value, abs(value))) + (_SHORT.get(unit, f" {unit}") if with_unit else "")
 
 
 def between(interval: Interval, unit: str) -> str:
@@ -119,9 +122,21 @@ def between(interval: Interval, unit: str) -> str:
     return f"{number(interval.low, unit)} to {number(interval.high, unit)}"
 
 
+def difference(change: Interval, unit: str) -> str:
+    """A change with its sign; of a share in percentage points."""
+    return _difference(change.value, change, unit)
+
+
 def change_between(change: Interval, unit: str) -> str:
     """A change's interval."""
-    return f"{difference(change.low, unit)} to {difference(change.high, unit)}"
+    return f"{_difference(change.low, change, unit)} to {_difference(change.high, change, unit)}"
+
+
+def _difference(value: float, change: Interval, unit: str) -> str:
+    """One of a change's three numbers; all have the same digits."""
+    if unit == "share":
+        return _signed(f"{100 * value:+.1f}")
+    return _signed(_plain(value, max(abs(change.low), abs(change.high)), "+"))
 
 
 def unit_of_change(unit: str) -> str:
@@ -141,21 +156,35 @@ def sentence(one: Judged, other: Arm) -> str:
     span = change_between(change, figure.unit)
     if one.way == "open":
         return f"{title(figure.name)}: {told}; the change may lie anywhere from {span} {unit}."
-    return f"{title(figure.name)}: {told}; a change of {difference(change.value, figure.unit)} {unit} ({span})."
+    return f"{title(figure.name)}: {told}; a change of {difference(change, figure.unit)} {unit} ({span})."
 
 
 def headline(verdict: Verdict | None) -> str:
     """What the gate says, in a sentence for whoever decides."""
     if verdict is None:
         return "No gate was applied, so nothing is said here about going live."
-    broken = sum(rule.result == "fail" for rule in verdict.rules)
+    rules = grouped(verdict)
+    broken = sum(rule.result == "fail" for rule in rules)
     if verdict.result == "pass":
-        return f"Passed: this version meets all {len(verdict.rules)} rules of the gate '{verdict.gate}'."
+        return f"Passed: this version meets all {len(rules)} rules of the gate '{verdict.gate}'."
     if verdict.result == "fail":
-        rules = f"{broken} of the {len(verdict.rules)} rules"
-        return f"Not passed: {rules} of the gate '{verdict.gate}' {'is' if broken == 1 else 'are'} broken."
+        some = f"{broken} of the {len(rules)} rules"
+        return f"Not passed: {some} of the gate '{verdict.gate}' {'is' if broken == 1 else 'are'} broken."
     enough = f" About {verdict.more:,} more of what was asked would probably settle it." if verdict.more else ""
     return f"Not enough evidence: the gate '{verdict.gate}' can neither pass nor refuse this version yet.{enough}"
+
+
+def grouped(verdict: Verdict) -> list[Rule]:
+    """The rules, those that are not met first; a rule that several figures must meet is one."""
+    by_text: dict[str, list[RuleResult]] = {}
+    for one in verdict.rules:
+        by_text.setdefault(one.rule, []).append(one)
+    order: tuple[Result, ...] = ("fail", "not enough evidence", "pass")
+    found = []
+    for text, some in by_text.items():
+        result = next(one for one in order if any(each.result == one for each in some))
+        found.append(Rule(text=text, result=result, reasons=tuple(reason(one) for one in some if one.result == result)))
+    return sorted(found, key=lambda rule: order.index(rule.result))
 
 
 def reason(rule: RuleResult) -> str:
@@ -173,13 +202,17 @@ def result_words(result: str) -> str:
 def counted(found: Iterable[Judged]) -> str:
     """How many figures went which way: "3 better, 1 worse, 4 cannot be told"."""
     ways = [one.way for one in found]
-    words = {"better": "better", "worse": "worse", "open": "cannot be told"}
+    words = {"better": "better", "worse": "worse", "open": "cannot be told", "same": "the same"}
     parts = [f"{ways.count(way)} {text}" for way, text in words.items() if way in ways]
     return ", ".join(parts) or "nothing to compare"
 
 
-def _plain(value: float) -> str:
-    """Three significant digits, no exponent."""
-    size = abs(value)
+def _plain(value: float, size: float, sign: str = "") -> str:
+    """As many digits as a number of that size needs, no exponent."""
     digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 0.1 or not size else 4
-    return f"{value:,.{digits}f}".replace("-", "−")
+    return f"{value:{sign},.{digits}f}"
+
+
+def _signed(text: str) -> str:
+    """With a true minus sign, and none before zero."""
+    return text.replace("-", "−" if any(digit in text for digit in "123456789") else "")

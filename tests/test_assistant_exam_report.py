@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Request
 
-from adapters.exam_types import Interval, Measured
+from adapters.exam_types import Interval, Measured, RuleResult, Verdict
 from assistant import exam_report
 from assistant.exam_table import print_exam
-from assistant.exam_words import headline, judged, number, sentence, title, way
+from assistant.exam_words import change_between, difference, grouped, headline, judged, number, sentence, title, way
 from data.errors import BrogueError
 from tests.sample_exams import exam, figures, interval, measured
 
@@ -47,6 +47,7 @@ def text_of(html: str) -> str:
         ((-0.09, -0.01), "lower", "better"),
         ((-0.01, 0.09), "higher", "open"),
         ((0.0, 0.09), "higher", "open"),
+        ((0.0, 0.0), "higher", "same"),
         ((0.01, 0.09), "neither", "stated"),
     ],
 )
@@ -95,6 +96,23 @@ def test_a_change_is_told_in_percentage_points_with_its_interval() -> None:
     assert lines[4].endswith("a change of −2.90 tokens (−4.00 to −1.80).")
 
 
+def test_the_numbers_of_a_change_have_the_same_digits_and_zero_has_no_sign() -> None:
+    change = Interval(value=0.05, low=0.044, high=0.27)
+    assert (difference(change, "seconds"), change_between(change, "seconds")) == ("+0.05", "+0.04 to +0.27")
+    assert change_between(Interval(value=0, low=-0.00001, high=0.62), "log words") == "0.00 to +0.62"
+    assert difference(Interval(value=0, low=-0.1, high=0.1), "share") == "+0.0"
+
+
+def test_a_rule_that_several_figures_must_meet_is_one() -> None:
+    rules = [("safety.* not_worse", "pass", "a"), ("safety.* not_worse", "fail", "b"), ("x better", "pass", "c")]
+    given = [RuleResult(rule=text, result=result, because=why) for text, result, why in rules]
+    verdict = Verdict(result="fail", rules=tuple(given), gate="default", exam="e", time="")
+    assert [(rule.text, rule.result, rule.reasons) for rule in grouped(verdict)] == [
+        ("safety.* not_worse", "fail", ("b",)), ("x better", "pass", ("c",)),
+    ]  # fmt: skip
+    assert "1 of the 2 rules" in headline(verdict)
+
+
 def test_the_verdict_is_a_sentence_that_says_what_is_missing() -> None:
     assert headline(exam("pass").verdict) == "Passed: this version meets all 3 rules of the gate 'default'."
     assert headline(exam("fail").verdict) == "Not passed: 1 of the 3 rules of the gate 'default' is broken."
@@ -141,8 +159,9 @@ def test_the_page_tells_verdict_ways_figures_slices_prompts_and_what_was_left_ou
     text = text_of(page)
     for words in (
         "reed-voice@2 against reed-voice@1", "Not passed: 1 of the 3 rules",
-        "not passed forgetting.* not_worse 9.0 points worse", "1 passed passed preference.win_rate.low >= 0.5", "What got better Preference:",
-        "What got worse General knowledge: general questions answered rightly: 44.0% before, 35.0% now", "What cannot be told Voice:",
+        "not passed forgetting.* not_worse 9.0 points worse", "1 passed passed preference.win_rate.low &gt;= 0.5",
+        "What got better Preference:", "What cannot be told Voice:",
+        "What got worse General knowledge: general questions answered rightly: 44.0% before, 35.0% now",
         "The 3 prompts that moved most for the better", "The 3 prompts that moved most for the worse",
         "reed-voice@1, scored 0 I do not know.", "All figures: 3 better, 1 worse, 3 cannot be told",
         "too few questions: stated only", "What was left out facts: no assistant",
