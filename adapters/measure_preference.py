@@ -14,12 +14,13 @@ from pydantic import Field
 from adapters.exam_types import Arm, Item, Messages, Part, Room, Scores
 from adapters.judging import Choice, Judge, own_answers
 from adapters.measure_data import last_question, means
-from adapters.measure_pieces import AskOptions, held_out, messages, options, preferred, sums
+from adapters.measure_pieces import AskOptions, held_out, messages, options, preferred
 from data.dataset import Row
 from data.errors import DataError
 from data.exporting_shapes import pairs
 from data.records import PreferenceRecord, RankingRecord
 
+Nats = dict[tuple[str, str], float]  # by question and answer
 Margin = Callable[[Messages, str, str], float]  # how much better the first of two answers is
 
 
@@ -89,17 +90,9 @@ def _key(asked: Messages, text: str) -> tuple[str, str]:
 
 
 def _likelihoods(room: Room, part: Part, records: Sequence[Judged], items: Sequence[Item]) -> list[Scores]:
-    asked, texts = _texts(records)
-    keys = [_key(*one) for one in zip(asked, texts, strict=True)]
-    whole: dict[Arm, dict[tuple[str, str], float]] = {}
-    each: dict[Arm, dict[tuple[str, str], float]] = {}
-    unread: set[tuple[str, str]] = set()
-    for arm in room.arms:
-        tokens = room.likelihoods(arm, asked, texts)
-        unread |= {key for key, one in zip(keys, tokens, strict=True) if not one}
-        whole[arm] = dict(zip(keys, sums(tokens), strict=True))
-        each[arm] = {key: whole[arm][key] / max(1, len(one)) for key, one in zip(keys, tokens, strict=True)}
-    read = [n for n, one in enumerate(records) if not any(_key(one.asked, t) in unread for p in one.pairs for t in p)]
+    whole, each = _nats(room, records)
+    read = [n for n, one in enumerate(records) if all(_key(one.asked, t) in each[a] for p in one.pairs for t in p
+                                                      for a in room.arms)]  # fmt: skip
     if len(read) < len(records):
         room.say(f"{len(records) - len(read)} of {len(records)} records are longer than the model's context: left out")
     if not read:
@@ -110,18 +103,31 @@ def _likelihoods(room: Room, part: Part, records: Sequence[Judged], items: Seque
         return lambda a, better, worse: each[arm][_key(a, better)] - each[arm][_key(a, worse)]
 
     def rewarded(arm: Arm) -> Margin:
-        mine, base = whole[arm], whole["base"]
-        gain = {key: mine[key] - base[key] for key in keys}
+        gain = {key: nats - whole["base"][key] for key, nats in whole[arm].items() if key in whole["base"]}
         return lambda a, better, worse: gain[_key(a, better)] - gain[_key(a, worse)]
 
-    name, trained = part.prefix, [arm for arm in whole if arm != "base"]
-    found = [means(f"{name}.likelihood", "higher", items, {a: [share(r, likelier(a)) for r in records] for a in whole},
+    likelihood = {arm: [share(one, likelier(arm)) for one in records] for arm in room.arms}
+    found = [means(f"{part.prefix}.likelihood", "higher", items, likelihood,
                    note="share of people's choices that it finds likelier, per token")]  # fmt: skip
-    if "base" in whole:
-        shares: dict[Arm, list[float]] = {arm: [share(r, rewarded(arm)) for r in records] for arm in trained}
+    if "base" in room.arms:
+        trained = [arm for arm in room.arms if arm != "base"]
+        rose: dict[Arm, list[float]] = {arm: [share(one, rewarded(arm)) for one in records] for arm in trained}
         note = "share of people's choices whose likelihood rose more against the base model's"
-        found.append(means(f"{name}.implicit_reward", "higher", items, shares, note=note))
+        found.append(means(f"{part.prefix}.implicit_reward", "higher", items, rose, note=note))
     return found
+
+
+def _nats(room: Room, records: Sequence[Judged]) -> tuple[dict[Arm, Nats], dict[Arm, Nats]]:
+    """(log-probability of each answer that the context has room for, the same per token), of each arm."""
+    asked, texts = _texts(records)
+    whole: dict[Arm, Nats] = {}
+    each: dict[Arm, Nats] = {}
+    for arm in room.arms:
+        tokens = zip(asked, texts, room.likelihoods(arm, asked, texts), strict=True)
+        read = [(_key(prompt, text), sum(one), len(one)) for prompt, text, one in tokens if one]
+        whole[arm] = {key: nats for key, nats, _ in read}
+        each[arm] = {key: nats / count for key, nats, count in read}
+    return whole, each
 
 
 def _rewards(room: Room, records: Sequence[Judged]) -> Margin | None:
