@@ -89,6 +89,8 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("serve/metrics.py",),
     "sqlalchemy": ("data/store*.py",),
     "alembic": ("data/store_open.py",),
+    "sacrebleu": ("adapters/measure_task.py",),
+    "rouge_score": ("adapters/measure_task.py",),
 }
 
 
