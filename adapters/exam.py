@@ -4,8 +4,9 @@
 costs what was in the air, and an exam that was asked in the same words before is read from its file.
 """
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,6 +96,8 @@ def run_exam(home: Home, asked: Asked, gateway: Gateway, tell: Tell, again: bool
     cards["base"] = None
     room = ExamRoom(home, base, cards, gateway, asked.judge, asked.seed, tell)
     scores, left = sit(room, asked.suite, tell)
+    figures = [measured(one, room.arms, asked.seed) for one in scores]
+    left += [f"{one.name}: it cannot be reckoned from these answers" for one in figures if not reckoned(one)]
     better, worse = most_moved(scores, "against" if asked.against is not None else "base")
     exam = Exam(
         id=id,
@@ -105,7 +108,7 @@ def run_exam(home: Home, asked: Asked, gateway: Gateway, tell: Tell, again: bool
         minutes=round((time.monotonic() - began) / 60, 2),
         seed=asked.seed,
         judge=asked.judge.name if asked.judge is not None else None,
-        measures=tuple(_figures(scores, room.arms, asked.seed)),
+        measures=tuple(one for one in figures if reckoned(one)),
         better=better,
         worse=worse,
         left_out=(*asked.left_out, *left),
@@ -133,8 +136,9 @@ def sit(room: Room, suite: Suite, tell: Tell) -> tuple[list[Scores], list[str]]:
     return scores, left
 
 
-def _figures(scores: Sequence[Scores], arms: Sequence[Arm], seed: int) -> list[Measured]:
-    return [measured(one, arms, seed) for one in scores]
+def reckoned(figure: Measured) -> bool:
+    """Whether there is a number for every arm: a mean over nothing is none."""
+    return bool(figure.arms) and all(math.isfinite(found.value) for found in figure.arms.values())
 
 
 def exam_id(home: Home, asked: Asked, base: BaseModel) -> str:

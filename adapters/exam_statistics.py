@@ -36,11 +36,11 @@ def measured(scores: Scores, arms: Sequence[Arm], seed: int = 0) -> Measured:
             raise ValueError(f"{scores.name}: parts of {arm} are {rows.shape}, items {len(scores.items)}")
     found, over = _intervals(scores, parts, list(range(len(scores.items))), seed)
     enough = len(_groups(scores.items)) >= FEWEST
-    note = scores.note if enough else " ".join(filter(None, [scores.note, "Too few items for an interval."]))
-    slices = {name: _intervals(scores, parts, rows, seed)[0] for name, rows in _slices(scores.items).items()}
+    note = scores.note if enough else "; ".join(filter(None, [scores.note, "too few items for an interval"]))
+    slices = {name: _finite(_intervals(scores, parts, rows, seed)[0]) for name, rows in _slices(scores.items).items()}
     return Measured(
         name=scores.name, unit=scores.unit, better=scores.better, n=len(scores.items), arms=found, over=over,
-        slices=slices, note=note, decides=scores.decides and enough,
+        slices={name: arms for name, arms in slices.items() if arms}, note=note, decides=scores.decides and enough,
     )  # fmt: skip
 
 
@@ -56,8 +56,10 @@ def _intervals(
     shares = {arm for arm, found in some.items() if single and _is_share(found)}
     drawn = {} if shares == set(some) else _drawn(scores, some, groups, seed)
     value = {arm: float(scores.value(found.sum(0, keepdims=True))[0]) for arm, found in some.items()}
+    bounded = scores.value is mean and scores.unit == "share"
     found = {
-        arm: _share(some[arm]) if arm in shares else _resampled(value[arm], drawn[arm], len(groups)) for arm in some
+        arm: _share(some[arm]) if arm in shares else _resampled(value[arm], drawn[arm], len(groups), bounded)
+        for arm in some
     }
     over: dict[Arm, Interval] = {}
     for arm in some:
@@ -66,8 +68,14 @@ def _intervals(
         if {"version", arm} <= shares:
             over[arm] = paired_shares(some["version"][:, 0], some[arm][:, 0])
         else:
-            over[arm] = _resampled(value["version"] - value[arm], drawn["version"] - drawn[arm], len(groups))
+            moved = value["version"] - value[arm], drawn["version"] - drawn[arm]
+            over[arm] = _resampled(*moved, len(groups), bounded and not np.any(moved[1]), paired=True)
     return found, over
+
+
+def _finite(arms: dict[Arm, Interval]) -> dict[Arm, Interval]:
+    """Without figures that are none, such as a mean over nothing."""
+    return {arm: found for arm, found in arms.items() if math.isfinite(found.value)}
 
 
 def _is_share(parts: Parts) -> bool:
@@ -123,11 +131,20 @@ def _drawn(
     return {arm: np.concatenate(some) for arm, some in figures.items()}
 
 
-def _resampled(value: float, drawn: Figures, groups: int) -> Interval:
-    """Percentiles of the draws; a draw without any figure (nan) says nothing."""
+def _resampled(value: float, drawn: Figures, groups: int, bounded: bool, paired: bool = False) -> Interval:
+    """Percentiles of the draws; a draw without any figure (nan) says nothing.
+
+    Where all items are at the same end of a `bounded` score, or no `paired` score differs, no draw does: then what a
+    share of as many would have, since no score between 0 and 1 varies more than one that is 0 or 1.
+    """
     there = drawn[np.isfinite(drawn)]
     if groups < FEWEST or not len(there):
         return Interval(value=value, low=value, high=value)
+    if bounded and value in (0, 1) and np.all(there == value):
+        if paired:
+            return paired_shares(np.zeros(groups), np.zeros(groups))
+        low, high = wilson(value * groups, groups)
+        return Interval(value=value, low=low, high=high)
     # The draws' spread is that of n, not of n - 1, and the normal's tails are too thin for few.
     tail = NormalDist().cdf(-math.sqrt(groups / (groups - 1)) * float(t.ppf(0.975, groups - 1)))
     low, high = np.quantile(there, (tail, 1 - tail))

@@ -61,6 +61,13 @@ def test_items_of_one_group_are_drawn_together() -> None:
     assert together.high - together.low > 2.5 * (alone.high - alone.low)
 
 
+def test_a_score_that_is_the_same_for_all_groups_is_not_certain_of_the_next() -> None:
+    items = [Item(f"q{n}", group=str(n // 2)) for n in range(40)]
+    found = measured(scores({"version": [0.0] * 40, "against": [0.0] * 40}, items), BOTH)
+    assert (found.arms["version"].low, found.arms["version"].high) == pytest.approx(wilson(0, 20))
+    assert found.over["against"].low < -0.08 < 0.08 < found.over["against"].high
+
+
 def test_figures_are_given_by_slice_too() -> None:
     items = [Item(f"q{n}", slice="plants" if n < 30 else "tools") for n in range(50)]
     found = measured(scores({"version": [1] * 30 + [0] * 20}, items), BOTH)
@@ -82,7 +89,7 @@ def test_any_figure_of_summed_parts_is_resampled_as_a_whole() -> None:
 def test_a_single_item_has_a_figure_that_decides_nothing() -> None:
     found = measured(scores({"version": [0.3]}), BOTH)
     assert (found.arms["version"].value, found.decides) == (0.3, False)
-    assert "Too few items" in found.note
+    assert "too few items" in found.note
 
 
 def test_parts_that_do_not_go_with_the_items_are_a_measures_mistake() -> None:
@@ -91,11 +98,11 @@ def test_parts_that_do_not_go_with_the_items_are_a_measures_mistake() -> None:
 
 
 def test_intervals_cover_as_they_say() -> None:
-    """Of 400 simulated exams each. With 400, a true 95% shows as 92.8 to 97.2% in 95 of 100 such tests; percentile
+    """Of 250 simulated exams each. With 250, a true 95% shows as 92.3 to 97.7% in 95 of 100 such tests; percentile
     intervals of skewed figures are known to fall a little short, so the bound is 91.5%."""
     random = np.random.default_rng(5)
     covered: dict[str, list[bool]] = {"skewed mean": [], "its difference": [], "paired shares": [], "grouped": []}
-    for number in range(400):
+    for number in range(250):
         version, before = random.exponential(2, 60), random.exponential(2, 60)
         before += 0.5 * version
         found = measured(scores({"version": version, "against": before}), BOTH, number)
@@ -109,5 +116,6 @@ def test_intervals_cover_as_they_say() -> None:
         one = measured(scores({"version": groups}, items), BOTH, number).arms["version"]
         covered["grouped"].append(one.low <= 0 <= one.high)
     shares = {name: float(np.mean(some)) for name, some in covered.items()}
+    print(shares)
     assert min(shares.values()) >= 0.915, shares
     assert max(shares.values()) <= 0.99, shares
