@@ -122,7 +122,7 @@ def test_rankings_become_a_version_that_goes_live(shop: Shop) -> None:
     assert Path(found["report"]).is_file()
 
 
-def test_what_a_verdict_leads_to(shop: Shop) -> None:
+def test_what_a_verdict_leads_to(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.say(0, 12)
     shop.say(20, 6, "comparison")
     shop.say(40, 6, "correction")
@@ -132,15 +132,25 @@ def test_what_a_verdict_leads_to(shop: Shop) -> None:
     assert all(isinstance(row.record, PreferenceRecord) for row in rows), "rankings stand beside comparisons as pairs"
     assert {round(row.weight, 3) for row in rows} == {1, 0.667}
     assert "nothing was said of acme since round 1" in shop.refused(*QUICK, "--auto", "--gate", "unsure")
+    _trains_nothing(monkeypatch)
     assert shop.done("--auto", "--gate", "shut")["alias"] is None
-    verdict = registry.verdict("acme", 3)
+    verdict = registry.verdict("acme", 2)
     assert verdict is not None and verdict.result == "fail"
+    registry.move("acme", "candidate", None)
     assert shop.done("--canary", "20", "--gate", "open")["alias"] == "canary"
     plan = registry.state("acme").canary
     assert plan is not None and plan.share == 20
     text = shop.retrain(*QUICK[:-1], "--gate", "open", "--seed", "4")
-    assert "acme@5 is the candidate; live: brogue adapters promote acme@5" in text.stdout, text.stderr
+    assert "acme@2 is the candidate; live: brogue adapters promote acme@2" in text.stdout, text.stderr
     assert registry.aliases("acme")["stable"] == 1
+
+
+def _trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next rounds take the versions of the first one."""
+    from assistant.retrain import Steps
+
+    for step, version in (("reward", "acme-reward@1"), ("train", "acme@2")):
+        monkeypatch.setattr(Steps, step, lambda *_, name=version: {"version": name, "minutes": 1, "scores": {}})
 
 
 def test_ppo_learns_from_the_rounds_own_reward_model(shop: Shop) -> None:
