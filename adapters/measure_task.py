@@ -142,6 +142,9 @@ def _likelihood(room: Room, part: Part, asked: Sequence[Messages], wanted: Seque
     for arm in room.arms:
         tokens = room.likelihoods(arm, asked, wanted)
         parts[arm] = np.array([[-nats, len(one)] for nats, one in zip(sums(tokens), tokens, strict=True)])
+        if not parts[arm][:, 1].any():
+            room.say(f"'{part.prefix}' is without perplexity: no question leaves room for an answer in the context")
+            return []
     return [
         Scores(f"{part.prefix}.loss", "nats", "lower", parts, items, note="per token of the records' own answers"),
         Scores(f"{part.prefix}.perplexity", "tokens", "lower", parts, items, perplexity),
