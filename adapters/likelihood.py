@@ -16,6 +16,7 @@ from adapters.exam_types import Messages
 from adapters.registry import AdapterCard, Registry, refuse_scorer
 from adapters.tokens import encode_answer, prompt_ids
 from adapters.validation import folder_for
+from data.errors import BrogueError, one_line
 from data.messages import with_system
 
 LOGITS = 50_000_000  # that are held at once: 200 MB in float32
@@ -43,11 +44,17 @@ class Likelihoods:
         rows = [self._ids(system, prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
         for number in (number for number, (_, ids) in enumerate(rows) if not ids):
             take(number, [])
-        model = self._load(card)
-        for batch in _batches(rows, model.get_output_embeddings().weight.shape[0]):
-            found = _log_probs(model, [rows[number] for number in batch], self._pad)
-            for number, values in zip(batch, found, strict=True):
-                take(number, values)
+        try:
+            model = self._load(card)
+            for batch in _batches(rows, model.get_output_embeddings().weight.shape[0]):
+                found = _log_probs(model, [rows[number] for number in batch], self._pad)
+                for number, values in zip(batch, found, strict=True):
+                    take(number, values)
+        except torch.OutOfMemoryError as error:
+            raise BrogueError(
+                f"the GPU has no room for {self._base.name} beside the engine ({one_line(error, 80)}); lower "
+                "gpu_memory_utilization under [engine] in brogue.toml and start the engine again"
+            ) from error
 
     def _ids(self, system: str | None, prompt: Messages | None, text: str) -> tuple[Ids, Ids]:
         """(what comes before, what is asked about)."""

@@ -116,6 +116,5 @@ def test_intervals_cover_as_they_say() -> None:
         one = measured(scores({"version": groups}, items), BOTH, number).arms["version"]
         covered["grouped"].append(one.low <= 0 <= one.high)
     shares = {name: float(np.mean(some)) for name, some in covered.items()}
-    print(shares)
     assert min(shares.values()) >= 0.915, shares
     assert max(shares.values()) <= 0.99, shares
