@@ -166,7 +166,7 @@ def _of(texts: Sequence[str]) -> Iterator[tuple[str, float]]:
 
 
 def _answers(client: FeedbackClient, model: str, asked: Sequence[str]) -> Iterator[str]:
-    options = {"temperature": 1.0, "max_tokens": ARM["max_tokens"], "store": False}
+    options = {"temperature": 1.0, "max_tokens": ARM["max_tokens"]}
 
     def answer(number: int) -> str:
         messages = [{"role": "user", "content": asked[number]}]
