@@ -145,7 +145,8 @@ def _likelihood(room: Room, part: Part, asked: Sequence[Messages], wanted: Seque
         if not parts[arm][:, 1].any():
             room.say(f"'{part.prefix}' is without perplexity: no question leaves room for an answer in the context")
             return []
+    silent = [one._replace(answers={}) for one in items]  # which prompts moved is told by the loss already
     return [
         Scores(f"{part.prefix}.loss", "nats", "lower", parts, items, note="per token of the records' own answers"),
-        Scores(f"{part.prefix}.perplexity", "tokens", "lower", parts, items, perplexity),
+        Scores(f"{part.prefix}.perplexity", "points", "lower", parts, silent, perplexity),
     ]
