@@ -19,7 +19,7 @@ from data.dataset import Row
 from data.errors import BrogueError
 from data.records import LabelledRecord, RatedRecord, answer
 
-FEWEST = 20  # of the brand's texts: fewer teach a classifier nothing
+FEWEST = 20  # questions that the brand has answered: fewer teach a classifier nothing
 FOLDS = 5
 LONGEST = 4000  # characters of a text that the classifier looks at
 Texts = dict[Arm, list[str]]
@@ -37,12 +37,12 @@ def measure(room: Room, part: Part) -> list[Scores]:
     """Raises `BrogueError` where the brand has too few texts to compare with."""
     chosen = options(part, VoiceOptions)
     rows = [row for row in room.rows(part) if _is_own(row)]
-    if len(rows) < FEWEST:
-        raise BrogueError(
-            f"'{part.prefix}' wants at least {FEWEST} answers of the brand in the {chosen.split} split of {part.data}; "
-            f"found {len(rows)}"
-        )
     prompts = [messages(row.record) for row in rows]
+    if (different := len({last_question(prompt) for prompt in prompts})) < FEWEST:
+        raise BrogueError(
+            f"'{part.prefix}' wants the brand's answers to at least {FEWEST} questions in the {chosen.split} split of "
+            f"{part.data}; found {different}"
+        )
     answers = {arm: room.answers(arm, prompts, **chosen.sampling) for arm in room.arms}
     texts: Texts = {arm: [one.text for one in some] for arm, some in answers.items()}
     items = told([last_question(prompt) for prompt in prompts], answers)
@@ -80,7 +80,7 @@ def likeness(
 
     Logistic regression on tf-idf of character 2- to 4-grams (scikit-learn), cross-fitted: who judges the answers to a
     question has seen neither the brand's nor the others' answer to it, so no text is judged by who learnt it.
-    `others` are answers to the same questions. Raises ValueError where there are fewer than two different questions.
+    `others` are answers to the same questions, of which at least two differ.
     """
     from sklearn.model_selection import GroupKFold  # type: ignore[import-untyped]
 

@@ -80,7 +80,7 @@ def test_a_suites_mistake_is_one_line(tmp_path: Path, base: Path, brogue: Run, m
             ("{measure: stereotypes}", "'stereotypes' wants data with pairs of sentences"),
             ("{measure: refusals, options: {phrase: [no]}}", "options of 'refusals': unknown key 'phrase'"),
             ("{measure: bbq, data: mine.csv}", "a line has no 'ans0' (it has: prompt, label, type)"),
-            ("{measure: voice, data: answers, limit: 5}", "'voice' wants at least 20 answers of the brand"),
+            ("{measure: voice, data: answers, limit: 5}", "'voice' wants the brand's answers to at least 20 questions"),
         ):
             write_text(home.root / "suites" / "bad.yaml", f"parts: [{part}]\n")
             done = brogue("exam", "reed-voice@2", "--suite", "bad")

@@ -120,9 +120,14 @@ def test_another_language_is_noticed_and_short_answers_are_not_counted() -> None
 
 
 def test_too_few_texts_of_the_brand_are_refused_in_one_line() -> None:
-    with pytest.raises(BrogueError, match="'voice' wants at least 20 answers of the brand in the test split of acme"):
+    with pytest.raises(
+        BrogueError, match="'voice' wants the brand's answers to at least 20 questions in the test split of acme"
+    ):
         find("voice")(ScriptedRoom(says=says, rows=rows()[:5]), PART)
     labelled = [row(LabelledRecord(text=f"t {n}", label="x")) for n in range(30)]
+    same = [row(InstructionRecord(prompt="How do I keep moss?", response=of_brand(plant))) for plant in PLANTS]
+    with pytest.raises(BrogueError, match="found 1"):
+        find("voice")(ScriptedRoom(says=says, rows=same), PART)
     with pytest.raises(BrogueError, match="found 0"):
         find("voice")(ScriptedRoom(says=says, rows=labelled), PART)
 
