@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from adapters.exam_types import Arm, Interval, Measured
-from assistant.exam_words import Judged, title, unit_of_change
+from assistant.exam_words import Judged, unit_of_change
 from assistant.report_plots import ALARM, BAR, INK, LINE, MOST, draw
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _changes(unit: str, shown: Sequence[Judged]) -> str:
                 turned = _turned(one.change) if one.figure.better == "lower" else one.change
                 _interval(axes, turned, place, _COLOURS.get(one.way, INK), factor, hollow=one.way == "open")
         axes.axvline(0, color=LINE, linewidth=1.2, zorder=0)
-        axes.set_yticks(range(len(shown)), [_short(title(one.figure.name)) for one in shown])
+        axes.set_yticks(range(len(shown)), [_short(one.figure.name) for one in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlabel("← worse · better →")
 

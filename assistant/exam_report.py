@@ -17,6 +17,8 @@ from data.home import write_text
 
 _MANY = 10  # compared figures, from which on chance is worth a word
 _OPEN = 2  # prompts that are shown unfolded, each way
+_SHOWN = 6  # plots by slice, and lines of a list that are not folded
+_ORDER = ("better", "worse", "open")  # whose slices are drawn
 _MARKS = {"pass": "good", "fail": "error", "not enough evidence": "warning"}
 _STYLE = """
 .good { border-left-color: var(--bar); } .good .mark { color: var(--bar); }
@@ -34,6 +36,7 @@ th { text-align: left; font-size: .85rem; font-weight: 600; padding: .4rem .75re
 .wide td { width: auto; min-width: 0; font-family: inherit; font-size: .9rem; }
 .wide small { display: block; color: var(--soft); font-size: .85rem; } .wide td small { white-space: nowrap; }
 .wide td:first-child small { white-space: normal; max-width: 24rem; }
+.wide :is(td, th) { overflow-wrap: break-word; }
 .moved { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .7rem 1rem;
   margin: 0 0 .75rem; }
 .moved summary { color: var(--ink); font-size: 1rem; }
@@ -45,7 +48,10 @@ th { text-align: left; font-size: .85rem; font-weight: 600; padding: .4rem .75re
 .answers p { white-space: pre-wrap; }
 @media (max-width: 640px) {
   .rules li { grid-template-columns: minmax(0, 1fr); }
-  .wide thead { position: absolute; clip-path: inset(50%); }
+  .wide { position: relative; }
+  .wide thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+  .wide thead tr { display: block; }
+  .wide :is(td, small) { overflow-wrap: anywhere; white-space: normal !important; }
   .wide tr { display: block; padding: .5rem 0; border-top: 1px solid var(--line); }
   .wide tbody tr:first-child { border: 0; }
   .wide td { display: flex; flex-wrap: wrap; gap: 0 .75rem; border: 0; padding: .1rem 0; }
@@ -86,9 +92,12 @@ def _circumstances(exam: Exam) -> str:
 
 def _verdict(verdict: Verdict | None) -> str:
     kind, rules = (_MARKS[verdict.result], words.grouped(verdict)) if verdict else ("", [])
-    shown, passed = _rules([r for r in rules if r.result != "pass"]), [r for r in rules if r.result == "pass"]
-    if passed:
-        shown += f"<details><summary>{len(passed)} passed</summary>{_rules(passed)}</details>"
+    shown = _rules([rule for rule in rules if rule.result == "fail"])
+    for result, said in (("not enough evidence", "without enough evidence"), ("pass", "passed")):
+        some = [rule for rule in rules if rule.result == result]
+        is_open = " open" if result != "pass" and len(some) <= _SHOWN else ""
+        if some:
+            shown += f"<details{is_open}><summary>{len(some)} {said}</summary>{_rules(some)}</details>"
     return f'<section class="finding verdict {kind}"><p>{escape(words.headline(verdict))}</p>{shown}</section>'
 
 
@@ -113,9 +122,12 @@ def _ways(exam: Exam, found: list[Judged]) -> str:
         ("worse", "What got worse", "Nothing that was measured got worse beyond chance."),
         ("open", "What cannot be told", ""),
     ):
-        lines = "".join(f"<li>{escape(words.sentence(one, other))}</li>" for one in found if one.way == way)
+        lines = [f"<li>{escape(words.sentence(one, other))}</li>" for one in found if one.way == way]
+        listed = f"<ul>{''.join(lines)}</ul>" if lines else f'<p class="soft">{empty}</p>'
+        if way == "open" and len(lines) > _SHOWN:
+            listed = f"<details><summary>{len(lines)} figures, whose change may be chance</summary>{listed}</details>"
         if lines or empty:
-            done += f"<h2>{heading}</h2>" + (f"<ul>{lines}</ul>" if lines else f'<p class="soft">{empty}</p>')
+            done += f"<h2>{heading}</h2>{listed}"
     if same := [title(one.figure.name) for one in found if one.way == "same"]:
         done += f'<p class="soft">Exactly as before: {escape("; ".join(same))}.</p>'
     compared = sum(one.way in ("better", "worse", "open") for one in found)
@@ -129,9 +141,10 @@ def _ways(exam: Exam, found: list[Judged]) -> str:
 
 def _plots(exam: Exam, found: list[Judged]) -> str:
     drawn = exam_plots.changes(found)
-    for one in exam.measures:
-        if svg := exam_plots.by_slice(one, other_arm(exam), exam.names):
-            drawn[f"{title(one.name)}, by slice"] = svg
+    told = sorted((one for one in found if one.way in _ORDER), key=lambda one: _ORDER.index(one.way))
+    slices = {f"{title(one.figure.name)}, by slice": svg for one in told
+              if (svg := exam_plots.by_slice(one.figure, other_arm(exam), exam.names))}  # fmt: skip
+    drawn |= dict(list(slices.items())[:_SHOWN])
     figures = "".join(
         f'<figure><h3>{escape(heading)}</h3><div role="img" aria-label="{escape(heading)}: the numbers stand in the '
         f'tables below">{svg}</div></figure>'
@@ -152,7 +165,7 @@ def _cells(one: Judged, arms: Sequence[Arm]) -> list[str]:
     figure, change = one.figure, one.change
     note, moved = f"<small>{escape(figure.name)}{escape(f': {figure.note}' if figure.note else '')}</small>", ""
     if change is not None:
-        unit = escape(words.unit_of_change(figure.unit))
+        unit = "points" if figure.unit == "share" else escape(figure.unit)
         moved = f"{words.difference(change, figure.unit)} {unit}"
         moved += f"<small>{words.change_between(change, figure.unit)}</small>"
     said = {"open": "cannot be told", "stated": "" if figure.decides else "stated only"}.get(one.way, one.way)
@@ -188,7 +201,7 @@ def _one_moved(exam: Exam, one: Moved, is_open: bool) -> str:
     answers = "".join(
         f"<div><h4>{escape(exam.names[arm])}{_score(one, arm)}</h4>"
         f"<p>{escape(one.answers[arm]) or '(nothing)'}</p></div>"
-        for arm in ("against", "version", "base") if arm in one.answers and arm in exam.names
+        for arm in dict.fromkeys((other_arm(exam), *_arms(exam))) if arm in one.answers
     )  # fmt: skip
     short = one_line(one.prompt, 90)
     prompt = "" if short == one.prompt else f'<p class="prompt">{escape(one.prompt)}</p>'

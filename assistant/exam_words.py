@@ -125,7 +125,7 @@ def number(value: float, unit: str, with_unit: bool = True) -> str:
 
 def between(interval: Interval, unit: str) -> str:
     """A value's interval."""
-    return f"{number(interval.low, unit)} to {number(interval.high, unit)}"
+    return f"{number(interval.low, unit, False)} to {number(interval.high, unit)}"
 
 
 def difference(change: Interval, unit: str) -> str:
