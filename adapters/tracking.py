@@ -51,6 +51,8 @@ class Tracker:
         for name, callback in zip(names, get_reporting_integration_callbacks(list(names)), strict=True):
             try:
                 with redirect_stdout(sys.stderr):  # stdout is the result's
+                    if name == "mlflow":
+                        _files_stay_here(run.parent.parent)
                     self._open[name] = callback()
                     self._open[name].on_train_begin(state=self._state, **self._given)
             except Exception as error:  # whatever the tracker's own library raises
@@ -81,7 +83,23 @@ def _stay_here(run: Path) -> None:
     """Where the trackers write if nobody has told them otherwise, and no statistics for their makers."""
     home = run.parent.parent
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(run / "tensorboard")
-    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+    os.environ.setdefault("MLFLOW_TRACKING_URI", _database(home))
     os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", PROJECT)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("TRACKIO_DIR", str(home / "trackio"))
+
+
+def _database(home: Path) -> str:
+    return f"sqlite:///{home / 'mlflow.db'}"
+
+
+def _files_stay_here(home: Path) -> None:
+    """MLflow keeps a run's files under the folder that a command happens to run in, unless its experiment says where.
+
+    Not for a server of the user's own, nor an experiment that is there already.
+    """
+    import mlflow  # type: ignore[import-not-found]
+
+    name = os.environ["MLFLOW_EXPERIMENT_NAME"]
+    if os.environ["MLFLOW_TRACKING_URI"] == _database(home) and mlflow.get_experiment_by_name(name) is None:
+        mlflow.create_experiment(name, artifact_location=(home / "mlflow").as_uri())
