@@ -59,7 +59,8 @@ def exam(result: Any = "fail", version: int = 2, **more: Any) -> Exam:
     worse = moved.model_copy(update={"scores": {"version": 0.0, "against": 1.0}, "measure": "voice.required_phrases"})
     return Exam.model_validate({
         "id": f"reed-voice-{version}-0a1b2c3d", "adapter": "reed-voice",
-        "names": {"version": f"reed-voice@{version}", "against": f"reed-voice@{version - 1}", "base": "a-base-model-135m-instruct"},
+        "names": {"version": f"reed-voice@{version}", "against": f"reed-voice@{version - 1}",
+                  "base": "a-base-model-135m-instruct"},
         "suite": Suite(name="default", parts=(Part(measure="task"), Part(measure="voice"))),
         "created": "2026-11-21T09:40:00+00:00", "minutes": 8.2, "seed": 0, "judge": "reed-judge@1",
         "measures": figures(), "better": (moved,) * 3, "worse": (worse,) * 3,
