@@ -1,5 +1,8 @@
 """Exams on disk: `<home>/exams/<id>/exam.json`, written whole, read without anything heavy."""
 
+import json
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -42,3 +45,26 @@ def load(home: Home, id: str) -> Exam:
 def ids(home: Home) -> list[str]:
     """The ids of all exams."""
     return sorted(path.parent.name for path in (home.root / "exams").glob(f"*/{EXAM}"))
+
+
+def quoting(home: Home, datasets: Collection[str]) -> list[str]:
+    """The exams that asked of one of these datasets, whose files hold its questions; also those that cannot be read."""
+    return [id for id in ids(home) if _asked_of(folder(home, id) / EXAM, datasets)]
+
+
+def forget(home: Home, datasets: Collection[str]) -> None:
+    """Remove the exams that quote these datasets, and all kept answers: whose they are cannot be told."""
+    if datasets:
+        shutil.rmtree(home.root / "exams" / "kept", ignore_errors=True)
+    for id in quoting(home, datasets):
+        shutil.rmtree(folder(home, id))
+
+
+def _asked_of(path: Path, datasets: Collection[str]) -> bool:
+    try:
+        parts = json.loads(path.read_text(encoding="utf-8"))["suite"]["parts"]
+        # Leaks are looked for in what the version learnt from, which the suite need not name.
+        asked = {"" if part["measure"] == "leak" and part["data"] is None else part["data"] for part in parts}
+        return bool(datasets) and bool(asked & {*datasets, ""})
+    except (OSError, ValueError, KeyError, TypeError):
+        return bool(datasets)

@@ -26,12 +26,13 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove a person: answers, judgements, conversations, records, log lines; tell which versions learnt from them.
+    """Remove a person: answers, judgements, conversations, records, exams, log lines; tell which versions learnt of it.
 
     With --json and without --yes it only tells what would go.
     """
     if subject.strip() in ("", "anonymous"):
         raise BrogueError(f"'{subject}' is nobody; wanted --subject ID, such as the `user` that requests name")
+    from adapters import exam_files
     from data.forgetting import being_written, find
 
     home = Home.from_environment()
@@ -40,9 +41,12 @@ def forget(
         with working("looking") as tell:
             found = find(home, store, subject, tell)
         learnt = _learnt(registry, found)
-        report = _report(found, learnt)
+        quoted = exam_files.quoting(home, [part.name for part in found.datasets])
+        report = _report(found, learnt) | {"exams": quoted}
         if not json:
             _print_found(found, learnt)
+            for exam in quoted:
+                typer.echo(f"  an exam that quotes a dataset with their records: {exam}")
         if not yes and (json or not _agreed(found)):
             if json:
                 print_json(report | {"done": False})
@@ -85,11 +89,13 @@ def _learnt(registry: Registry, found: "Found") -> dict[str, list[str]]:
 
 def _remove(home: Home, store: "Store", registry: Registry, found: "Found", tell: Any) -> None:
     """Until nothing is left: somebody may be writing meanwhile. The store goes last: it knows what was theirs."""
+    from adapters import exam_files
     from data.forgetting import find, forget_datasets, forget_files
     from data.judgements import as_key
 
     for _ in range(ATTEMPTS):
         mark_forgotten(registry, _learnt(registry, found))
+        exam_files.forget(home, [part.name for part in found.datasets])  # while the datasets tell which
         forget_datasets(home, found, tell)
         forget_files(home, store, found)
         tell("the store")

@@ -1,5 +1,6 @@
 """The pieces of an exam that need no gateway: which prompts moved, what is left out, what is kept, rewards."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adapters import measures
+from adapters import exam_files, measures
 from adapters.exam import reckoned, sit
 from adapters.exam_asking import Gateway, Unreachable
 from adapters.exam_kept import Kept, key_of
@@ -16,8 +17,12 @@ from adapters.exam_room import ExamRoom
 from adapters.exam_statistics import measured
 from adapters.exam_types import Arm, Item, Part, Room, Scores, Suite
 from adapters.registry import Registry
+from data.dataset import Row, save_dataset
 from data.errors import BrogueError, DataError
 from data.home import Home, write_text
+from data.records import InstructionRecord, record_id
+from tests import sample_exams
+from tests.conftest import Run
 from tests.exam_room import ScriptedRoom, card
 from tests.fakes import add_version
 from tests.test_adapters_exam_statistics import scores
@@ -125,6 +130,23 @@ def test_a_file_gives_lines_and_records_always_the_same_first(home: Home, tmp_pa
         room.lines(there)
     with pytest.raises(BrogueError, match="the part 'task' wants a file of JSON lines; found answers"):
         room.lines(Part(measure="task", data="answers"))
+
+
+def test_forgetting_a_person_removes_the_exams_that_quote_them_and_what_is_kept(home: Home, brogue: Run) -> None:
+    for name, who in (("hers", "ann-4711"), ("others", None)):
+        record = InstructionRecord(prompt=f"A question of {name}", response="Yes.")
+        row = Row(id=record_id(record), split="test", record=record, subject=who)
+        save_dataset(home, name, [row], f"{name}.csv", "0", {}, (0, 0, 100))
+        suite = Suite(name="s", parts=(Part(measure="task", data=name),))
+        exam_files.save(home, sample_exams.exam(id=f"reed-voice-2-{name}", suite=suite))
+        Kept(home).put("reed-voice@2-0a", key_of(name), {"text": "An answer"})
+    told = json.loads(brogue("data", "forget", "--subject", "ann-4711", "--json").stdout)
+    assert told["exams"] == ["reed-voice-2-hers"]
+    done = brogue("data", "forget", "--subject", "ann-4711", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "an exam that quotes a dataset with their records: reed-voice-2-hers" in done.stdout
+    assert exam_files.ids(home) == ["reed-voice-2-others"]
+    assert Kept(home).get("reed-voice@2-0a", key_of("others")) is None, "whose a kept answer is cannot be told"
 
 
 def exam_room(home: Home, cards: dict[Arm, Any], judge: Any) -> ExamRoom:
