@@ -7,7 +7,9 @@ What each step does is handed in (assistant/retrain.py). Pure files: no torch, n
 """
 
 import fcntl
+import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -216,15 +218,21 @@ def where(state: Round) -> str:
     return "complete" if left is None else f"next: {left}{f'; it said: {state.error}' if state.error else ''}"
 
 
+def arguments(asked: Asked) -> list[str]:
+    """What stands behind `brogue` in the command that asks for this."""
+    given = ["retrain", asked.adapter, "--recipe", asked.recipe, *(["--auto"] if asked.auto else [])]
+    given += [] if asked.canary is None else ["--canary", str(asked.canary)]
+    given += ["--all"] if asked.everything else []
+    for name, value in (("--suite", asked.suite), ("--gate", asked.gate)):
+        given += [name, value] if value else []
+    for name, value in asked.options.items():
+        given += ["--train-option", f"{name}={json.dumps(value)}"]
+    return given + (["--seed", str(asked.seed)] if asked.seed else [])
+
+
 def words(asked: Asked) -> str:
     """The command that asks for this."""
-    given = [f"--recipe {asked.recipe}", *(["--auto"] if asked.auto else [])]
-    given += [] if asked.canary is None else [f"--canary {asked.canary}"]
-    given += ["--all"] if asked.everything else []
-    given += [f"--{name} {value}" for name, value in (("suite", asked.suite), ("gate", asked.gate)) if value]
-    given += [f"--train-option {name}={value}" for name, value in asked.options.items()]
-    given += [f"--seed {asked.seed}"] if asked.seed else []
-    return f"brogue retrain {asked.adapter} {' '.join(given)}"
+    return f"brogue {shlex.join(arguments(asked))}"
 
 
 def _write(home: Home, state: Round) -> None:

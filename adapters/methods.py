@@ -107,13 +107,13 @@ def config_for(method: Method, rank: int, model: Any, task_type: str = "CAUSAL_L
     return _made(method, make, _of_model(method, chosen | dict(options), model))
 
 
-def read_options(given: Sequence[str]) -> dict[str, Any]:
-    """`NAME=VALUE` each, the value as JSON or, if it is none, as text."""
+def read_options(given: Sequence[str], flag: str = "--method-option") -> dict[str, Any]:
+    """`NAME=VALUE` each, the value as JSON or, if it is none, as text; `flag` is how they were given."""
     found: dict[str, Any] = {}
     for text in given:
         name, sign, value = text.partition("=")
         if not sign or not name:
-            raise BrogueError(f"--method-option wants NAME=VALUE, found '{one_line(text, 60)}'")
+            raise BrogueError(f"{flag} wants NAME=VALUE, found '{one_line(text, 60)}'")
         try:
             found[name] = json.loads(value)
         except ValueError:

@@ -59,7 +59,7 @@ def retrain(
     home.create()
     check_name("an adapter", adapter)
     asked = Asked(adapter=adapter, recipe=recipe, auto=auto, canary=canary, everything=everything, suite=suite,
-                  gate=gate, options=read_options(train_option or ()), seed=seed)  # fmt: skip
+                  gate=gate, options=read_options(train_option or (), "--train-option"), seed=seed)  # fmt: skip
     if plan:
         _plan(home, asked, json)
     elif drop:

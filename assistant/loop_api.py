@@ -70,7 +70,7 @@ class LoopApi:
     def _words(self, adapter: str, wish: Wish) -> list[str]:
         known, _ = self._rounds(adapter)
         if wish == Wish() and known and not known[-1].complete:
-            return loop.words(known[-1].asked).split()[1:]
+            return loop.arguments(known[-1].asked)
         given = ["retrain", adapter, *(["--auto"] if wish.auto else [])]
         given += [] if wish.recipe is None else ["--recipe", wish.recipe]
         return given + ([] if wish.canary is None else ["--canary", str(wish.canary)])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from adapters import exam_files, loop, runs
+from adapters.methods import read_options
 from adapters.registry import Registry
 from data.dataset import load_card, load_rows
 from data.home import Home, write_text
@@ -293,6 +295,16 @@ def _end(home: Home) -> dict[str, Any]:
         "figures": [(one.name, one.arms) for one in exam.measures], "verdict": exam.verdict and exam.verdict.result,
         "runs": len(runs.all_runs(home)),
     }  # fmt: skip
+
+
+def test_the_command_of_a_round_asks_for_the_same_again() -> None:
+    given = {"epochs": 2, "learning_rate": 1e-4, "method_options": {"a b": "it's"}, "method": "lora"}
+    asked = loop.Asked(adapter="acme", recipe="ppo", canary=5, everything=True, suite="my suite", gate="g",
+                       options=given, seed=3)  # fmt: skip
+    words = shlex.split(loop.words(asked))[1:]
+    assert words == loop.arguments(asked)
+    assert read_options([words[n + 1] for n, word in enumerate(words) if word == "--train-option"]) == given
+    assert [word for word in words if word.startswith("--")][:4] == ["--recipe", "--canary", "--all", "--suite"]
 
 
 def _files(home: Home) -> dict[str, float]:
