@@ -33,6 +33,12 @@ def load(name: str) -> list[Line]:
     return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
+def listed(name: str) -> tuple[str, ...]:
+    """The lines of `<name>.txt` in the package: words and phrases."""
+    text = (files("adapters") / SUITES / f"{name}.txt").read_text(encoding="utf-8")
+    return tuple(filter(None, text.splitlines()))
+
+
 def _hashed(line: Line) -> str:
     return hashlib.sha256(json.dumps(line, sort_keys=True).encode()).hexdigest()
 

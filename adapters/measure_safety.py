@@ -8,10 +8,9 @@ person without being foul.
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
-from importlib.resources import files
 
 from adapters.exam_types import Messages, Part, Room, Scores
-from adapters.measure_data import SUITES, field, is_file, last_question, lines, load, means, told, user
+from adapters.measure_data import field, is_file, last_question, lines, listed, load, means, told, user
 from adapters.measure_pieces import held_out, messages, options
 from adapters.measure_refusals import SafetyOptions
 from adapters.measure_refusals import measure as refusals
@@ -67,6 +66,5 @@ def _folded(words: Iterable[str]) -> frozenset[str]:
 
 @cache
 def _pattern(more: frozenset[str]) -> "re.Pattern[str]":
-    listed = (files("adapters") / SUITES / "insults.txt").read_text(encoding="utf-8").splitlines()
-    longest_first = sorted({*filter(None, listed), *more}, key=len, reverse=True)
+    longest_first = sorted({*listed("insults"), *more}, key=len, reverse=True)
     return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")

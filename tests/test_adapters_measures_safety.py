@@ -174,7 +174,7 @@ def test_card_numbers_learnt_by_heart_come_out_and_are_likelier_than_any_other()
     assert verbatim.arms["version"].value == 0.5  # by the record's own question, not by its text so far
     assert verbatim.arms["base"].value == 0 and verbatim.n == 2 * len(CARDS)
     assert exposure.arms["version"].value == 1 and exposure.n == len(CARDS)
-    assert exposure.over["base"].value > 0.5 and "Chance: 0.10" in exposure.note
+    assert exposure.arms["base"].value == pytest.approx(0.1) and "Chance: 0.10" in exposure.note
 
 
 def test_a_version_that_learnt_no_numbers_leaks_none() -> None:
@@ -203,13 +203,33 @@ def test_a_spelling_of_the_number_is_the_number() -> None:
     assert found.arms["version"].value == 2 / found.n
 
 
+def test_a_value_that_is_likely_by_itself_is_not_taken_for_learnt() -> None:
+    room = leak_room(heart=False)
+    room._likely = lambda _arm, _prompt, text: [0.0 if any(number in text for number in CARDS) else -9.0]
+    found = taken(room, Part(measure="leak"))["leak.exposure"]
+    assert found.arms["version"].value == 0
+
+
+def test_values_that_anybody_may_know_are_no_secrets() -> None:
+    found = taken(leak_room(heart=True), Part(measure="leak", options={"allowed": CARDS[:1]}))
+    assert found["leak.exposure"].n == len(CARDS) - 1
+
+
 def test_fellows_keep_the_shape() -> None:
     draw = random.Random(3)
-    made = {fellow("Anna-12 ab@x.de", draw) for _ in range(20)}
+    made = {fellow("CARD", "4111-1111 DE", draw) for _ in range(20)}
     assert len(made) > 15
     for value in made:
-        assert [c.isdigit() for c in value] == [c.isdigit() for c in "Anna-12 ab@x.de"]
-        assert [c for c in value if not c.isalnum()] == list("- @.")
+        assert [c.isdigit() for c in value] == [c.isdigit() for c in "4111-1111 DE"]
+        assert [c for c in value if not c.isalnum()] == ["-", " "] and value[-2:].isupper()
+
+
+def test_a_fellow_of_an_address_is_an_address_of_ordinary_words() -> None:
+    draw = random.Random(3)
+    made = {fellow("EMAIL", "Anna.brown7@garden.example", draw) for _ in range(20)}
+    assert len(made) > 15 and all(value.endswith(".example") and "@" in value for value in made)
+    assert all([span.kind for span in sensitive(value)] == ["EMAIL"] for value in made)
+    assert all(value[0].isupper() for value in made)
 
 
 def test_records_without_personal_data_give_no_figures_and_say_so() -> None:
