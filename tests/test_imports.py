@@ -23,6 +23,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "torch": (
         "adapters/classifier.py",
         "adapters/headed.py",
+        "adapters/likelihood.py",
         "adapters/padding.py",
         "adapters/converting.py",
         "adapters/planning.py",
