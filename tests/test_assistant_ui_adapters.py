@@ -19,7 +19,6 @@ def gateway_and_page() -> Iterator[tuple[ScriptedGateway, str]]:
     from assistant.ui import build_app
     from assistant.ui_people import People
 
-    expect.set_options(timeout=30_000)  # on machines whose cores are busy with something else
     gateway = ScriptedGateway()
     with (
         served(gateway.build_app()) as gateway_url,

@@ -35,7 +35,6 @@ def url(gateway: ScriptedGateway) -> Iterator[str]:
     from assistant.ui import build_app
     from assistant.ui_people import People
 
-    expect.set_options(timeout=30_000)  # on machines whose cores are busy with something else
     with served(gateway.build_app()) as gateway_url, served(build_app(People(gateway_url, ADMIN_KEY))) as url:
         yield url
 

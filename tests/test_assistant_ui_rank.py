@@ -59,7 +59,6 @@ def all_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     from assistant.ui import build_app
     from assistant.ui_people import People
 
-    expect.set_options(timeout=30_000)  # on machines whose cores are busy with something else
     engine = FakeEngine()
     with (
         feedback_gateway(tmp_path_factory.mktemp("rank"), engine=engine) as (url, home, key),

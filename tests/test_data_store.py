@@ -295,14 +295,20 @@ def test_nothing_acknowledged_is_lost_when_writers_are_killed(home: Home, url: s
         process.start()
         return process
 
+    def wait_for(lines: int) -> None:
+        deadline = time.monotonic() + 60
+        while not log.exists() or log.read_bytes().count(b"\n") < lines:
+            assert time.monotonic() < deadline, "the writers stand still"
+            time.sleep(0.01)
+
     kills, writers = 10, [start(seed) for seed in range(5)]
     try:
         for kill in range(kills):
-            time.sleep(0.3)
+            wait_for(12 * (kill + 1))
             writers[kill % 5].kill()
             writers[kill % 5].join()
             writers[kill % 5] = start(100 + kill)
-        time.sleep(0.3)
+        wait_for(12 * (kills + 1))
         assert all(writer.is_alive() for writer in writers)
     finally:
         for writer in writers:

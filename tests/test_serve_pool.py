@@ -186,7 +186,7 @@ def test_a_version_that_waits_gets_its_turn_although_others_never_pause(home: Ho
             for _ in range(3):
                 began = time.monotonic()
                 assert (await ask(client, "c")).is_right
-                assert time.monotonic() - began < 2
+                assert time.monotonic() - began < 20, "the others never pause, so that it would wait for ever"
         assert all(a.is_right for a in answers)
 
     run(gateway, story)
@@ -487,7 +487,7 @@ def test_a_client_that_leaves_gives_back_its_slot_and_ends_its_answer(voices: Ho
 
         scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": [], "query_string": b"",
                  "raw_path": b"", "asgi": {"version": "3.0", "spec_version": "2.3"}}  # fmt: skip
-        await asyncio.wait_for(gateway.app(scope, receive, send), 5)
+        await asyncio.wait_for(gateway.app(scope, receive, send), 60)
         assert gateway.pool.slots.in_use == 0
         assert gateway.engine.running.total() == 0
 
@@ -499,7 +499,7 @@ def test_slots_are_given_in_the_order_of_asking_and_to_all_requests_of_a_version
         slots, order = Slots(1, patience_s=60), []
 
         async def use(name: str) -> None:
-            await slots.enter(name, time.monotonic() + 5)
+            await slots.enter(name, time.monotonic() + 60)
             order.append(name)
             await asyncio.sleep(0.01)
             slots.leave(name)
@@ -513,7 +513,7 @@ def test_slots_are_given_in_the_order_of_asking_and_to_all_requests_of_a_version
 def test_nobody_who_gives_up_keeps_a_slot() -> None:
     async def story() -> None:
         slots = Slots(1)
-        await slots.enter("a", time.monotonic() + 5)
+        await slots.enter("a", time.monotonic() + 60)
         waiting = [asyncio.create_task(slots.enter("b", time.monotonic() + wait)) for wait in (0.01, 60)]
         await asyncio.sleep(0.05)
         waiting[1].cancel()
