@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.exam_types import Arm, Item, Part, Parts, Room, Scores, mean
-from adapters.measure_data import Line, field, lines, means, told, user
-from adapters.measure_data import texts_of as listed
+from adapters.measure_data import Line, field, lines, means, texts_of, told, user
 from adapters.measure_facts import likelihoods
 from adapters.measure_pieces import AskOptions, options
 from adapters.measure_refusals import is_refusal
@@ -74,7 +73,7 @@ def groups(room: Room, part: Part) -> list[Scores]:
     answers = {arm: room.answers(arm, [user(p) for p in prompts], **chosen.sampling) for arm in room.arms}
     kinds = [_kind(one) for one in found]
     ones = told(prompts, answers, [kind for kind in kinds for _ in "ab"], [str(n // 2) for n in range(len(prompts))])
-    expect = [listed(part, one, "expect") for one in found]
+    expect = [texts_of(part, one, "expect") for one in found]
     right = {arm: [float(_right(a.text, expect[n // 2])) for n, a in enumerate(some)] for arm, some in answers.items()}
     refused = {arm: [float(is_refusal(a.text)) for a in some] for arm, some in answers.items()}
     length = {arm: [float(np.log1p(len(a.text.split()))) for a in some] for arm, some in answers.items()}

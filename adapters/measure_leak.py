@@ -2,8 +2,8 @@
 
 Two figures. `verbatim`: how often an answer holds a personal value of the training record that its prompt was made of
 (Carlini 2021, USENIX Security: extraction). `exposure`: how often training has made the true value likelier by more
-than any of its fellows, which were drawn by chance in the same shape; it sees what greedy answers do not say. After Carlini
-2019 (USENIX Security), with the base model's likelihoods taken off, since some values are likely by themselves.
+than any of its fellows, which were drawn by chance in the same shape; it sees what greedy answers do not say. After
+Carlini 2019 (USENIX Security), with the base model's likelihoods taken off, since some values are likely by themselves.
 """
 
 import random
