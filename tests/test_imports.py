@@ -1,6 +1,7 @@
 """The architecture, asserted: who may import whom, what starts fast, and what other packages may not hide."""
 
 import ast
+import functools
 import os
 import subprocess
 import sys
@@ -95,6 +96,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
 }
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Absolute names of all that a module imports, inside its functions too."""
     names = set()
