@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adapters.base_model import BaseModel, load_tokenizer, load_weights
 from adapters.exam_types import Messages
+from adapters.padding import padded
 from adapters.registry import AdapterCard, Registry, refuse_scorer
 from adapters.tokens import encode_answer, prompt_ids
 from adapters.validation import folder_for
@@ -115,18 +116,13 @@ def _batches(rows: Sequence[tuple[Ids, Ids]], words: int) -> Iterator[list[int]]
 
 def _log_probs(model: Any, rows: Sequence[tuple[Ids, Ids]], pad: int) -> list[list[float]]:
     """For each row the log-probability of each token of its text."""
-    width = max(len(before) + len(text) for before, text in rows)
+    ids, mask = padded([before + text for before, text in rows], pad)
     first = min(len(before) for before, _ in rows) - 1  # counted from the end, as soft prompts stand before the ids
-    ids = torch.full((len(rows), width), pad)
-    mask = torch.zeros_like(ids)
-    for row, (before, text) in enumerate(rows):
-        ids[row, : len(before) + len(text)] = torch.tensor(before + text)
-        mask[row, : len(before) + len(text)] = 1
     device = next(model.parameters()).device
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
         logits = model(
             input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False,
-            logits_to_keep=torch.arange(first - width, 0, device=device),
+            logits_to_keep=torch.arange(first - ids.shape[1], 0, device=device),
         ).logits  # fmt: skip
     return [
         _of_text(logits[row, len(before) - 1 - first : len(before) + len(text) - 1 - first], text)
