@@ -15,13 +15,15 @@ test: setup browser check
 	.venv/bin/python -m pytest
 
 # Unit tests without a model, under a minute on two cores: two processes have half of them each. Without those of the
-# page, the kernels, soft prompts and the trainers, since to import Gradio, PyTorch and PEFT takes ten seconds alone.
-QUICK := .venv/bin/python -m pytest -p no:langsmith_plugin -m "not slow and not engine and not browser" \
-  $(foreach of,*_ui* system* serve_cpu_lora* serve_rollouts* serve_soft_prompt* adapters_ppo* adapters_methods* \
-  adapters_trainer*,--ignore-glob="*/test_$(of).py")
+# page, the kernels, soft prompts, trainers and exams, since to import Gradio, PyTorch and PEFT takes ten seconds alone.
+LIGHT := $(filter-out $(foreach of,assistant_ui system serve_cpu_lora serve_rollouts serve_soft_prompt adapters_ppo \
+  adapters_methods adapters_train adapters_exam adapters_loop adapters_measures_exam,tests/test_$(of)%), \
+  $(wildcard tests/test_*.py))
+HALF := $(filter tests/test_data_% tests/test_adapters_% tests/test_assistant_cli%,$(LIGHT))
+QUICK := .venv/bin/python -m pytest -p no:langsmith_plugin -m "not slow and not engine and not browser"
 quick: setup
-	@log=$$(mktemp) && { $(QUICK) tests/test_data_*.py tests/test_assistant_cli*.py >$$log 2>&1 & } && \
-	  { $(QUICK) --ignore-glob="*/test_data_*.py" --ignore-glob="*/test_assistant_cli*.py"; one=$$?; }; \
+	@log=$$(mktemp) && { $(QUICK) $(HALF) >$$log 2>&1 & } && \
+	  { $(QUICK) $(filter-out $(HALF),$(LIGHT)); one=$$?; }; \
 	  wait $$!; other=$$?; cat $$log; rm $$log; exit $$((one | other))
 
 check: setup
