@@ -179,3 +179,25 @@ def test_a_rounds_file_that_cannot_be_read_is_told_and_the_rest_is_shown(home: H
 
     found = asked(home, look)
     assert "not a round of the loop" in found["problem"] and len(found["versions"]) == 1
+
+
+def test_what_the_gateway_says_is_what_the_page_shows(home: Home) -> None:
+    from assistant.ui_loop_html import loops_html
+
+    for _ in range(2):
+        add_version(home, "reed-voice")
+    keep(home, exam("pass"))
+    keep_round(home, steps={"collect": Done(minutes=0.1, result={"judgements": 40})}, error="the disk is full")
+
+    async def look(_: FakeGateway, client: httpx.AsyncClient) -> Any:
+        adapters = (await client.get("/v1/adapters")).json()["data"]
+        return loops_html([(await client.get("/v1/adapters/reed-voice/loop")).json()], adapters)
+
+    page = asked(home, look)
+    for words in (
+        "0 new judgements since the stable version was made; it takes 20", "The retrain stopped: the disk is full",
+        "Go on with the retrain", "ppo from 40 judgements, 0 minutes: not complete, next: reward",
+        ">passed</span>", 'href="reports/reed-voice-2-0a1b2c3d"',
+    ):  # fmt: skip
+        assert words in page
+    assert page.count("<svg") == 5
