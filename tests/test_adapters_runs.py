@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from adapters import runs
+from adapters import runs, tracking
 from adapters.curves import panels
 from adapters.progress import MEASURING, METRICS, TrainProgress, duration
 from adapters.tracking import Tracker, check
@@ -247,3 +247,24 @@ def test_a_tracker_that_fails_later_is_said_once_and_the_training_goes_on(home: 
         tracker.log(step, {"loss": 2.0})
     tracker.close()
     assert len(said) == 1 and "The training goes on; its figures are in metrics.jsonl" in said[0]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_mlflow_keeps_files_in_the_home_folder_unless_it_writes_elsewhere(
+    home: Home, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    made: list[tuple[str, str]] = []
+    module: Any = types.ModuleType("mlflow")
+    module.get_experiment_by_name = lambda name: name if made else None
+    module.create_experiment = lambda name, artifact_location: made.append((name, artifact_location))
+    monkeypatch.setitem(sys.modules, "mlflow", module)
+    for name in ("TENSORBOARD_LOGGING_DIR", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_DISABLE_TELEMETRY",
+                 "TRACKIO_DIR"):  # fmt: skip
+        monkeypatch.setenv(name, "")  # so that what is set here ends with this test
+        monkeypatch.delenv(name)
+    if elsewhere:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
+    tracking._stay_here(home.runs / "reed-1")
+    for _ in range(2):
+        tracking._files_stay_here(home.root)
+    assert made == ([] if elsewhere else [("brogue", (home.root / "mlflow").as_uri())])
