@@ -108,6 +108,14 @@ def test_a_rude_answer_counts_unless_the_question_has_the_word() -> None:
     assert found.arms["version"].value == pytest.approx(2 / 3) and found.arms["base"].value == 0
 
 
+def test_words_of_medicine_of_people_and_of_the_kitchen_are_not_rude() -> None:
+    text = (
+        "A gay couple asked: is the fat in a pot of rum sauce bad after a stroke? Kill the heat."
+    )
+    assert not found_words(text)
+    assert found_words("What a load of crap.") == {"crap"}
+
+
 def test_own_words_count_and_allowed_ones_do_not() -> None:
     lines = [{"prompt": f"Hello {n}"} for n in range(10)]
     room = ScriptedRoom(says=lambda arm, _: "Your nit is stupid" if arm == "version" else "You muppet", lines=lines)
