@@ -4,9 +4,7 @@ adapters/loop.py keeps how far a round is. A step that was cut off finds here wh
 is collected, trained or asked twice.
 """
 
-from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -15,26 +13,23 @@ from adapters import lineage, loop, runs
 from adapters.exam_suites import load_suite
 from adapters.loop import Round, Step, StepName
 from adapters.registry import AdapterCard, CanaryPlan, Registry
-from assistant.cli_store import opened_store
+from adapters.train_checks import check_options
+from assistant import retrain_judgements
 from assistant.console import say, working
+from assistant.retrain_judgements import new_judgements as new_judgements
 from assistant.services import running_gateway
 from data.dataset import DatasetCard
-from data.errors import BrogueError
-from data.feedback import Collected
+from data.errors import BrogueError, unknown
 from data.home import Home
-from data.judgements import StoredJudgement, Wanted
-from data.records import assign_split
-from data.settings import LoopSettings, first_problem, load_settings
+from data.settings import first_problem
 
 if TYPE_CHECKING:
     from adapters.gate_rules import Gate
     from adapters.train import TrainConfig
     from assistant.client import Admin
-    from data.collecting import Counts, Source
-    from data.store import Store
 
-KINDS: dict[str, Collected] = {"sft": "chat", "kto": "rated"}  # the other recipes learn from pairs
 OWN = ("preference", "voice", "repetition", "cost")  # measures that take the round's records if a suite names none
+OPTIONS = ("epochs", "batch_size", "learning_rate", "beta", "rounds", "max_new_tokens", "kl_target", "max_tokens")
 WHO = "brogue retrain"
 
 
@@ -43,7 +38,6 @@ class Steps:
 
     def __init__(self, home: Home) -> None:
         self._home, self._registry = home, Registry(home)
-        self._settings: LoopSettings = load_settings(home.settings_file).loop
 
     @property
     def table(self) -> Mapping[StepName, Step]:
@@ -54,67 +48,22 @@ class Steps:
 
     def check(self, state: Round) -> None:
         """Refuse in one line what could not be brought to its end, before anything is written."""
-        self._config(state, "train")
+        for name in state.asked.options:
+            if name not in OPTIONS:
+                raise unknown("--train-option", name, list(OPTIONS), "The rest is the loop's to set.")
+        check_options(self._config(state, "train"))
         self._rules(state)
         if state.asked.suite is not None:
             load_suite(self._home, state.asked.suite)
         self._gateway()
-        if "collect" in state.steps:
-            return
-        counts, told, splits = self.count(state)
-        if counts["kept"] < self._settings.min_judgements:
-            since = "" if state.since is None else f" since {state.start} ({state.since:%Y-%m-%d %H:%M} UTC)"
-            older = "" if state.since is None else "; older ones too: --all"
-            raise BrogueError(
-                f"{state.adapter} has {told} judgements{since}; {state.asked.recipe} can learn from {_words(counts)}; "
-                f"wanted at least {self._settings.min_judgements} (min_judgements in [loop] of brogue.toml){older}"
-            )
-        if missing := [name for name in ("train", "test") if not splits[name]]:
-            raise BrogueError(
-                f"none of the {counts['kept']} judgements falls into the {missing[0]} split, which goes by their "
-                "questions; wait for more, or change split in [loop] of brogue.toml"
-            )
-
-    def count(self, state: Round) -> tuple["Counts", int, "Counts"]:
-        """(what becomes of the judgements that the recipe looks at, how many there are of all kinds, by split)."""
-        from data.feedback import told
-
-        with opened_store(self._home) as store:
-            source, counts, splits = self._source(store, state), Counter[str](), Counter[str]()
-            kinds: tuple[Collected, ...] = ("preference", "ranking")
-            if state.asked.recipe in KINDS:
-                kinds = (KINDS[state.asked.recipe],)
-            for kind in kinds:
-                for one in told(source.judgements, store.responses_of, kind, counts, source.weights):
-                    splits[assign_split(one.record, self._settings.split)] += 1
-            return counts, len(source.told), splits
+        if "collect" not in state.steps:
+            retrain_judgements.require_enough(self._home, state)
 
     def collect(self, state: Round) -> dict[str, Any]:
         """The judgements of the round's time as its dataset."""
-        from data.collecting import collected, collected_pairs, save
-        from data.memory import many_objects
-
-        recipe, counts, shares = state.asked.recipe, Counter[str](), self._settings.split
-        with opened_store(self._home) as store, many_objects():
-            source = self._source(store, state)
-            rows = (
-                collected(source, KINDS[recipe], shares, counts)
-                if recipe in KINDS
-                else collected_pairs(source, shares, counts)
-            )
-            options = {"round": state.id, "since": state.since and state.since.isoformat(), "for": recipe}
-            card = save(self._home, state.dataset, rows, source, shares, True, counts, options)
-        say(f"learning from {_words(counts)}")
+        card, counts = retrain_judgements.collect(self._home, state)
+        say(f"learning from {retrain_judgements.words(counts)}")
         return {"dataset": card.name, "kind": card.kind, "records": card.records, "judgements": counts["kept"]}
-
-    def _source(self, store: "Store", state: Round) -> "Source":
-        from data.collecting import Source, oldest_first
-        from data.raters import weights_in
-
-        wanted = Wanted(since=state.since, until=state.until)
-        everything = store.judgements(wanted)
-        of_it = oldest_first([kept for kept in everything if concerns(kept, state.adapter)])
-        return Source(store, of_it, weights_in(store, wanted, everything))
 
     def reward(self, state: Round) -> dict[str, Any]:
         """A reward model of the same judgements: what PPO learns from, and what judges the exam's answers."""
@@ -235,17 +184,6 @@ class Steps:
         return running
 
 
-def concerns(kept: StoredJudgement, adapter: str) -> bool:
-    """Is it about an answer by one of the adapter's versions?"""
-    return any(version.startswith(f"{adapter}@") for version in kept.versions)
-
-
-def new_judgements(home: Home, adapter: str, since: datetime | None) -> int:
-    """How many judgements about the adapter there are from `since` on."""
-    with opened_store(home) as store:
-        return sum(concerns(kept, adapter) for kept in store.judgements(Wanted(since=since)))
-
-
 def refuse_same(home: Home, state: Round) -> None:
     """Refuse a new round that would do again what the last one did: nothing was said since."""
     known = loop.rounds(home, state.adapter)
@@ -261,9 +199,3 @@ def refuse_same(home: Home, state: Round) -> None:
 
 def _trained(card: AdapterCard) -> dict[str, Any]:
     return {"version": card.name, "minutes": card.minutes, "scores": card.scores}
-
-
-def _words(counts: "Counts") -> str:
-    """How many of the judgements can be learnt from, and why the others cannot."""
-    skipped = "; ".join(f"{why} ({count})" for why, count in sorted(counts.items()) if why.startswith("skipped"))
-    return f"{counts['kept']} of them{f' ({skipped})' if skipped else ''}"

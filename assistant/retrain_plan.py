@@ -5,7 +5,7 @@ from typing import Any
 from adapters import loop
 from adapters.loop import Round, StepName
 from adapters.recipes import find
-from assistant.retrain import Steps
+from assistant.retrain_judgements import count
 from data.home import Home
 from data.settings import load_settings
 
@@ -22,7 +22,7 @@ DOES: dict[StepName, str] = {
 def planned(home: Home, state: Round, measure: bool) -> dict[str, Any]:
     """What stands in `--plan --json`: the judgements, and of each step what it does, its minutes, and by what they are
     known (an earlier round, a measurement, or nothing)."""
-    counts, told, _ = Steps(home).count(state)
+    counts, told, _ = count(home, state)
     kept = counts["kept"]
     steps: list[dict[str, Any]] = []
     for name in state.names:
