@@ -68,9 +68,16 @@ def panels(loop: Loop, adapter: Adapter) -> list[Panel]:
     for figure in list(chosen.values())[:PANELS]:
         points = tuple((version, value) for version, exam in exams if (value := _value(exam, figure["name"])))
         even = 0.5 if "win_rate" in figure["name"] else None
-        found.append(Panel(figure["title"], figure["unit"], points, even=even))
+        found.append(Panel(figure["title"] + _hint(figure), figure["unit"], points, even=even))
     shown = tuple(sorted({version for panel in found for version, _ in panel.points}))
     return [panel._replace(versions=shown) for panel in found]
+
+
+def _hint(figure: dict[str, Any]) -> str:
+    """What the axis counts, and which end of it is good where that is not the upper one."""
+    unit = [figure["unit"]] if figure["unit"] not in ("share", "points") else []
+    hints = [*unit, *(["lower is better"] if figure["better"] == "lower" else [])]
+    return f" ({', '.join(hints)})" if hints else ""
 
 
 def _helpful(up: int, down: int) -> Interval:

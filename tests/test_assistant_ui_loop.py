@@ -128,7 +128,7 @@ def test_figures_and_ratings_share_one_axis_of_versions() -> None:
     ]  # fmt: skip
     assert {panel.versions for panel in drawn} == {(1, 2, 3)}
     assert drawn[0].words.startswith("People: answers found helpful by version: version 1 88.3%, version 2 95.2%")
-    assert drawn[1].even == 0.5
+    assert drawn[1].even == 0.5 and drawn[5].title == "Cost: latency p95 (seconds, lower is better)"
     html = loops_html([loop()], [adapter()])
     assert html.count("<svg") == 6 and "var(--bar)" in html and "#0102" not in html
 
