@@ -126,13 +126,15 @@ def _measured(home: Home, recipe: str, name: str, max_tokens: int) -> Iterator[d
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     margins = _scorer(home, name, base) if recipe == "reward" else _ratios(home, name, base, tokenizer)
-    minutes, everything = Registry(home).resolve(name).minutes, list[tuple[float, Pair]]()
+    minutes, everything, before = Registry(home).resolve(name).minutes, list[tuple[float, Pair]](), 0
     for set_name in (*SETS, "all"):
         if set_name == "all":
             found = everything
         else:
             encoder = Encoder(find("dpo"), tokenizer, base, None, max_tokens, _say)  # gives pairs of rankings, too
-            pairs = _pairs(load_rows(home, set_name), len(everything), encoder)
+            held_out = [row for row in load_rows(home, set_name) if row.split == "test"]
+            pairs = _pairs(held_out, before, encoder)
+            before += len(held_out)
             found = list(zip(margins(pairs), pairs, strict=True))
             everything += found
         scores = pair_scores("test", "adapter", [m for m, _ in found], [p for _, p in found])
@@ -140,10 +142,9 @@ def _measured(home: Home, recipe: str, name: str, max_tokens: int) -> Iterator[d
         yield {"recipe": recipe, "set": set_name, "pairs": len(found), **short, "minutes": minutes}
 
 
-def _pairs(rows: Sequence[Row], first: int, encoder: Encoder) -> list[Pair]:
-    """The held-out pairs of a set, all of them; its records are numbered from `first` on."""
+def _pairs(held_out: Sequence[Row], first: int, encoder: Encoder) -> list[Pair]:
+    """The pairs of a set's held-out records, all of them; the records are numbered from `first` on."""
     kept: list[Pair] = []
-    held_out = [row for row in rows if row.split == "test"]
     for number, row in enumerate(held_out):
         for _, example in encoder.split("test", [row]):
             kept.append({**example, "group": first + number})  # type: ignore[typeddict-item]
