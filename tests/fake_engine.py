@@ -1,6 +1,7 @@
-"""A version's own engine for tests, as a process: PORT NAME WEIGHTS [--slow S] [--pause S], all seconds.
+"""A version's own engine for tests, as a process: PORT NAME WEIGHTS [--after FILE] [--pause SECONDS].
 
-It speaks as much of vLLM's HTTP as the gateway needs. Its answers are what stands in the weights' file, word for word.
+It is ready once FILE is there, and pauses before each answer. It speaks as much of vLLM's HTTP as the gateway needs.
+Its answers are what stands in the weights' file, word for word.
 """
 
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 port, name, weights, *options = sys.argv[1:]
 given = dict(zip(options[::2], options[1::2], strict=True))
 word = (Path(weights) / "adapter_model.safetensors").read_text()
-began = time.monotonic()
+begun = Path(given["--after"]) if "--after" in given else None
 
 
 def compact(value: object) -> str:
@@ -24,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._send(200 if time.monotonic() - began >= float(given.get("--slow", 0)) else 503, {})
+        self._send(503 if begun and not begun.exists() else 200, {})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

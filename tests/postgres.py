@@ -15,7 +15,7 @@ def admin(folder: str) -> Any:
 
 def wait_for(folder: Path) -> None:
     """Until the server there takes connections."""
-    for _ in range(200):
+    for _ in range(2400):  # two minutes
         try:
             admin(str(folder)).close()
             return

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,15 +161,20 @@ def test_a_version_without_an_alias_gets_an_engine_when_it_is_asked_and_loses_it
 
 
 def test_who_cannot_wait_for_an_engine_to_start_is_told_what_it_is_doing(voices: Home) -> None:
-    gateway = gateway_of(voices, "--slow", "1.5", max_wait_s=0.5)
+    ready = voices.root / "ready"
+    gateway = gateway_of(voices, "--after", str(ready), max_wait_s=0.5)
 
     async def story(client: httpx.AsyncClient) -> None:
         body = {"model": "reed-voice@2", "messages": [{"role": "user", "content": "Hi"}]}
         reply = await client.post("/v1/chat/completions", json=body)
         assert (reply.status_code, "retry-after" in reply.headers) == (503, True)
         assert "reed-voice@2 is starting" in reply.json()["error"]["message"]
-        found = await described(client, 2)
-        assert (found["status"], found["detail"]) == ("starting", "its own engine: starting its processes")
+        async with asyncio.timeout(60):  # first its weights are made
+            while (found := await described(client, 2))["detail"] != "its own engine: starting its processes":
+                await asyncio.sleep(0.01)
+        assert found["status"] == "starting"
+        ready.touch()
+        gateway.pool.limits = replace(gateway.pool.limits, max_wait_s=60)
         await until(lambda: gateway.pool.own.is_proven(Registry(voices).card("reed-voice", 2)))
         assert (await ask(client, "reed-voice@2")).is_right
 
@@ -263,7 +269,8 @@ def test_a_version_whose_engine_breaks_down_twice_is_left_alone_until_somebody_a
 
 
 def test_what_changes_on_disk_goes_live_by_itself_as_soon_as_its_engine_is_there(voices: Home) -> None:
-    gateway = gateway_of(voices, "--slow", "0.5")
+    ready = voices.root / "ready"
+    gateway = gateway_of(voices, "--after", str(ready))
     registry = Registry(voices)
 
     async def story(client: httpx.AsyncClient) -> None:
@@ -271,6 +278,7 @@ def test_what_changes_on_disk_goes_live_by_itself_as_soon_as_its_engine_is_there
         registry.move("reed-voice", "stable", 2)
         await until(lambda: bool(maker_of(gateway).pids))
         assert (await ask(client)).version == "reed-voice@1", "nobody waits for it"
+        ready.touch()
         await until(lambda: gateway.pool.live.alias("reed-voice", "stable") == 2)
         assert (await ask(client)).version == "reed-voice@2"
 
@@ -279,7 +287,8 @@ def test_what_changes_on_disk_goes_live_by_itself_as_soon_as_its_engine_is_there
 
 def test_other_moves_of_an_adapter_do_not_wait_for_an_engine_that_starts(voices: Home) -> None:
     add_version(voices, "reed-voice")
-    gateway = gateway_of(voices, "--slow", "2")
+    ready = voices.root / "ready"
+    gateway = gateway_of(voices, "--after", str(ready))
 
     async def story(client: httpx.AsyncClient) -> None:
         slow = asyncio.create_task(put(client, "reed-voice", "stable", 2))
@@ -287,6 +296,7 @@ def test_other_moves_of_an_adapter_do_not_wait_for_an_engine_that_starts(voices:
         assert (await put(client, "reed-voice", "stable", 4)).status_code == 200
         assert not slow.done()
         assert (await ask(client)).version == "reed-voice@4"
+        ready.touch()
         assert (await slow).json()["before"] == 4
 
     run(gateway, story)

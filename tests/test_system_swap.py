@@ -202,7 +202,7 @@ async def read_and_kill(url: str, pid: int) -> None:
 
 
 def listed(url: str, home: Home) -> list[dict[str, Any]]:
-    return list(httpx.get(f"{url}/v1/adapters", headers=admin(home), timeout=30).json()["data"])
+    return list(httpx.get(f"{url}/v1/adapters", headers=admin(home), timeout=60).json()["data"])
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +240,7 @@ def test_twelve_adapters_on_four_slots_all_answer_and_the_queue_is_visible(gatew
     assert max(slots["in_use"] for slots in seen) == seen[0]["total"] == 4
     assert max(slots["wanted"] for slots in seen) == CROWD
     assert max(slots["waiting"] for slots in seen) > 0
-    metrics = httpx.get(f"{gateway_url}/metrics", timeout=10).text
+    metrics = httpx.get(f"{gateway_url}/metrics", timeout=60).text
     assert "brogue_requests_total{" in metrics and "crowd-3@1" in metrics
 
 
