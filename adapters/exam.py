@@ -18,7 +18,7 @@ from adapters.exam_kept import key_of
 from adapters.exam_moved import most_moved
 from adapters.exam_room import ExamRoom, is_file
 from adapters.exam_statistics import measured
-from adapters.exam_suites import DEFAULT, default_suite, load_suite
+from adapters.exam_suites import suite_for
 from adapters.exam_types import Arm, Exam, Measured, Part, Room, Scores, Suite
 from adapters.measures import find
 from adapters.registry import AdapterCard, Registry, refuse_scorer, require_scorer
@@ -40,6 +40,7 @@ class Asked(NamedTuple):
     judge: AdapterCard | None
     seed: int
     left_out: tuple[str, ...] = ()  # known before
+    lenient: bool = False  # what cannot be measured is left out and named, as in a suite that nobody wrote
 
 
 def plan(
@@ -62,11 +63,11 @@ def plan(
     scorer = registry.resolve(judge) if judge is not None else None
     if scorer is not None:
         require_scorer(scorer)
-    found, left = default_suite(home, card) if suite in (None, DEFAULT) else (load_suite(home, str(suite)), [])
+    found, left = suite_for(home, card, suite)
     if limit is not None:
         parts = tuple(part.model_copy(update={"limit": min(limit, part.limit)}) for part in found.parts)
         found = found.model_copy(update={"parts": parts})
-    return Asked(card, before, found, scorer, seed, tuple(left))
+    return Asked(card, before, found, scorer, seed, tuple(left or ()), lenient=left is not None)
 
 
 def _before(registry: Registry, card: AdapterCard) -> AdapterCard | None:
@@ -95,7 +96,7 @@ def run_exam(home: Home, asked: Asked, gateway: Gateway, tell: Tell, again: bool
     cards |= {"against": asked.against} if asked.against is not None else {}
     cards["base"] = None
     room = ExamRoom(home, base, cards, gateway, asked.judge, asked.seed, tell)
-    scores, left = sit(room, asked.suite, tell)
+    scores, left = sit(room, asked.suite, tell, asked.lenient)
     figures = [measured(one, room.arms, asked.seed) for one in scores]
     left += [f"{one.name}: it cannot be reckoned from these answers" for one in figures if not reckoned(one)]
     better, worse = most_moved(scores, "against" if asked.against is not None else "base")
@@ -117,8 +118,8 @@ def run_exam(home: Home, asked: Asked, gateway: Gateway, tell: Tell, again: bool
     return exam
 
 
-def sit(room: Room, suite: Suite, tell: Tell) -> tuple[list[Scores], list[str]]:
-    """(the scores of every part, what was left out and why). Of a suite that a person wrote nothing is left out."""
+def sit(room: Room, suite: Suite, tell: Tell, lenient: bool = False) -> tuple[list[Scores], list[str]]:
+    """(the scores of every part, what was left out and why). Raises `BrogueError` for a part, unless `lenient`."""
     scores: list[Scores] = []
     left: list[str] = []
     for number, part in enumerate(suite.parts, 1):
@@ -128,7 +129,7 @@ def sit(room: Room, suite: Suite, tell: Tell) -> tuple[list[Scores], list[str]]:
         except Unreachable:
             raise
         except BrogueError as error:
-            if suite.name != DEFAULT:
+            if not lenient:
                 raise BrogueError(f"part '{part.prefix}' of suite '{suite.name}': {error}") from error
             left.append(f"{part.prefix}: {error}")
         else:

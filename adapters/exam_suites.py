@@ -41,6 +41,16 @@ def load_suite(home: Home, given: str) -> Suite:
     return _of_file(home, path)
 
 
+def suite_for(home: Home, card: AdapterCard, given: str | None) -> tuple[Suite, list[str] | None]:
+    """(the suite that is meant, what it leaves out: none for one that a person wrote).
+
+    A suite of the home that is called 'default' takes the place of ours.
+    """
+    if given in (None, DEFAULT) and DEFAULT not in names(home):
+        return default_suite(home, card)
+    return load_suite(home, given or DEFAULT), None
+
+
 def names(home: Home) -> list[str]:
     """The suites of the home."""
     return sorted(path.stem for path in _folder(home).glob("*.yaml"))

@@ -104,23 +104,24 @@ def suites(
     json: Json = False,
 ) -> None:
     """List the suites with their parts, and the measures that a suite can name."""
-    from adapters.exam_suites import default_suite, load_suite, names
+    from adapters.exam_suites import load_suite, names, suite_for
     from adapters.measures import MEASURES
 
     home = Home.from_environment()
     found = [load_suite(home, name) for name in ([suite] if suite is not None else names(home))]
-    left: list[str] = []
+    left: list[str] | None = None
     if version is not None:
-        own, left = default_suite(home, Registry(home).resolve(version))
-        found.append(own)
+        own, left = suite_for(home, Registry(home).resolve(version), None)
+        found += [] if left is None else [own]  # the home's own 'default' stands there already
     if json:
-        print_json({"suites": [one.model_dump() for one in found], "measures": sorted(MEASURES), "left_out": left})
+        parts = [one.model_dump() for one in found]
+        print_json({"suites": parts, "measures": sorted(MEASURES), "left_out": left or []})
         return
     rows: list[tuple[Any, ...]] = [
         (one.name, part.prefix, part.measure, part.data or "shipped", part.limit) for one in found for part in one.parts
     ]
     empty = "no suites of your own yet; what a version sits without one: brogue exams suites NAME@N"
     print_table(("suite", "part", "measure", "data", "items"), rows, empty)
-    for line in left:
+    for line in left or []:
         say(f"left out: {line}")
     say(f"measures: {', '.join(sorted(MEASURES))}")

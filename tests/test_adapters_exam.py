@@ -279,6 +279,10 @@ def test_without_a_suite_the_home_decides_what_is_asked(furnished: Home, brogue:
     assert parts["task"] == parts["cost"] == "reed-voice-more"
     assert {"forgetting", "safety", "voice"} <= set(parts)
     assert any("no held-out judgements" in line for line in found["left_out"])
+    assert exam.plan(furnished, "reed-voice@2").lenient
+    write_text(furnished.root / "suites" / "default.yaml", f"parts: [{{measure: {NAME}, data: answers}}]")
+    own = exam.plan(furnished, "reed-voice@2")
+    assert ([part.measure for part in own.suite.parts], own.lenient) == ([NAME], False), "it takes the place of ours"
 
 
 def _jsonl(lines: list[dict[str, Any]]) -> str:
