@@ -242,21 +242,19 @@ def test_a_kill_at_any_moment_loses_nothing_and_doubles_nothing(tmp_path: Path) 
     chance = random.Random(5)
     code = """
 print("ready", flush=True)
-for begin in range(0, 400, 25):
-    store.upsert(MANY[begin:begin + 25])
-    store.delete([p.id for p in MANY[begin:begin + 25:5]])
-    store.upsert(MANY[begin:begin + 25:5])
-print("done", flush=True)
+while True:
+    for begin in range(0, 400, 25):
+        store.upsert(MANY[begin:begin + 25])
+        store.delete([p.id for p in MANY[begin:begin + 25:5]])
+        store.upsert(MANY[begin:begin + 25:5])
 """
-    killed = 0
     for _ in range(7):
         process = elsewhere(code, tmp_path / "store")
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         time.sleep(chance.uniform(0.05, 1.5))
         process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-    assert killed >= 4, "the kills came too late to mean anything"
+        assert process.wait() == -signal.SIGKILL
     store, clean = open_store(tmp_path / "store"), open_store(tmp_path / "clean")
     store.upsert(MANY)
     clean.upsert(MANY)
@@ -278,7 +276,7 @@ def test_a_chroma_server_by_url_holds_the_vectors(tmp_path: Path) -> None:
     server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         store = None
-        for _ in range(60):
+        for _ in range(240):
             try:
                 store = open_store(tmp_path / "store", chroma_url=f"http://127.0.0.1:{port}")
                 break
