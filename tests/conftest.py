@@ -87,7 +87,7 @@ def pytest_collection_finish() -> None:
     """What has been imported stays to the end: to look through it for garbage took a sixth of the time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(10_000, 10, 10)
 
 
 @pytest.fixture(scope="session", autouse=True)
