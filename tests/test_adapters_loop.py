@@ -287,6 +287,18 @@ def test_a_round_that_is_killed_at_each_step_ends_as_one_that_was_not(
     assert [move.alias for move in Registry(killed.home).state("acme").history] == ["stable", "stable"]
 
 
+def test_a_training_that_is_killed_when_its_version_is_there_does_not_make_another(first: Home, tmp_path: Path) -> None:
+    home, forked = Home(tmp_path / "home"), Forked(tmp_path)
+    shutil.copytree(first.root, home.root)
+    words = ("train", "acme", "--data", "acme", "--epochs", "1", "--seed", "9", "--json")
+    assert forked.run(words, home, die_before_the_end).returncode == -signal.SIGKILL
+    made = Registry(home).card("acme", 2)
+    done = forked.run(words, home)
+    assert done.returncode == 0 and "acme@2 was complete already" in done.stderr, done.stderr
+    assert json.loads(done.stdout) == made.model_dump(mode="json") and Registry(home).versions("acme") == [1, 2]
+    assert all(run.state == "done" for run in runs.all_runs(home))
+
+
 def _end(home: Home) -> dict[str, Any]:
     """What is left of a round that two of them must have in common."""
     registry = Registry(home)
