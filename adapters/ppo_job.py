@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
+from adapters import runs
 from adapters.ppo import PPOConfig, Prompt, Reward, RoundStats, rewards_of
 from adapters.ppo_engine import EngineRollouts
 from adapters.ppo_policy import Policy
 from adapters.ppo_rollout import measure, sample
 from adapters.ppo_trainer import PPOTrainer, batch_of, newest_checkpoint
-from adapters.progress import Interrupted, Tell, TrainProgress, measuring, silent
+from adapters.progress import Diverged, Interrupted, Tell, TrainProgress, measuring, silent
 from adapters.registry import Registry
 from adapters.reward_model import RewardModel
 from adapters.tracking import Tracker
@@ -28,7 +29,8 @@ SCALE, SCALED_BY = "reward_scale.json", 2  # in the run's folder; measured on so
 def trained_by_ppo(job: Job, registry: Registry) -> tuple[Policy, dict[str, float]]:
     """The policy after its last round, and its reward on held-out questions beside that of what it began as.
 
-    Raises `BrogueError` if the reward model cannot be used or the policy runs away, `Interrupted` after Ctrl-C.
+    Raises `BrogueError` if the reward model cannot be used, `Diverged` if the policy runs away, `Interrupted` after
+    Ctrl-C.
     """
     assert job.config.reward is not None  # train() has looked
     job.say("loading the reward model and the base model")
@@ -41,11 +43,16 @@ def trained_by_ppo(job: Job, registry: Registry) -> tuple[Policy, dict[str, floa
     write = EngineRollouts(job.gateway, job.base.name, job.run, config, job.say) if job.gateway else None
     trainer = PPOTrainer(policy, job.tokenizer, questions, reward, config, job.run, write)
     stopper, tracker = StopOnSignal(), Tracker(job.report_to, job.run, policy.model, job.say)
-    with stopper:
-        finished = trainer.train(_Reporter(job, config, tracker), lambda: stopper.asked)
-    tracker.close()
-    if write:
-        write.close()
+    try:
+        with stopper:
+            finished = trainer.train(_Reporter(job, config, tracker), lambda: stopper.asked)
+    except Diverged as error:
+        runs.fail(job.run, str(error))
+        raise
+    finally:
+        tracker.close()
+        if write:
+            write.close()
     if not finished:
         kept = newest_checkpoint(job.run)
         raise Interrupted(

@@ -17,7 +17,7 @@ from adapters import ppo_losses as losses
 from adapters.ppo import PPOConfig, Prompt, Reward, RoundStats, rewards_of
 from adapters.ppo_policy import Policy
 from adapters.ppo_rollout import Evaluated, Rollout, evaluated, penalised, sample
-from adapters.progress import METRICS
+from adapters.progress import METRICS, Diverged
 from data.errors import BrogueError, one_line
 from data.home import new_folder, write_text
 
@@ -122,13 +122,13 @@ class PPOTrainer:
         parameters = [p for group in self._optimiser.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self._config.max_gradient)
         if not math.isfinite(float(loss.detach())) or not math.isfinite(float(norm)):
-            raise BrogueError(f"{self._where()}: the loss is not a finite number any more; {self._way_out()}")
+            raise Diverged(f"{self._where()}: the loss is not a finite number any more; {self._way_out()}")
         self._optimiser.step()
 
     def _check_kl(self, kl: float) -> None:
         limit = self._config.max_kl * self._config.kl_target
         if not kl <= limit:
-            raise BrogueError(
+            raise Diverged(
                 f"{self._where()}: the policy has strayed {kl:.1f} nats per answer from where it began, at most "
                 f"{limit:.1f} were allowed; {self._way_out()}"
             )

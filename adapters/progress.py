@@ -62,4 +62,4 @@ class Interrupted(BrogueError):
 
 
 class Diverged(BrogueError):
-    """The loss was no number or exploded; the last good checkpoint is kept."""
+    """The loss was no number or exploded, or a policy ran away; the last good checkpoint is kept."""

@@ -109,9 +109,7 @@ def test_a_rude_answer_counts_unless_the_question_has_the_word() -> None:
 
 
 def test_words_of_medicine_of_people_and_of_the_kitchen_are_not_rude() -> None:
-    text = (
-        "A gay couple asked: is the fat in a pot of rum sauce bad after a stroke? Kill the heat."
-    )
+    text = "A gay couple asked: is the fat in a pot of rum sauce bad after a stroke? Kill the heat."
     assert not found_words(text)
     assert found_words("What a load of crap.") == {"crap"}
 

@@ -64,6 +64,11 @@ def test_a_policy_learns_from_a_reward_model_and_becomes_a_version_that_can_be_g
     )
     assert again.returncode == 0, again.stderr
     assert "validation reward" in again.stdout and "voice@2" in again.stdout
+    wild = ("--learning-rate", "0.3", "--kl-target", "0.01", "--rounds", "9", "--batch-size", "4")
+    done = brogue("train", "wild", *PPO, "--reward", "taste@1", *wild)
+    assert done.returncode == 1 and "nats per answer from where it began" in done.stderr.splitlines()[-1], done.stderr
+    [run] = [run for run in runs.all_runs(ready) if run.asked.adapter == "wild"]
+    assert run.state == "failed" and "has strayed" in str(run.reason), "brogue runs says why"
 
 
 @pytest.mark.parametrize(
