@@ -76,6 +76,8 @@ def by_version(
 
 
 def _changes(unit: str, shown: Sequence[Judged]) -> str:
+    from matplotlib.ticker import MaxNLocator
+
     factor = 100 if unit == "share" else 1
 
     def fill(axes: "Axes") -> None:
@@ -86,6 +88,7 @@ def _changes(unit: str, shown: Sequence[Judged]) -> str:
         axes.axvline(0, color=LINE, linewidth=1.2, zorder=0)
         axes.set_yticks(range(len(shown)), [_short(one.figure.name) for one in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(4))  # small figures are long words
         axes.set_xlabel("← worse · better →")
 
     return draw(0.7 + 0.34 * len(shown), fill)
