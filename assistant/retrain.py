@@ -11,20 +11,19 @@ from pydantic import ValidationError
 
 from adapters import lineage, loop, runs
 from adapters.exam_suites import load_suite
+from adapters.gate_rules import DEFAULT, load_gate
 from adapters.loop import Round, Step, StepName
 from adapters.registry import AdapterCard, CanaryPlan, Registry
 from adapters.train_checks import check_options
-from assistant import retrain_judgements
+from assistant import exams, retrain_judgements
 from assistant.console import say, working
 from assistant.retrain_judgements import new_judgements as new_judgements
-from assistant.services import running_gateway
 from data.dataset import DatasetCard
 from data.errors import BrogueError, unknown
 from data.home import Home
 from data.settings import first_problem
 
 if TYPE_CHECKING:
-    from adapters.gate_rules import Gate
     from adapters.train import TrainConfig
     from assistant.client import Admin
 
@@ -52,10 +51,10 @@ class Steps:
             if name not in OPTIONS:
                 raise unknown("--train-option", name, list(OPTIONS), "The rest is the loop's to set.")
         check_options(self._config(state, "train"))
-        self._rules(state)
+        load_gate(self._home, state.asked.gate or DEFAULT)
         if state.asked.suite is not None:
             load_suite(self._home, state.asked.suite)
-        self._gateway()
+        exams.running(self._home)
         if "collect" not in state.steps:
             retrain_judgements.require_enough(self._home, state)
 
@@ -110,9 +109,7 @@ class Steps:
 
     def exam(self, state: Round) -> dict[str, Any]:
         """The version beside the one that it started from and the base model."""
-        from adapters import exam, exam_files
-        from adapters.exam_asking import Gateway
-        from assistant import exam_report
+        from adapters import exam
 
         assert state.version is not None
         asked = exam.plan(self._home, state.version, against=state.start, suite=state.asked.suite,
@@ -123,29 +120,17 @@ class Steps:
         )
         asked = asked._replace(suite=asked.suite.model_copy(update={"parts": parts}))
         with working("exam") as tell:
-            found = exam.run_exam(self._home, asked, Gateway(*self._gateway()), tell)
-        exam_report.write(found, exam_files.report_path(self._home, found.id))
+            found = exam.run_exam(self._home, asked, exams.running(self._home), tell)
         return {"exam": found.id, "figures": len(found.measures), "left_out": list(found.left_out)}
 
     def gate(self, state: Round) -> dict[str, Any]:
         """What the rules say of the exam; it is kept beside the version."""
         from adapters import exam_files
-        from adapters.gate import judge
-        from assistant import exam_report
 
-        found, rules = exam_files.load(self._home, state.came_of("exam", "exam")), self._rules(state)
-        verdict = judge(found, rules)
-        adapter, _, number = str(state.version).partition("@")
-        self._registry.keep_verdict(adapter, int(number), verdict)
-        found = found.model_copy(update={"verdict": verdict})
-        exam_files.save(self._home, found)
-        exam_report.write(found, exam_files.report_path(self._home, found.id))
+        found = exam_files.load(self._home, state.came_of("exam", "exam"))
+        verdict = exams.judged(self._home, found, state.asked.gate or DEFAULT).verdict
+        assert verdict is not None
         return verdict.model_dump(mode="json")
-
-    def _rules(self, state: Round) -> "Gate":
-        from adapters.gate_rules import DEFAULT, load_gate
-
-        return load_gate(self._home, state.asked.gate or DEFAULT)
 
     def place(self, state: Round) -> dict[str, Any]:
         """Stable, canary, candidate, or no alias: by the verdict and by what was asked."""
@@ -175,13 +160,8 @@ class Steps:
     def _admin(self) -> "Admin":
         from assistant.client import Admin
 
-        return Admin(*self._gateway())
-
-    def _gateway(self) -> tuple[str, str]:
-        """Address and admin key of the running gateway."""
-        if (running := running_gateway(self._home)) is None:
-            raise BrogueError("the exam asks the engine, which is not running; start it: brogue up")
-        return running
+        running = exams.running(self._home)
+        return Admin(running.url, running.key)
 
 
 def refuse_same(home: Home, state: Round) -> None:

@@ -150,13 +150,21 @@ def _by_peft(home: Home, card: AdapterCard, prompts: Sequence[str]) -> list[str]
     model = PeftModel.from_pretrained(
         load_weights(base.path, "float32"), str(Registry(home).folder(ADAPTER, card.version))
     )
-    answers = []
-    for prompt in prompts:
-        ids = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True,
-                                            return_tensors="pt", return_dict=True)  # fmt: skip
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    # All at once: some methods make every layer's weights anew for each token. PEFT gives soft prompts no positions, so
+    # what stands between them and the question has to be nothing: those one by one.
+    size = 1 if card.served == "soft-prompt" else len(prompts)
+    answers: list[str] = []
+    for first in range(0, len(prompts), size):
+        asked = [[{"role": "user", "content": prompt}] for prompt in prompts[first : first + size]]
+        ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, padding=True, return_tensors="pt",
+                                            return_dict=True)  # fmt: skip
         with torch.no_grad():
             made = model.generate(**ids, max_new_tokens=TOKENS, do_sample=False)
-        answers.append(tokenizer.decode(made[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).strip())
+        texts = tokenizer.batch_decode(made[:, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+        answers += [text.strip() for text in texts]
     return answers
 
 
