@@ -171,7 +171,9 @@ class Forked:
         """`brogue WORDS` begins; what is given back waits for its end. A negative code is the signal it died of."""
         self._started += 1
         out, err = (self._folder / f"{self._started}.{name}" for name in ("out", "err"))
-        process = self._context.Process(target=_child, args=(list(words), home, plants, out, err))
+        # The server of all of them has the environment of the first test that asked for one.
+        environment = os.environ | {"BROGUE_HOME": str(home.root)}
+        process = self._context.Process(target=_child, args=(list(words), home, environment, plants, out, err))
         process.start()
 
         def ended() -> "CompletedProcess[str]":
@@ -188,11 +190,12 @@ class Forked:
         return self.start(words, home, *plants)()
 
 
-def _child(words: list[str], home: Home, plants: Sequence[Plant], out: Path, err: Path) -> None:
+def _child(words: list[str], home: Home, environment: dict[str, str], plants: Sequence[Plant], out: Path,
+           err: Path) -> None:  # fmt: skip
     """A new process of `brogue`: one thread, for a tiny model is no faster on two."""
     for stream, path in ((sys.stdout, out), (sys.stderr, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
-    os.environ["BROGUE_HOME"] = str(home.root)
+    os.environ |= environment
     import torch
 
     from assistant.cli import main
