@@ -240,6 +240,7 @@ def test_an_engine_that_dies_is_started_again_with_the_weights_that_are_there(vo
         await put(client, "reed-voice", "stable", 2)
         (first,) = maker_of(gateway).pids
         os.kill(first, signal.SIGKILL)
+        os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)  # an answer begun before its end would be lost
         assert (await ask(client)).is_right, "a request waits for the next one"
         assert maker_of(gateway).pids != [first]
         assert maker_of(gateway).merges == 1
