@@ -14,7 +14,7 @@ setup:
 test: setup browser check
 	.venv/bin/python -m pytest
 
-# Unit tests without a model, under a minute on two cores: two processes have half of them each. Without those of the
+# Unit tests without a model, about a minute on two cores: two processes have half of them each. Without those of the
 # page, the kernels, soft prompts, trainers and exams, since to import Gradio, PyTorch and PEFT takes ten seconds alone.
 LIGHT := $(filter-out $(foreach of,assistant_ui system serve_cpu_lora serve_rollouts serve_soft_prompt adapters_ppo \
   adapters_methods adapters_train adapters_exam adapters_loop adapters_measures_exam,tests/test_$(of)%), \
