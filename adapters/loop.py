@@ -6,9 +6,7 @@ step. A step that stands in it is never done again; one that a kill cut off is b
 What each step does is handed in (assistant/retrain.py). Pure files: no torch, no network.
 """
 
-import fcntl
 import json
-import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +17,8 @@ from typing import Any, Literal, get_args
 
 from pydantic import AwareDatetime, Field, ValidationError
 
+from adapters.holding import held
+from adapters.holding import holder as _holder
 from adapters.recipes import SCORED
 from adapters.registry import AdapterCard, Registry
 from data.errors import BrogueError, one_line
@@ -185,31 +185,13 @@ def drop(home: Home, state: Round) -> None:
 def alone(home: Home, adapter: str) -> Iterator[None]:
     """Nobody else retrains this adapter; the kernel lets go of it when the process dies."""
     path = _lock(home, adapter)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BrogueError(
-                f"{adapter} is being retrained already (process {holder(home, adapter)}); wait for it, or stop it"
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    with held(path, lambda: f"{adapter} is being retrained already (process {_holder(path)}); wait for it, or stop it"):
         yield
 
 
 def holder(home: Home, adapter: str) -> int | None:
     """The process that retrains an adapter now, if one does."""
-    try:
-        with _lock(home, adapter).open("r") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return int(file.read() or 0) or None
-    except OSError:
-        pass
-    return None
+    return _holder(_lock(home, adapter))
 
 
 def where(state: Round) -> str:

@@ -4,7 +4,6 @@ A run's folder is named by a hash of what was asked, so that the same command ta
 it runs, its process holds a lock there, which the kernel lets go of when the process dies.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from adapters import processes
+from adapters.holding import held, holder
 from adapters.progress import METRICS, TrainProgress
 from data.errors import BrogueError, unknown
 from data.home import Home, write_json
@@ -86,15 +86,7 @@ def running(run: Path, asked: Asked) -> Iterator[None]:
         processes.wait()
         yield
         return
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / LOCK).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BrogueError(f"this very training is running already ({run.name}); see: brogue runs list") from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    with held(run / LOCK, lambda: f"this very training is running already ({run.name}); see: brogue runs list"):
         if not (run / RUN).exists():
             write_json(run / RUN, asked.model_dump(mode="json"))
         (run / END).unlink(missing_ok=True)
@@ -206,7 +198,7 @@ def _read(folder: Path) -> Run | None:
     except (OSError, ValidationError):
         return None
     end = _json(folder / END)
-    pid = _holder(folder / LOCK)
+    pid = holder(folder / LOCK)
     done = (folder / DONE).exists()
     state: State = "done" if done else "running" if pid else "failed" if end.get("reason") else "stopped"
     trained = [line for line in metrics(Home(folder.parent.parent), folder.name) if "loss" in line]
@@ -214,19 +206,6 @@ def _read(folder: Path) -> Run | None:
     return Run(id=folder.name, state=state, asked=asked, step=int(last.get("step", 0)), steps=last.get("steps"),
                loss=last.get("loss"), version=end.get("version"), reason=end.get("reason"), pid=pid,
                progress=_progress(folder) if state == "running" else None)  # fmt: skip
-
-
-def _holder(lock: Path) -> int | None:
-    """The process that holds the lock; none if it is free."""
-    try:
-        with lock.open("r") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return int(file.read() or 0) or None
-    except OSError:
-        pass
-    return None
 
 
 def _progress(folder: Path) -> TrainProgress | None:
