@@ -6,19 +6,19 @@ Without one, the suite follows from what the adapter was trained on and what the
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from adapters.exam_types import Part, Suite
 from adapters.measures import MEASURES
 from adapters.registry import AdapterCard, Registry
 from data.dataset import DatasetCard, list_datasets, load_card
-from data.errors import BrogueError, DataError, one_line, unknown
+from data.errors import BrogueError, DataError, unknown
 from data.formats_files import file_type, read_rows
 from data.home import Home
 from data.importing import stream_file
 from data.records import Kind
 from data.settings import first_problem
+from data.yaml_files import read_mapping
 
 DEFAULT = "default"
 _MEASURE_OF: dict[Kind, str] = {"chat": "task", "instruction": "task", "labelled": "task", "preference": "preference",
@@ -100,12 +100,7 @@ def _datasets_of(home: Home, card: AdapterCard) -> list[DatasetCard]:
 
 
 def _of_file(home: Home, path: Path) -> Suite:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BrogueError(f"{path}: not readable as YAML: {one_line(error, 160)}") from error
-    if not isinstance(raw, dict):
-        raise BrogueError(f"{path}: wanted 'parts:' with a list of measures, found {type(raw).__name__}")
+    raw = read_mapping(path, "'parts:' with a list of measures")
     try:
         suite = Suite.model_validate({"name": path.stem} | raw)
     except ValidationError as error:

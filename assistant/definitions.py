@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from assistant.decline import Measure
-from data.errors import BrogueError, one_line, unknown
+from data.errors import BrogueError, unknown
 from data.home import NAME_PATTERN, Home
 from data.settings import Frozen, first_problem
+from data.yaml_files import read_mapping
 
 
 class Sampling(Frozen):
@@ -76,12 +76,7 @@ class _File(Assistant):
 
 def load_assistant(path: Path) -> Assistant:
     """The assistant in the YAML file at `path`, or a one-line error with the file's name."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BrogueError(f"{path}: not readable as YAML: {one_line(error, 160)}") from error
-    if not isinstance(raw, dict):
-        raise BrogueError(f"{path}: wanted keys such as 'name:' and 'system_prompt:', found {type(raw).__name__}")
+    raw = read_mapping(path, "keys such as 'name:' and 'system_prompt:'")
     try:
         file = _File.model_validate(raw | {"file_name": path.stem})
     except ValidationError as error:

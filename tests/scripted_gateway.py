@@ -352,3 +352,14 @@ def served(app: Any) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join(10)
+
+
+@contextmanager
+def served_page() -> Iterator[tuple[ScriptedGateway, str]]:
+    """A scripted gateway and the URL of the page of one who may do everything there."""
+    from assistant.ui import build_app
+    from assistant.ui_people import People
+
+    gateway = ScriptedGateway()
+    with served(gateway.build_app()) as gateway_url, served(build_app(People(gateway_url, ADMIN_KEY))) as url:
+        yield gateway, url

@@ -9,22 +9,15 @@ from playwright.sync_api import Browser, Page, expect
 
 from assistant.client import Source
 from assistant.ui_versions import Plan, adapters_html
-from tests.scripted_gateway import ADMIN_KEY, ScriptedGateway, adapter, served
+from tests.scripted_gateway import ScriptedGateway, adapter, served, served_page
 
 PHONE = {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
 def gateway_and_page() -> Iterator[tuple[ScriptedGateway, str]]:
-    from assistant.ui import build_app
-    from assistant.ui_people import People
-
-    gateway = ScriptedGateway()
-    with (
-        served(gateway.build_app()) as gateway_url,
-        served(build_app(People(gateway_url, ADMIN_KEY))) as url,
-    ):
-        yield gateway, url
+    with served_page() as both:
+        yield both
 
 
 @pytest.fixture

@@ -8,18 +8,13 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from assistant.ui_loop_html import Asked, loops_html, panels
-from tests.scripted_gateway import ADMIN_KEY, ScriptedGateway, adapter, loop, round_, served
+from tests.scripted_gateway import ADMIN_KEY, ScriptedGateway, adapter, loop, round_, served, served_page
 
 
 @pytest.fixture(scope="module")
 def gateway_and_page() -> Iterator[tuple[ScriptedGateway, str]]:
-    from assistant.ui import build_app
-    from assistant.ui_people import People
-
-    expect.set_options(timeout=30_000)  # on machines whose cores are busy with something else
-    gateway = ScriptedGateway()
-    with served(gateway.build_app()) as gateway_url, served(build_app(People(gateway_url, ADMIN_KEY))) as url:
-        yield gateway, url
+    with served_page() as both:
+        yield both
 
 
 @pytest.fixture
