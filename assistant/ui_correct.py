@@ -25,26 +25,32 @@ QUIET = {"show_progress": "hidden", "api_visibility": "private"}  # no spinners,
 MAX_WORDS = 3_000  # longer texts are compared line by line: comparing words takes the square of their number
 THANKS = "<p>Thank you. Your correction is kept.</p>"
 HEAD = "<h2>Correct this answer</h2><p>Write it as it should have been. What you change is marked below.</p>"
-# Runs whenever the editor comes to be: the keyboard goes into the text, and back to where it was at the end.
-FOCUS = """
-const back = document.activeElement, box = element.closest(".corrector");
-requestAnimationFrame(() => box.querySelector("textarea")?.focus());
-box.addEventListener("click", ({ target }) => {
-  if (target.closest(".cancel, .save")) setTimeout(() => {
-    const lost = document.activeElement === document.body;  // whoever is somewhere else by now stays there
-    if (lost && !box.querySelector("textarea")?.checkVisibility()) back?.focus?.();
-  }, 400);
-});
-"""
+# Runs whenever the editor comes to be.
+FOCUS = 'requestAnimationFrame(() => element.closest(".corrector").querySelector("textarea")?.focus());'
+# Keys of the editor; at its end the keyboard goes back to where it was before.
 SCRIPT = """
-document.addEventListener("keydown", (event) => {
-  const box = event.target.closest?.(".corrector");
-  const keep = event.key === "Enter" && (event.ctrlKey || event.metaKey);
-  const press = event.key === "Escape" ? ".cancel" : keep ? ".save" : "";
-  if (!box || !press) return;
-  event.preventDefault();
-  box.querySelector(press)?.click();
-});
+{
+  let before = null;
+  const seen = (part) => part.isConnected && part.checkVisibility();
+  const giveBack = (box, pressed, tries) => {  // the editor closes when the server has answered
+    if (seen(pressed)) return tries && setTimeout(giveBack, 50, box, pressed, tries - 1);
+    const at = document.activeElement;  // whoever is somewhere else by now stays there
+    if (at === document.body || (box.contains(at) && !seen(at))) before?.focus();
+  };
+  document.addEventListener("focusin", ({ target }) => { if (!target.closest(".corrector")) before = target; });
+  document.addEventListener("click", ({ target }) => {
+    const box = target.closest?.(".corrector"), pressed = target.closest?.(".cancel, .save");
+    if (box && pressed) giveBack(box, pressed, 600);
+  });
+  document.addEventListener("keydown", (event) => {
+    const box = event.target.closest?.(".corrector");
+    const keep = event.key === "Enter" && (event.ctrlKey || event.metaKey);
+    const press = event.key === "Escape" ? ".cancel" : keep ? ".save" : "";
+    if (!box || !press) return;
+    event.preventDefault();
+    box.querySelector(press)?.click();
+  });
+}
 """
 CSS = """
 .corrector.corrector { flex: none !important; gap: 10px; padding: 14px 16px; border: 1px solid var(--line);

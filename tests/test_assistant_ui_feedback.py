@@ -51,6 +51,9 @@ def ask(page: Page, url: str, question: str = "hello") -> None:
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Not helpful").wait_for()
 
+SLOW = """() => { const now = window.fetch;
+  window.fetch = (...asked) => new Promise((done) => setTimeout(done, 1500)).then(() => now(...asked)); }"""
+
 
 def correct(page: Page) -> Any:
     """Open the editor; gives its text box."""
@@ -149,6 +152,20 @@ def test_a_correction_by_keyboard_is_corrected_again_and_left_alone(
     expect(page.locator("#correct-chat")).to_be_hidden()
     expect(page.get_by_role("button", name="Correct this answer")).to_be_focused()
     assert len(gateway.judgements) == 2
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("key", ["Escape", "Control+Enter"])
+def test_after_a_correction_the_keyboard_is_where_it_was_however_long_the_server_takes(
+    page: Page, url: str, key: str
+) -> None:
+    ask(page, url)
+    correct(page).fill("better")
+    page.evaluate(SLOW)
+    page.keyboard.press(key)
+    expect(page.get_by_label("The answer as it should be")).to_be_visible()
+    expect(page.get_by_label("The answer as it should be")).to_be_hidden()
+    expect(page.get_by_role("button", name="Correct this answer")).to_be_focused()
 
 
 @pytest.mark.browser
