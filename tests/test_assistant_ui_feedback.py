@@ -51,6 +51,7 @@ def ask(page: Page, url: str, question: str = "hello") -> None:
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Not helpful").wait_for()
 
+
 SLOW = """() => { const now = window.fetch;
   window.fetch = (...asked) => new Promise((done) => setTimeout(done, 1500)).then(() => now(...asked)); }"""
 
