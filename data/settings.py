@@ -110,6 +110,15 @@ class LoopSettings(Frozen):
         return self
 
 
+class AdvisorSettings(Frozen):
+    """What `brogue advise` tries, and for how long."""
+
+    budget_minutes: float = Field(30, gt=0, allow_inf_nan=False, description="for all of it; --budget goes before it")
+    other_bases: tuple[str, ...] = Field(
+        (), description="further base models to try: 'starter', Hugging Face ids, folders; one engine more at a time"
+    )
+
+
 class StoreSettings(Frozen):
     """Where answers and judgements are kept, and how much of them."""
 
@@ -137,6 +146,7 @@ class Settings(Frozen):
     knowledge: KnowledgeSettings = KnowledgeSettings()
     training: TrainingSettings = TrainingSettings()
     loop: LoopSettings = LoopSettings()
+    advisor: AdvisorSettings = AdvisorSettings()
     prices: PriceSettings = PriceSettings()
 
 

@@ -15,13 +15,15 @@ def test_without_a_file_all_is_default(home: Home) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("base_modle = 'x'", "unknown key 'base_modle'; known keys here: base_model, engine, gateway, knowledge, loop"),
+        ("base_modle = 'x'", "unknown key 'base_modle'; known keys here: advisor, base_model, engine, gateway, knowledge, loop"),
         ("[engine]\nmax_lora = 2", "unknown key 'engine.max_lora'; known keys here: .*max_loras"),
         ("[gateway]\nport = 'x'", "gateway.port: .*found 'x'"),
         ("[engine]\nmax_lora_rank = 12", "engine.max_lora_rank: .*found 12"),
         ("[training]\nreport_to = ['wandb']", "training.report_to.0: .*'tensorboard', 'mlflow' or 'trackio'.*'wandb'"),
         ("base_model = ", "not valid TOML"),
         ("[prices]\nmachine_per_hour = 2", "prices: .*wants answers_at_once beside it"),
+        ("[advisor]\nbudget_minutes = 0", "advisor.budget_minutes: .*greater than 0, found 0"),
+        ("[advisor]\nother_bases = 'starter'", "advisor.other_bases: .*found 'starter'"),
         ("[prices]\nanswer_per_million = -1", "prices.answer_per_million: .*found -1"),
     ],
 )
