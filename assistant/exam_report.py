@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from adapters.exam_types import Arm, Exam, Interval, Moved, Verdict
+from adapters.exam_types import Arm, Exam, Moved, Verdict
 from assistant import exam_plots
 from assistant import exam_words as words
 from assistant.exam_words import Judged, other_arm, title
 from assistant.report_html import frame
+from assistant.report_pieces import STYLE, asked, listed, pictures, value, wide
 from data.errors import BrogueError, one_line
 from data.home import write_text
 
@@ -20,46 +21,6 @@ _OPEN = 2  # prompts that are shown unfolded, each way
 _SHOWN = 6  # plots by slice, and lines of a list that are not folded
 _ORDER = ("better", "worse", "open")  # whose slices are drawn
 _MARKS = {"pass": "good", "fail": "error", "not enough evidence": "warning"}
-_STYLE = """
-.good { border-left-color: var(--bar); } .good .mark { color: var(--bar); }
-.verdict { margin-top: 1rem; } .verdict > p { font-size: 1.15rem; font-weight: 600; }
-ul { margin: 0; padding-left: 1.2rem; } li { margin: 0 0 .3rem; }
-.rules { list-style: none; padding: 0; margin-top: .5rem; font-size: .95rem; }
-.rules li { display: grid; grid-template-columns: 10rem minmax(0, 1fr) minmax(0, 1.4fr); gap: 0 1rem; margin: 0;
-  padding: .3rem 0; border-top: 1px solid var(--line); }
-.better { color: var(--bar); } .worse { color: var(--alarm); }
-.wide { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
-  padding: .25rem 1rem .5rem; }
-:is(.wide, summary):focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
-.wide table { width: auto; min-width: 100%; margin: 0; }
-th { text-align: left; font-size: .85rem; font-weight: 600; padding: .4rem .75rem .3rem 0; vertical-align: bottom; }
-.wide td { width: auto; min-width: 0; font-family: inherit; font-size: .9rem; }
-.wide small { display: block; color: var(--soft); font-size: .85rem; } .wide td small { white-space: nowrap; }
-.wide td:first-child small { white-space: normal; max-width: 24rem; }
-.wide :is(td, th) { overflow-wrap: break-word; }
-.moved { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .7rem 1rem;
-  margin: 0 0 .75rem; }
-.moved summary { color: var(--ink); font-size: 1rem; }
-.moved .prompt { white-space: pre-wrap; margin: .6rem 0 0; padding-left: .75rem; border-left: 3px solid var(--line); }
-.answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: .75rem;
-  margin-top: .7rem; }
-.answers div { min-width: 0; padding: .6rem .8rem; border-radius: .4rem; background: var(--paper); }
-.answers h4 { margin: 0 0 .3rem; font-size: .85rem; color: var(--soft); font-weight: 600; }
-.answers p { white-space: pre-wrap; }
-@media (max-width: 640px) {
-  .rules li { grid-template-columns: minmax(0, 1fr); }
-  .wide { position: relative; }
-  .wide thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-  .wide thead tr { display: block; }
-  .wide :is(td, small) { overflow-wrap: anywhere; white-space: normal !important; }
-  .wide tr { display: block; padding: .5rem 0; border-top: 1px solid var(--line); }
-  .wide tbody tr:first-child { border: 0; }
-  .wide td { display: flex; flex-wrap: wrap; gap: 0 .75rem; border: 0; padding: .1rem 0; }
-  .wide td:first-child { font-weight: 600; } .wide td:first-child small { font-weight: 400; }
-  .wide td:empty { display: none; }
-  .wide td[data-of]::before { content: attr(data-of); color: var(--soft); min-width: 8.5rem; }
-}
-"""
 
 
 def write(exam: Exam, path: Path) -> None:
@@ -77,9 +38,9 @@ def page(exam: Exam) -> str:
     body = (
         f'<h1>{heading}</h1><p class="soft">{_circumstances(exam)}</p>{_verdict(exam.verdict)}{_ways(exam, found)}'
         f"{_plots(exam, found)}{_moved('better', exam, exam.better)}{_moved('worse', exam, exam.worse)}"
-        f"{_table(exam, found)}{_slices(exam)}{_left_out(exam)}"
+        f"{_table(exam, found)}{_slices(exam)}{listed('What was left out', exam.left_out)}"
     )
-    return frame(f"Exam of {heading}", body, _STYLE)
+    return frame(f"Exam of {heading}", body, STYLE)
 
 
 def _circumstances(exam: Exam) -> str:
@@ -145,18 +106,13 @@ def _plots(exam: Exam, found: list[Judged]) -> str:
     slices = {f"{title(one.figure.name)}, by slice": svg for one in told
               if (svg := exam_plots.by_slice(one.figure, other_arm(exam), exam.names))}  # fmt: skip
     drawn |= dict(list(slices.items())[:_SHOWN])
-    figures = "".join(
-        f'<figure><h3>{escape(heading)}</h3><div role="img" aria-label="{escape(heading)}: the numbers stand in the '
-        f'tables below">{svg}</div></figure>'
-        for heading, svg in drawn.items()
-    )
-    return f'<h2>Pictures</h2><div class="plots">{figures}</div>' if figures else ""
+    return f'<h2>Pictures</h2><div class="plots">{pictures(drawn)}</div>' if drawn else ""
 
 
 def _table(exam: Exam, found: list[Judged]) -> str:
     arms = _arms(exam)
     heads = ["Figure", *(exam.names[arm] for arm in arms), "Change (95% interval)", "Which way", "Items"]
-    return f"<h2>All figures: {words.counted(found)}</h2>" + _wide(
+    return f"<h2>All figures: {words.counted(found)}</h2>" + wide(
         "All figures", heads, [_cells(one, arms) for one in found]
     )
 
@@ -169,7 +125,7 @@ def _cells(one: Judged, arms: Sequence[Arm]) -> list[str]:
         moved = f"{words.difference(change, figure.unit)} {unit}"
         moved += f"<small>{words.change_between(change, figure.unit)}</small>"
     said = {"open": "cannot be told", "stated": "" if figure.decides else "stated only"}.get(one.way, one.way)
-    values = [_value(figure.arms.get(arm), figure.unit) for arm in arms]
+    values = [value(figure.arms.get(arm), figure.unit) for arm in arms]
     way = f'<span class="{one.way}">{said}</span>' if said else ""
     return [f"<span>{escape(title(figure.name))}</span>{note}", *values, moved, way, f"{figure.n:,}"]
 
@@ -180,12 +136,12 @@ def _slices(exam: Exam) -> str:
     heads = ["Slice", *(exam.names[arm] for arm in arms)]
     for figure in exam.measures:
         rows = [
-            [escape(name), *(_value(found.get(arm), figure.unit) for arm in arms)]
+            [escape(name), *(value(found.get(arm), figure.unit) for arm in arms)]
             for name, found in figure.slices.items()
         ]
         if rows:
             shown, label = escape(title(figure.name)), f"{title(figure.name)} by slice"
-            done += f"<details><summary>{shown}</summary>{_wide(label, heads, rows)}</details>"
+            done += f"<details><summary>{shown}</summary>{wide(label, heads, rows)}</details>"
     return f"<h2>By slice</h2>{done}" if done else ""
 
 
@@ -198,51 +154,17 @@ def _moved(which: str, exam: Exam, moved: Sequence[Moved]) -> str:
 
 
 def _one_moved(exam: Exam, one: Moved, is_open: bool) -> str:
-    answers = "".join(
-        f"<div><h4>{escape(exam.names[arm])}{_score(one, arm)}</h4>"
-        f"<p>{escape(one.answers[arm]) or '(nothing)'}</p></div>"
+    answers = [
+        (f"{exam.names[arm]}{_score(one, arm)}", one.answers[arm])
         for arm in dict.fromkeys((other_arm(exam), *_arms(exam))) if arm in one.answers
-    )  # fmt: skip
-    short = one_line(one.prompt, 90)
-    prompt = "" if short == one.prompt else f'<p class="prompt">{escape(one.prompt)}</p>'
-    return (
-        f'<details class="moved"{" open" if is_open else ""}><summary>{escape(title(one.measure))}: '
-        f'{escape(short)}</summary>{prompt}<div class="answers">{answers}</div></details>'
-    )
+    ]  # fmt: skip
+    return asked(f"{title(one.measure)}: ", one.prompt, answers, is_open)
 
 
 def _score(one: Moved, arm: Arm) -> str:
     return f", scored {one.scores[arm]:.3g}" if arm in one.scores else ""
 
 
-def _left_out(exam: Exam) -> str:
-    lines = "".join(f"<li>{escape(line)}</li>" for line in exam.left_out)
-    return f"<h2>What was left out</h2><ul>{lines}</ul>" if lines else ""
-
-
 def _arms(exam: Exam) -> list[Arm]:
     known: list[Arm] = ["version", "against", "base"]
     return [arm for arm in known if arm in exam.names]
-
-
-def _value(found: Interval | None, unit: str) -> str:
-    if found is None:
-        return ""
-    return f"<span>{escape(words.number(found.value, unit))}</span><small>{escape(words.between(found, unit))}</small>"
-
-
-def _wide(label: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; on a narrow screen a block for each row, whose cells say what they are. `rows` are HTML."""
-    top = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    body = "".join(
-        "<tr>" + "".join(_cell(cell, heads[place] if place else "") for place, cell in enumerate(row)) + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(label)}">'
-        f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _cell(cell: str, of: str) -> str:
-    return f'<td data-of="{escape(of)}">{cell}</td>' if of else f"<td>{cell}</td>"
