@@ -19,7 +19,8 @@ _PARTS = {
 }  # fmt: skip
 _FIGURES = {
     "f1": "F1", "f1_micro": "F1 (micro)", "f1_macro": "F1 (macro)", "rouge_l": "ROUGE-L", "chrf": "chrF",
-    "bleu": "BLEU", "exact_match": "answers exactly as wanted", "loss": "surprise at the wanted answers",
+    "bleu": "BLEU", "entity_f1": "F1 of whole names", "token_f1": "F1 of words",
+    "exact_match": "answers exactly as wanted", "loss": "surprise at the wanted answers",
     "perplexity": "perplexity of the wanted answers", "choice": "general questions answered rightly",
     "drop": "general questions answered rightly before, and not now", "bits_per_byte": "surprise at plain texts",
     "win_rate": "its answers preferred over the version before",
@@ -113,7 +114,12 @@ def title(name: str) -> str:
         return shown
     *between_, figure = middle
     inner = f" ({', '.join(between_).replace('_', ' ')})" if between_ else ""
-    return f"{shown}{inner}: {_FIGURES.get(figure, figure.replace('_', ' '))}"
+    return f"{shown}{inner}: {figure_title(figure)}"
+
+
+def figure_title(figure: str) -> str:
+    """The last word of a figure's name, for a person: "rouge_l" is "ROUGE-L"."""
+    return _FIGURES.get(figure, figure.replace("_", " "))
 
 
 def number(value: float, unit: str, with_unit: bool = True) -> str:
