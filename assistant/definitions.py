@@ -1,15 +1,24 @@
-"""Assistants: `<home>/assistants/<name>.yaml`, read and checked."""
+"""Assistants: `<home>/assistants/<name>.yaml`, read, checked and written.
 
+What the advisor tries is an assistant, too: `advice-<id>-<arm>`, in `<home>/advice/<id>/arms/`. It is found by that
+name wherever an assistant is asked for, and listed nowhere.
+"""
+
+import re
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+import yaml
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from assistant.decline import Measure
 from data.errors import BrogueError, unknown
-from data.home import NAME_PATTERN, Home
+from data.home import NAME_PATTERN, Home, write_text
 from data.settings import Frozen, first_problem
 from data.yaml_files import read_mapping
+
+MOST_CHOICES = 500  # that an engine is held to; with more its grammar takes long to build
+_ADVICE = re.compile(r"^advice-([0-9a-f]{8})-.")
 
 
 class Sampling(Frozen):
@@ -41,6 +50,39 @@ class KnowledgeUse(Frozen):
     rewrite: bool = Field(False, description="a follow-up that finds nothing is searched for with the question before")
 
 
+class Example(Frozen):
+    """A question and the answer wanted, shown to the model before the conversation."""
+
+    user: str = Field(min_length=1)
+    assistant: str = Field(min_length=1)
+
+
+class ExamplesFrom(Frozen):
+    """Examples that are looked for anew for each question: the training records most like it."""
+
+    dataset: str = Field(pattern=NAME_PATTERN)
+    k: int = Field(5, ge=1, le=50, description="examples at most; the last one is the most similar")
+
+
+class AnswerForm(Frozen):
+    """What an answer has to look like; the engine can write nothing else (vLLM's structured outputs)."""
+
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
+    choices: tuple[str, ...] = Field((), max_length=MOST_CHOICES, description="one of these")
+    labels_of: str | None = Field(None, pattern=NAME_PATTERN, description="one of the labels of this dataset")
+    json_schema: dict[str, Any] | None = Field(None, alias="schema", description="JSON of this JSON schema")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        given = [bool(self.choices), self.labels_of is not None, self.json_schema is not None]
+        if sum(given) != 1:
+            raise ValueError("answer wants one of choices, labels_of and schema")
+        if not all(choice.strip() for choice in self.choices):
+            raise ValueError("answer.choices holds an empty text")
+        return self
+
+
 class Assistant(Frozen):
     """One assistant. Clients name it as `model`."""
 
@@ -49,8 +91,21 @@ class Assistant(Frozen):
     adapter: str | None = Field(None, description="name, name@alias or name@version; none: the base model's own voice")
     system_prompt: str | None = None
     knowledge: KnowledgeUse = KnowledgeUse()
+    examples: tuple[Example, ...] = ()
+    examples_from: ExamplesFrom | None = None
+    answer: AnswerForm | None = None
+    specialist: str | None = Field(None, pattern=NAME_PATTERN, description="a small model that answers by itself")
     sampling: Sampling = Sampling()
     brand: Brand = Brand()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.examples and self.examples_from:
+            raise ValueError("wanted examples or examples_from, not both")
+        beside = [key for key in ("adapter", "examples", "examples_from", "answer") if getattr(self, key)]
+        if self.specialist is not None and beside:
+            raise ValueError(f"a specialist answers by itself, without {' and '.join(beside)}; leave one of them out")
+        return self
 
     @property
     def title(self) -> str:
@@ -84,6 +139,18 @@ def load_assistant(path: Path) -> Assistant:
     return Assistant.model_validate(file.model_dump())
 
 
+def as_yaml(assistant: Assistant) -> str:
+    """The definition as its file holds it: what is not said otherwise is left out."""
+    said = assistant.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump({"name": assistant.name} | said, sort_keys=False, allow_unicode=True, width=120)
+
+
+def write_assistant(path: Path, assistant: Assistant) -> Path:
+    """Write the definition to `path`, whole or not at all. It is live with the next request."""
+    write_text(path, as_yaml(assistant))
+    return path
+
+
 def list_assistants(home: Home) -> list[Assistant]:
     """All assistants, by name. A broken file raises."""
     return [load_assistant(path) for path in sorted(home.assistants.glob("*.yaml"))]
@@ -91,11 +158,28 @@ def list_assistants(home: Home) -> list[Assistant]:
 
 def get_assistant(home: Home, name: str) -> Assistant:
     """The assistant called `name`, or an error that lists those there are."""
-    path = home.assistants / f"{name}.yaml"
-    if "/" in name or not path.is_file():
+    path = definition_file(home, name)
+    if path is None or not path.is_file():
         known = [p.stem for p in home.assistants.glob("*.yaml")]
         raise unknown("assistant", name, known, "See: brogue assistants list")
     return load_assistant(path)
+
+
+def definition_file(home: Home, name: str) -> Path | None:
+    """Where the assistant called `name` stands, if it is there; none for what cannot be a name.
+
+    Of `advice-<id>-<arm>` that is `<home>/advice/<id>/arms/advice-<id>-<arm>.yaml`.
+    """
+    if not re.match(NAME_PATTERN, name):
+        return None
+    advice = _ADVICE.match(name)
+    folder = home.assistants if advice is None else home.root / "advice" / advice[1] / "arms"
+    return folder / f"{name}.yaml"
+
+
+def is_advice(name: str) -> bool:
+    """Whether an assistant or an adapter of this name belongs to the advisor, and is listed nowhere."""
+    return _ADVICE.match(name) is not None
 
 
 def training_prompt(home: Home, adapter: str, assistant: str | None) -> str | None:
