@@ -215,10 +215,10 @@ class Registry:
         return purged
 
     @contextmanager
-    def new_version(self, adapter: str, chat: bool = True) -> Iterator[tuple[int, Path]]:
+    def new_version(self, adapter: str, stable: bool = True) -> Iterator[tuple[int, Path]]:
         """(number, empty folder) of the next version; it exists for others only if the block succeeds.
 
-        An adapter's first version becomes stable, unless it cannot chat (a reward model, a classifier).
+        An adapter's first version becomes stable, unless it is not to: what cannot chat, or is only tried out.
         """
         check_name("an adapter", adapter)
         with self._locked(adapter, "versions"):
@@ -226,7 +226,7 @@ class Registry:
             version = max([*self._on_disk(adapter), *self._retired(adapter)], default=0) + 1
             with new_folder(self.folder(adapter, version)) as folder:
                 yield version, folder
-            if chat and "stable" not in self.aliases(adapter):
+            if stable and "stable" not in self.aliases(adapter):
                 self.move(adapter, "stable", version, who="brogue", why="the first version")
 
     def _verdict_file(self, adapter: str, version: int) -> Path:

@@ -82,10 +82,11 @@ class Job(NamedTuple):
 
 def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, config: TrainConfig, home: Home,
           on_progress: Callable[[TrainProgress], None], say: Callable[[str], None],
-          gateway: tuple[str, str] | None = None) -> AdapterCard:  # fmt: skip
+          gateway: tuple[str, str] | None = None, stable: bool = True) -> AdapterCard:  # fmt: skip
     """Train the next version of `adapter` and put it into the registry; returns its card.
 
     `gateway`: address and admin key of the one that serves this home, if it runs; its engine writes the answers of ppo.
+    `stable`: whether an adapter's first version becomes its stable one.
     """
     started, registry, settings = time.monotonic(), Registry(home), load_settings(home.settings_file)
     start, config = _checked(dataset, base, config, registry, settings)
@@ -99,7 +100,7 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
     asked = runs.asked_now(adapter, dataset.name, dataset.digest, base.name, base.sha256, config.model_dump())
     run = runs.folder_of(home, asked)
     with runs.running(run, asked):
-        card = _made_before(registry, adapter, home, run)
+        card = _made_before(registry, adapter, home, run, stable)
         if card is not None:
             say(f"{card.name} was complete already when this training was stopped")
         else:
@@ -110,19 +111,19 @@ def train(adapter: str, rows: list[Row], dataset: DatasetCard, base: BaseModel, 
                       gateway)  # fmt: skip
             trainer, scores = _trained(job, registry)
             if processes.is_main():
-                card = _new_version(adapter, job, dataset, prompt, trainer, scores, started, registry)
+                card = _new_version(adapter, job, dataset, prompt, trainer, scores, started, registry, stable)
         if card is not None and processes.is_main():
             runs.finish(run, card.name)
         processes.wait()
     return card or registry.resolve(runs.get(home, run.name).version or adapter)
 
 
-def _made_before(registry: Registry, adapter: str, home: Home, run: Path) -> AdapterCard | None:
+def _made_before(registry: Registry, adapter: str, home: Home, run: Path, stable: bool) -> AdapterCard | None:
     """The version that came of this very run already: a kill left no time to note the run's end."""
     began = runs.get(home, run.name).asked.created
     made = (registry.card(adapter, version) for version in registry.versions(adapter))
     card = next((card for card in made if card.run == run.name and card.created >= began), None)
-    if card is not None and card.chats and "stable" not in registry.aliases(adapter):
+    if stable and card is not None and card.chats and "stable" not in registry.aliases(adapter):
         registry.move(adapter, "stable", card.version, who="brogue", why="the first version")
     return card
 
@@ -154,10 +155,12 @@ def _learnt(registry: Registry, config: TrainConfig, dataset: DatasetCard, recor
 
 
 def _new_version(adapter: str, job: Job, dataset: DatasetCard, prompt: str | None, trainer: Any,
-                 scores: dict[str, float], started: float, registry: Registry) -> AdapterCard:  # fmt: skip
+                 scores: dict[str, float], started: float, registry: Registry,
+                 stable: bool) -> AdapterCard:  # fmt: skip
     """What was trained, in the registry; `started`: when, as time.monotonic counts."""
     config, base = job.config, job.base
-    with registry.new_version(adapter, chat=config.recipe != "reward" and not config.head) as (version, folder):
+    chats = config.recipe != "reward" and not config.head
+    with registry.new_version(adapter, stable=stable and chats) as (version, folder):
         compared: Any = job.examples["validation"] or job.examples["train"]
         rank, how, measured = served.write(trainer.model, folder, config.method, config.rank, compared)
         card = AdapterCard(

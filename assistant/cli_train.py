@@ -29,6 +29,9 @@ def train(
     adapter: Annotated[str, typer.Argument(help="The adapter's name; a new version of it is made.")],
     data: Annotated[str, typer.Option(help="Name of the dataset.")],
     assistant: Annotated[str | None, typer.Option(help="Train with this assistant's system prompt.")] = None,
+    system_prompt: Annotated[
+        str | None, typer.Option(help="Train with this system prompt, instead of an assistant's.")
+    ] = None,
     recipe: Annotated[str, typer.Option(help=f"How weights are updated: {', '.join(RECIPES)}.")] = "sft",
     method: Annotated[
         str, typer.Option(help="Which weights, PEFT's names: lora, dora, ia3, prompt-tuning, …; see: brogue plan.")
@@ -64,6 +67,9 @@ def train(
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longer rows are left out and counted.")] = 1024,
     seed: Annotated[int, typer.Option(help="Seed of order and initial weights.")] = 0,
+    not_stable: Annotated[
+        bool, typer.Option("--not-stable", help="Nor does it become stable as the adapter's first version.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train a version of ADAPTER on a dataset. Ctrl-C keeps a checkpoint; the same command goes on from it."""
@@ -73,7 +79,7 @@ def train(
     check_name("an adapter", adapter)
     dataset = load_card(home, data)
     check_trainable(dataset, recipe)
-    prompt = training_prompt(home, adapter, assistant)
+    prompt = _prompt(home, adapter, assistant, system_prompt)
     if start is not None:
         start = Registry(home).resolve(start).name
     if reward is not None:
@@ -84,15 +90,15 @@ def train(
         reward=reward, rounds=rounds, head=head, max_new_tokens=max_new_tokens, kl_target=kl_target,
         learning_rate=learning_rate, max_tokens=max_tokens, seed=seed, system_prompt=prompt,
     )  # fmt: skip
-    card = train_here(home, adapter, dataset, config)
+    card = train_here(home, adapter, dataset, config, not not_stable)
     if json:
         print_json(card.model_dump(mode="json"))
     else:
         print_scores(card)
 
 
-def train_here(home: Home, adapter: str, dataset: DatasetCard, config: TrainConfig) -> AdapterCard:
-    """Train on this machine, telling how it goes."""
+def train_here(home: Home, adapter: str, dataset: DatasetCard, config: TrainConfig, stable: bool = True) -> AdapterCard:
+    """Train on this machine, telling how it goes. `stable`: whether an adapter's first version becomes that."""
     share_processor(home.services_file.exists())
     from adapters.base_model import prepare
     from adapters.counting import token_counter
@@ -111,7 +117,7 @@ def train_here(home: Home, adapter: str, dataset: DatasetCard, config: TrainConf
         say(f"system prompt: {config.system_prompt or 'none (the chat template decides)'}")
     gateway = running_gateway(home) if config.recipe == "ppo" else None
     with training_bar(adapter) as on_progress:
-        card = train_version(adapter, rows, dataset, base, config, home, on_progress, say, gateway)
+        card = train_version(adapter, rows, dataset, base, config, home, on_progress, say, gateway, stable)
     if processes.is_main():
         made = next(run for run in runs.all_runs(home) if run.version == card.name)
         say(f"curves: {picture(home, made) or 'nothing was measured'}")
@@ -138,6 +144,14 @@ def print_scores(card: AdapterCard) -> None:
         typer.echo(f"{card.name} scores answers; it cannot chat")
     elif card.labels:
         typer.echo(f"{card.name} labels texts; it cannot chat\nnext: brogue classify {card.name} TEXT")
+
+
+def _prompt(home: Home, adapter: str, assistant: str | None, given: str | None) -> str | None:
+    if given is None:
+        return training_prompt(home, adapter, assistant)
+    if assistant is not None:
+        raise BrogueError("wanted one of --system-prompt and --assistant; found both")
+    return given.strip() or None
 
 
 def _accuracy(scores: dict[str, float], split: str) -> str:

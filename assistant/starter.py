@@ -102,12 +102,14 @@ def point_stable_at_base(home: Home, base: BaseModel) -> list[str]:
 
     One that failed its exam is passed over: only a person may force it.
     """
-    registry = Registry(home)
+    registry, asked = Registry(home), {assistant.adapter_name for assistant in list_assistants(home)}
     changed = []
     for adapter in registry.adapters():
         newest = _newest_for(registry, adapter, base, may_have_failed=False)
         stable = registry.aliases(adapter).get("stable")
-        if newest is not None and (stable is None or registry.card(adapter, stable).base_sha256 != base.sha256):
+        if newest is None or (stable is None and adapter not in asked):  # no reward model, nor what is only tried out
+            continue
+        if stable is None or registry.card(adapter, stable).base_sha256 != base.sha256:
             why = f"trained on the present base model, {base.name}"
             registry.move(adapter, "stable", newest, who="brogue", why=why)
             changed.append(f"{adapter}@{newest}")
