@@ -2,7 +2,8 @@
 
 Labels and tags: adapters/measure_task_labels.py. Answers in words (chat, instruction) are compared with the records'
 own: exact match and token-F1 as SQuAD reckons them (Rajpurkar 2016), ROUGE-L (Lin 2004; rouge-score), chrF (Popović
-2015) and BLEU (Papineni 2002) of the whole (sacrebleu), and how likely the version finds the record's answer.
+2015) and BLEU (Papineni 2002) of the whole (sacrebleu), and how likely the version finds the record's answer; JSON
+objects field by field (adapters/measure_task_fields.py).
 """
 
 import re
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from adapters.exam_types import Arm, Item, Messages, Part, Parts, Room, Scores, mean
 from adapters.measure_data import means
 from adapters.measure_pieces import AskOptions, held_out, item, messages, options, sums
+from adapters.measure_task_fields import field_scores
 from adapters.measure_task_labels import LabelOptions, label_scores
 from data.dataset import Row
 from data.errors import DataError
@@ -58,6 +60,7 @@ def text_scores(room: Room, part: Part, rows: Sequence[Row], chosen: TextOptions
     found = [_each(part, name, score, given, wanted, items) for name, score in (
         ("exact_match", exact_match), ("token_f1", token_f1), ("rouge_l", rouge_l()),
     )]  # fmt: skip
+    found += field_scores(part, given, wanted, items)
     found += corpus_scores(part, given, wanted, items, chosen.bleu_tokenize)
     return found + (_likelihood(room, part, asked, wanted, items) if chosen.perplexity else [])
 
