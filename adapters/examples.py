@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from adapters.base_model import BaseModel
 from adapters.ppo import Prompt, questions
-from adapters.recipes import SCORED, Recipe
+from adapters.recipes import SCORED, Recipe, labelled_answer
 from adapters.tokens import (
     Example,
     Pair,
@@ -29,7 +29,6 @@ from data.records import (
     RankingRecord,
     RatedRecord,
     Split,
-    answer,
     conversation,
     question,
 )
@@ -159,9 +158,7 @@ def _closing(example: Any) -> list[int]:
 
 def _labelled(record: LabelledRecord) -> tuple[Message, Message]:
     """A text and its label as a question and its answer; tokens with their tags one a line."""
-    said = answer(record)
-    if record.tokens is not None:
-        said = "\n".join(f"{token} {tag}" for token, tag in zip(record.tokens, record.tags or (), strict=True))
+    said = labelled_answer(record)
     return Message(role="user", content=question(record)), Message(role="assistant", content=said)
 
 

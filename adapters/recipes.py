@@ -98,3 +98,10 @@ def labelling_prompt(system_prompt: str | None, rows: Iterable[Row]) -> str:
     asked = "Write every word with its tag, one a line." if tagging else "Answer with the label of the text only."
     listed = f" {'Tags' if tagging else 'Labels'}: {', '.join(named)}." if len(named) <= LISTED else ""
     return "\n\n".join(filter(None, [system_prompt, asked + listed]))
+
+
+def labelled_answer(record: LabelledRecord) -> str:
+    """What a labelling version is to answer: the label, or every word with its tag, one a line."""
+    if record.tokens is None:
+        return record.label or ""
+    return "\n".join(f"{token} {tag}" for token, tag in zip(record.tokens, record.tags or (), strict=True))
