@@ -35,7 +35,7 @@ def measured(scores: Scores, arms: Sequence[Arm], seed: int = 0) -> Measured:
         if rows.ndim != 2 or len(rows) != len(scores.items):
             raise ValueError(f"{scores.name}: parts of {arm} are {rows.shape}, items {len(scores.items)}")
     found, over = _intervals(scores, parts, list(range(len(scores.items))), seed)
-    enough = len(_groups(scores.items)) >= FEWEST
+    enough = len(groups_of(scores.items)) >= FEWEST
     note = scores.note if enough else "; ".join(filter(None, [scores.note, "too few items for an interval"]))
     slices = {name: _finite(_intervals(scores, parts, rows, seed)[0]) for name, rows in _slices(scores.items).items()}
     return Measured(
@@ -51,14 +51,14 @@ def _intervals(
     if not rows:
         return {}, {}
     some = {arm: found[rows] for arm, found in parts.items()}
-    groups = _groups([scores.items[row] for row in rows])
+    groups = groups_of([scores.items[row] for row in rows])
     single = scores.value is mean and len(groups) == len(rows)
-    shares = {arm for arm, found in some.items() if single and _is_share(found)}
-    drawn = {} if shares == set(some) else _drawn(scores, some, groups, seed)
+    shares = {arm for arm, found in some.items() if single and is_share(found)}
+    drawn = {} if shares == set(some) else draws_of(scores, some, groups, seed)
     value = {arm: float(scores.value(found.sum(0, keepdims=True))[0]) for arm, found in some.items()}
     bounded = scores.value is mean and scores.unit == "share"
     found = {
-        arm: _share(some[arm]) if arm in shares else _resampled(value[arm], drawn[arm], len(groups), bounded)
+        arm: _share(some[arm]) if arm in shares else resampled(value[arm], drawn[arm], len(groups), bounded)
         for arm in some
     }
     over: dict[Arm, Interval] = {}
@@ -69,7 +69,7 @@ def _intervals(
             over[arm] = paired_shares(some["version"][:, 0], some[arm][:, 0])
         else:
             moved = value["version"] - value[arm], drawn["version"] - drawn[arm]
-            over[arm] = _resampled(*moved, len(groups), bounded and not np.any(moved[1]), paired=True)
+            over[arm] = resampled(*moved, len(groups), bounded and not np.any(moved[1]), paired=True)
     return found, over
 
 
@@ -78,7 +78,7 @@ def _finite(arms: dict[Arm, Interval]) -> dict[Arm, Interval]:
     return {arm: found for arm, found in arms.items() if math.isfinite(found.value)}
 
 
-def _is_share(parts: Parts) -> bool:
+def is_share(parts: Parts) -> bool:
     """Is each row (0 or 1, 1)?"""
     return parts.shape[1] == 2 and bool(np.all(parts[:, 1] == 1) and np.all(np.isin(parts[:, 0], (0, 1))))
 
@@ -100,7 +100,7 @@ def paired_shares(version: Figures, other: Figures) -> Interval:
                     high=min(1.0, max(value, up - down + half)))  # fmt: skip
 
 
-def _groups(items: Sequence[Item]) -> list[list[int]]:
+def groups_of(items: Sequence[Item]) -> list[list[int]]:
     """Rows that are drawn together."""
     found: dict[object, list[int]] = {}
     for row, item in enumerate(items):
@@ -116,7 +116,7 @@ def _slices(items: Sequence[Item]) -> dict[str, list[int]]:
     return dict(sorted(found.items()))
 
 
-def _drawn(
+def draws_of(
     scores: Scores, parts: Mapping[Arm, Parts], groups: Sequence[Sequence[int]], seed: int
 ) -> dict[Arm, Figures]:
     """The figure of every draw, of each arm."""
@@ -131,7 +131,7 @@ def _drawn(
     return {arm: np.concatenate(some) for arm, some in figures.items()}
 
 
-def _resampled(value: float, drawn: Figures, groups: int, bounded: bool, paired: bool = False) -> Interval:
+def resampled(value: float, drawn: Figures, groups: int, bounded: bool, paired: bool = False) -> Interval:
     """Percentiles of the draws; a draw without any figure (nan) says nothing.
 
     Where all items are at the same end of a `bounded` score, or no `paired` score differs, no draw does: then what a

@@ -95,6 +95,8 @@ class Figures(Frozen):
     n: int
     main: Interval  # the task's metric
     parts: tuple[tuple[float, ...], ...]  # its parts of each record (see `Scores`), in the records' order: for pairing
+    groups: tuple[str, ...] = ()  # of each record: those of one are drawn together (`Item.group`); empty: each its own
+    by_chance: float | None = None  # the metric when its answers are dealt out to other records: a label permutation
     measures: tuple[Measured, ...]  # all figures, of the arm "version"; slices are labels
     prompt_tokens: float  # of a question, on average
     answer_tokens: float
