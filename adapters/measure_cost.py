@@ -84,5 +84,10 @@ def _price(room: Room, part: Part, given: dict[Arm, list[Answer]], items: Sequen
 
 def price(answer: Answer, prices: PriceSettings) -> float:
     """What an answer cost, in the table's currency."""
-    tokens = answer.prompt_tokens * prices.prompt_per_million + answer.completion_tokens * prices.answer_per_million
-    return tokens / 1e6 + answer.seconds / 3600 * prices.machine_per_hour / (prices.answers_at_once or 1)
+    return cost(answer.prompt_tokens, answer.completion_tokens, answer.seconds, prices)
+
+
+def cost(prompt_tokens: float, answer_tokens: float, seconds: float, prices: PriceSettings) -> float:
+    """What so many tokens and seconds cost, in the table's currency."""
+    tokens = prompt_tokens * prices.prompt_per_million + answer_tokens * prices.answer_per_million
+    return tokens / 1e6 + seconds / 3600 * prices.machine_per_hour / (prices.answers_at_once or 1)

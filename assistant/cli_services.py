@@ -10,11 +10,13 @@ import typer
 
 from assistant.cli_data_options import Json
 from assistant.console import print_json, print_table, say, working
-from assistant.services import Services, load_services, require_free, stop_services
+from assistant.services import Services, load_services, require_free, stop_others, stop_services
 from data.errors import BrogueError, one_line
 from data.home import Home
 from data.settings import Settings, load_settings
+from serve.process import stop_process_group
 
+STOP_S = 30  # the supervisor has an engine and a page to stop
 GREETING = "Hello, who are you?"
 
 
@@ -45,14 +47,16 @@ def up(
             say("Ctrl-C stops everything")
             supervisor.wait()
     except BaseException:
+        stop_process_group(supervisor.pid, STOP_S)  # in its first seconds it is not written down yet
         stop_services(home)
         raise
 
 
 def down() -> None:
-    """Stop everything that `brogue up` started."""
-    stopped = stop_services(Home.from_environment())
-    typer.echo("stopped" if stopped else "nothing was running")
+    """Stop everything that `brogue up` started, and what a killed `brogue advise` left running."""
+    home = Home.from_environment()
+    stopped = [stop_services(home), stop_others(home)]
+    typer.echo("stopped" if any(stopped) else "nothing was running")
 
 
 def status(json: Json = False) -> None:

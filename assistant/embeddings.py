@@ -89,6 +89,18 @@ def open_embedder(settings: KnowledgeSettings, home: Home, many: bool, tell: Tel
     return models.OnnxEmbedder(identity, folder, onnx)
 
 
+def weight_bytes(settings: KnowledgeSettings, home: Home) -> int:
+    """Of the model that embeds questions, as it lies on disk; 0 for one behind a URL."""
+    if settings.embedding_url:
+        return 0
+    onnx = _onnx_file(settings) if settings.precision in ("auto", "int8") else None
+    if onnx is not None:
+        return onnx.stat().st_size
+    _, folder = _locate(settings, home, lambda _: None)
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    return sum(path.stat().st_size for path in files)
+
+
 def _locate(settings: KnowledgeSettings, home: Home, tell: Tell) -> tuple[str, Path]:
     model = settings.embedding_model
     if model == STARTER_MODEL:

@@ -90,6 +90,12 @@ def stop_services(home: Home, timeout_s: float = 30) -> bool:
     return services is not None
 
 
+def stop_others(home: Home) -> bool:
+    """Stop the engines of other base models that a killed `brogue advise` left behind; false if there were none."""
+    found = [Home(path.parent) for path in home.root.glob("advice/*/other/*/services.json")]
+    return any(list(map(stop_services, found)))
+
+
 def _wait_gone(child: Child, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while child.is_alive() and time.monotonic() < deadline:
