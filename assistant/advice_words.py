@@ -45,6 +45,13 @@ def fine_tuning(advice: Advice) -> str:
     return _FINE_TUNING[advice.recommendation.fine_tune]
 
 
+def circumstances(advice: Advice) -> str:
+    """On what the advice rests."""
+    counts = ", ".join(f"{count:,} {split}" for split, count in advice.counts.items())
+    time = f"{advice.minutes:.0f} of {advice.budget_minutes:.0f} minutes"
+    return f"{advice.task.dataset}: {counts} records; base model {advice.base_model}; {time}; advice {advice.id}"
+
+
 def metric(advice: Advice) -> str:
     """The deciding figure's name for a person."""
     return words.figure_title(advice.task.metric)
@@ -121,6 +128,11 @@ def front(quality: Mapping[str, float], cost: Mapping[str, float], better: str =
     return kept
 
 
+def span(interval: Interval, unit: str) -> str:
+    """An interval, short: "79.0–86.5"; its unit stands before."""
+    return "–".join(words.number(end, unit, False).removesuffix("%") for end in (interval.low, interval.high))
+
+
 def minutes(value: float) -> str:
     """Minutes, short."""
     return "0" if not value else "<0.1" if value < 0.1 else f"{value:.1f}" if value < 10 else f"{value:,.0f}"
@@ -128,7 +140,7 @@ def minutes(value: float) -> str:
 
 def seconds(value: float) -> str:
     """Seconds, short."""
-    return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}" if value < 10 else f"{value:,.0f}"
 
 
 def size(count: int) -> str:

@@ -23,7 +23,7 @@ def print_exam(exam: Exam, width: int | None = None) -> None:
 
     console = Console(file=sys.stdout, width=width, highlight=False, emoji=False)
     found = words.judged(exam)
-    console.print(f"[bold]{_safe(words.heading(exam))}[/]: {words.counted(found)}", soft_wrap=True)
+    console.print(f"[bold]{safe(words.heading(exam))}[/]: {words.counted(found)}", soft_wrap=True)
     console.print(_figures(exam, found, console.width >= _WIDE))
     _print_notes(console, exam, found)
     print_verdict(exam.verdict, console)
@@ -34,17 +34,17 @@ def print_verdict(verdict: Verdict | None, console: "Console | None" = None) -> 
     from rich.console import Console
 
     console = console or Console(file=sys.stdout, highlight=False, emoji=False)
-    console.print(f"[bold]{_safe(words.headline(verdict))}[/]")
+    console.print(f"[bold]{safe(words.headline(verdict))}[/]")
     if verdict is None:
         return
-    table = _table()
+    table = plain_table()
     table.show_header = False
     table.add_column()
     table.add_column(overflow="fold")
     for rule in words.grouped(verdict):
         if rule.result != "pass":
-            reasons = "\n".join(map(_safe, rule.reasons))
-            table.add_row(_RESULTS[rule.result], f"{_safe(rule.text)}\n[dim]{reasons}[/]")
+            reasons = "\n".join(map(safe, rule.reasons))
+            table.add_row(_RESULTS[rule.result], f"{safe(rule.text)}\n[dim]{reasons}[/]")
     if table.row_count:
         console.print(table)
 
@@ -55,12 +55,12 @@ def _figures(exam: Exam, found: list[Judged], wide: bool) -> "Table":
     arms: list[Arm] = ["version", other]
     if wide and "base" in exam.names and other != "base":
         arms.append("base")
-    table = _table()
+    table = plain_table()
     table.add_column("figure", overflow="fold", min_width=26)
     for arm in arms:
         # "@2" and "base": the whole names stand above the table.
         name = arm if arm == "base" else exam.names.get(arm, arm).removeprefix(exam.adapter)
-        table.add_column(_safe(name), justify="right", overflow="fold")
+        table.add_column(safe(name), justify="right", overflow="fold")
     table.add_column("change (95% interval)", overflow="fold")
     table.add_column("", no_wrap=True, min_width=6)
     if wide:
@@ -72,7 +72,7 @@ def _figures(exam: Exam, found: list[Judged], wide: bool) -> "Table":
 
 def _row(one: Judged, arms: list[Arm], wide: bool) -> list[str]:
     figure, change = one.figure, one.change
-    cells = [_safe(figure.name) + ("" if figure.decides else " *")]
+    cells = [safe(figure.name) + ("" if figure.decides else " *")]
     cells += [words.number(figure.arms[arm].value, figure.unit, False) if arm in figure.arms else "" for arm in arms]
     unit = figure.unit
     cells.append(f"{words.difference(change, unit)} ({words.change_between(change, unit)})" if change else "")
@@ -84,18 +84,19 @@ def _print_notes(console: "Console", exam: Exam, found: list[Judged]) -> None:
         console.print("[dim]changes of percentages are in percentage points; ?: the interval holds zero[/]")
     for one in found:
         if not one.figure.decides:
-            console.print(f"[dim]* {_safe(one.figure.name)}: {_safe(one.figure.note or 'stated only')}[/]")
+            console.print(f"[dim]* {safe(one.figure.name)}: {safe(one.figure.note or 'stated only')}[/]")
     for line in exam.left_out:
-        console.print(f"[dim]left out: {_safe(line)}[/]")
+        console.print(f"[dim]left out: {safe(line)}[/]")
 
 
-def _table() -> "Table":
+def plain_table(gap: int = 2) -> "Table":
+    """A table without lines; `gap`: blanks between columns."""
     from rich.table import Table
 
-    return Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    return Table(box=None, padding=(0, gap, 0, 0), header_style="bold")
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """Square brackets in names are no markup."""
     from rich.markup import escape
 
