@@ -14,6 +14,7 @@ from data.errors import BrogueError, one_line
 from data.judgements import EXAM_HEADER
 
 PATH = "/v1/chat/completions"
+SUPPORTED = ("cited", "attributed")  # what a sentence's check says of one that a passage supports
 PATIENCE_S = 300.0  # an engine that is starting, or starting again, is waited for this long
 PAUSE_S = 2.0
 TIMEOUT = httpx.Timeout(900, connect=10)  # seconds; the gateway gives up long before
@@ -87,12 +88,16 @@ async def _answer(client: httpx.AsyncClient, body: Question) -> Answer:
 
 def _read(reply: dict[str, Any], seconds: float) -> Answer:
     choice, usage = reply["choices"][0], reply.get("usage") or {}
+    checked = [sentence["support"] for sentence in (reply.get("brogue") or {}).get("sentences", [])]
+    claims = [support for support in checked if support != "no claim"] if "brogue" in reply else None
     return Answer(
         text=choice["message"].get("content") or "",
         prompt_tokens=usage.get("prompt_tokens") or 0,
         completion_tokens=usage.get("completion_tokens") or 0,
         seconds=round(seconds, 4),
         finish_reason=choice.get("finish_reason") or "stop",
+        claims=None if claims is None else len(claims),
+        supported=None if claims is None else sum(support in SUPPORTED for support in claims),
     )
 
 

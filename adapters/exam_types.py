@@ -53,6 +53,9 @@ class Answer(Frozen):
     completion_tokens: int
     seconds: float  # from request to last byte, beside others
     finish_reason: str = "stop"
+    # Where documents were looked into: the sentences that claim something, and those of them that the passages support.
+    claims: int | None = None
+    supported: int | None = None
 
 
 class Room(Protocol):

@@ -50,7 +50,8 @@ def label_scores(room: Room, part: Part, rows: Sequence[Row], chosen: LabelOptio
     given = {arm: [a.text for a in room.answers(arm, asked, **sampling)] for arm in room.arms}
     wanted = [record.tags or (record.label or "",) for record in records]
     said = {
-        arm: [_read(text, one, known) for text, one in zip(texts, records, strict=True)] for arm, texts in given.items()
+        arm: [labels_said(text, one, known) for text, one in zip(texts, records, strict=True)]
+        for arm, texts in given.items()
     }
     counts = {arm: Counts(wanted, some, known) for arm, some in said.items()}
     items = [
@@ -104,7 +105,7 @@ def label_sampling(records: Sequence[LabelledRecord], known: Sequence[str], chos
     return chosen.sampling if free else chosen.sampling | {"structured_outputs": {"choice": list(known)}}
 
 
-def _read(text: str, record: LabelledRecord, known: Sequence[str]) -> list[str | None]:
+def labels_said(text: str, record: LabelledRecord, known: Sequence[str]) -> list[str | None]:
     """The label that an answer gives, or each word's tag; none where it gives none."""
     if record.tokens is None:
         same = {label.casefold(): label for label in known}
