@@ -1,8 +1,8 @@
 """A specialist that answers with a piece of the text which a question comes with: an extractive reader.
 
-The text's sentences are ranked by their likeness to the question; each word then gets the odds that it begins or goes on
-an answer, from its shape, its place and the question's words beside it; the best run of words is the answer. The
-approach is that of the logistic-regression baseline in Rajpurkar et al. (2016), "SQuAD".
+The text's sentences are ranked by their likeness to the question; each word then gets the odds that an answer begins
+or goes on there, from its shape, its place and the question's words beside it; the best run of words is the answer.
+The approach is that of the logistic-regression baseline in Rajpurkar et al. (2016), "SQuAD".
 """
 
 import re
@@ -25,7 +25,7 @@ _COMMON = 80  # of the training questions' words: those that say what is asked f
 # A word, or a sign; of scripts that put no blanks between words, a single character.
 _TOKEN = re.compile(r"[\u0e01-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W_]+(?:[.,'’][^\W_]+)*|\S")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=\S)|(?<=[。！？؟।])|\n+")
-_QUESTION = re.compile(r"[?？؟;]\s*$")
+_QUESTION = re.compile("[?？؟\u037e]\\s*$")
 _PASSAGE = re.compile(
     r"^\[\d+\] .*\n(?=> )", re.MULTILINE
 )  # as passages stand in prompts: a heading, then quoted lines
@@ -106,14 +106,13 @@ def open_reader(learned: Learned, tools: Tools) -> Answerer:
 
 
 def page(prompt: str) -> Page:
-    """A prompt's question (its last line that ends as one, else its first, else its last sentence) and its text."""
+    """A prompt's question and its text: a line that asks (the last, the first, one between), else the last line."""
     prompt = re.sub(r"^> ", "", _PASSAGE.sub("", prompt), flags=re.MULTILINE)
     lines = [line for line in prompt.split("\n") if line.strip()] or [""]
-    asking = [n for n, line in enumerate(lines) if _QUESTION.search(line)]
     if len(lines) == 1:
         lines = [part for part in _SENTENCE.split(lines[0]) if part.strip()]
-        asking = [n for n, line in enumerate(lines) if _QUESTION.search(line)]
-    at = asking[-1] if asking else len(lines) - 1
+    ends = (len(lines) - 1, 0, *reversed(range(len(lines))))
+    at = next((n for n in ends if lines and _QUESTION.search(lines[n])), len(lines) - 1)
     rest = lines[:at] + lines[at + 1 :]
     text, begins, tokens, sentences = "\n".join(rest), 0, [], []
     for part in _SENTENCE.split(text):
@@ -126,7 +125,7 @@ def page(prompt: str) -> Page:
 
 
 def features(one: Page, likeness: Floats, common: frozenset[str]) -> list[list[str]]:
-    """What is known of each word of a page: itself, its neighbours, its sentence's rank, the question's words near it."""
+    """What is known of each word of a page: itself, its neighbours, its sentence, the question's words near it."""
     question = set(_words(one.question))
     content, kinds = question - common, sorted(question & common)
     start = " ".join(_words(one.question)[:2])

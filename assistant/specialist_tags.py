@@ -83,7 +83,7 @@ def features(words: Sequence[str], at: int) -> list[str]:
 
 
 def shape(word: str) -> str:
-    """What a word is made of: X for capitals, x for small letters, 9 for digits, other signs as they are; no repeats."""
+    """What a word is made of: X for capitals, x for small letters, 9 for digits, other signs; without repeats."""
     kinds = "".join(
         "X" if c.isupper() else "x" if c.isalpha() else "9" if c.isdigit() else c for c in word[:20]
     )  # fmt: skip
@@ -112,7 +112,7 @@ def judges_names(tags: Sequence[str]) -> bool:
 
 
 def best_shift(tags: Sequence[str], texts: Sequence[Floats], judge: Judge) -> tuple[float, float]:
-    """How far O is best held back, and what the judge then says. `texts`: the log-probabilities of each text's words."""
+    """How far O is best held back, and what the judge then says. `texts`: each text's [words, tags]."""
     tried = [(judge([decoded(tags, shares, shift) for shares in texts]), shift) for shift in SHIFTS]
     score, shift = max(tried, key=lambda one: (one[0], -one[1]))
     return shift, score

@@ -52,7 +52,8 @@ KINDS: dict[str, Kind] = {
         specialist_tags.learn, specialist_tags.open_tagger, False,
     ),
     "nearest-answer": Kind(
-        ("words",), "the answer to the most similar question", specialist_words.learn, specialist_words.open_nearest, True
+        ("words",), "the answer to the most similar question",
+        specialist_words.learn, specialist_words.open_nearest, True,
     ),
     "extract": Kind(
         ("words",), "a piece of the text that the question comes with",
@@ -124,7 +125,8 @@ def train_specialist(home: Home, name: str, kind: str, task: Task, records: Reco
         card = SpecialistCard(
             name=name, kind=kind, task=task.kind, dataset=task.dataset, key=key, labels=task.labels,
             embedding=tools.embedder.identity if made.embeds else None, rows=len(records.train),
-            validation_rows=len(records.validation), metric=learned.metric or task.metric, validation=learned.validation,
+            validation_rows=len(records.validation), metric=learned.metric or task.metric,
+            validation=learned.validation,
             trained=sum(a.size for a in learned.arrays.values()) if learned.trained is None else learned.trained,
             bytes=size, seconds=round(time.perf_counter() - began, 2),
             created=datetime.now(UTC).isoformat(timespec="seconds"), notes=learned.notes,
