@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from adapters.measure_task import words
+from adapters.recipes import labelled_answer
 from adapters.recipes import labels as labels_of
 from assistant.advice_floor import floor
 from assistant.advice_schema import schema_of
@@ -79,10 +80,7 @@ def read_records(home: Home, task: Task, *, limit: int | None) -> Records:
 
 def rendered(row: Row) -> str:
     """The answer that is wanted, as a model writes it: of words with tags, one of each a line."""
-    record = row.record
-    if isinstance(record, LabelledRecord) and record.tokens is not None:
-        return "\n".join(f"{token} {tag}" for token, tag in zip(record.tokens, record.tags or (), strict=True))
-    return answer(record)
+    return labelled_answer(row.record) if isinstance(row.record, LabelledRecord) else answer(row.record)
 
 
 # --- what is asked for ---
