@@ -172,9 +172,8 @@ def definition_file(home: Home, name: str) -> Path | None:
     """
     if not re.match(NAME_PATTERN, name):
         return None
-    advice = _ADVICE.match(name)
-    folder = home.assistants if advice is None else home.root / "advice" / advice[1] / "arms"
-    return folder / f"{name}.yaml"
+    own, advice = home.assistants / f"{name}.yaml", _ADVICE.match(name)
+    return own if advice is None or own.is_file() else home.root / "advice" / advice[1] / "arms" / own.name
 
 
 def is_advice(name: str) -> bool:

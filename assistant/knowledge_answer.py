@@ -8,19 +8,17 @@ said without asking it; and a function that makes of the finished text what the 
      "sentences": [{"start", "end", "support", "passage", "missing", "wrong", "unknown"}]}
 """
 
-import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from assistant.base_facts import BaseFacts as BaseFacts
 from assistant.decline import LOOK_AT
 from assistant.definitions import Assistant
 from assistant.grounding import Checked, ground
 from assistant.knowledge import Knowledge, confidence
-from assistant.passage_prompt import RULES, Count, Shown, budget, show, with_passages
+from assistant.passage_prompt import RULES, Shown, show, with_passages
 from assistant.questions import is_short, is_small_talk, last_question, stand_alone, text_of
 from assistant.retrieval import Found, Hit
 from data.errors import BrogueError, one_line
@@ -28,19 +26,7 @@ from data.judgements import PassageRef
 from serve.openai_errors import ApiError
 
 _LOG = logging.getLogger("brogue.knowledge")
-_ANSWER = 512  # tokens kept for the answer where nobody says how long it may be
-_AT_ONCE = 8  # questions that are looked up
-_PER_MESSAGE = 8  # tokens of the chat template around a message, a cautious guess
 Extension = Callable[[str], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class BaseFacts:
-    """What the prompt needs to know of the base model."""
-
-    count: Count
-    context_length: int  # tokens, of the engine
-    template_tokens: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,8 +35,7 @@ class Drawn:
 
     messages: list[dict[str, Any]]
     system: str | None
-    extension: Extension
-    seconds: float
+    extension: Extension | None = None
     passages: tuple[PassageRef, ...] = ()
     instead: str | None = None  # the whole answer, if the documents are silent
 
@@ -59,23 +44,19 @@ class Answers:
     """Draws on the knowledges of a home for the assistants that have one."""
 
     def __init__(self, knowledge: Knowledge, base: BaseFacts) -> None:
-        self.knowledge, self._base = knowledge, base
-        # Threads of their own: an embedding server that hangs must not hold up what else the gateway does in threads.
-        self._threads = ThreadPoolExecutor(_AT_ONCE, "knowledge")
+        self.knowledge, self.base = knowledge, base
 
     def concerns(self, assistant: Assistant) -> bool:
         """Whether the assistant has documents, or says that it uses another one's. Costs the look at a file's name."""
         return assistant.knowledge.use is not None or self.knowledge.has(assistant.name)
 
-    async def draw(self, assistant: Assistant, body: Mapping[str, Any]) -> Drawn | None:
-        """Look the last question up, in a thread; none if nothing is asked, or the knowledge is empty.
+    def draw(self, assistant: Assistant, body: Mapping[str, Any], taken: int = 0) -> Drawn | None:
+        """Look the last question up; none if nothing is asked, or the knowledge is empty. To be called in a thread.
 
-        Raises `ApiError` with what to type if the documents cannot be searched.
+        `taken`: tokens of the prompt that do not stand in `body`. Raises `ApiError` with what to type if the documents
+        cannot be searched.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._draw, assistant, body)
-
-    def _draw(self, assistant: Assistant, body: Mapping[str, Any]) -> Drawn | None:
-        began, name = time.perf_counter(), assistant.knowledge.use or assistant.name
+        name = assistant.knowledge.use or assistant.name
         question = last_question(body["messages"])
         if not question:
             return None
@@ -90,7 +71,7 @@ class Answers:
         except Exception as error:  # whatever a damaged index makes its library raise
             _LOG.exception("knowledge '%s' cannot be searched", name)
             raise _unusable(name, f"it is damaged ({one_line(error, 120)}); brogue knowledge reindex {name}") from error
-        return self._use(assistant, question, found, body, began)
+        return self._use(assistant, question, found, body, taken)
 
     def _find(self, assistant: Assistant, name: str, question: str, messages: Sequence[Mapping[str, Any]]) -> Found:
         """The passages for the question; for a follow-up that finds nothing, also those for it and the one before."""
@@ -105,36 +86,32 @@ class Answers:
             return found
         return interleaved(found, self.knowledge.search(name, whole, limit), limit)
 
-    def _use(self, assistant: Assistant, question: str, found: Found, body: Mapping[str, Any], began: float) -> Drawn:
+    def _use(self, assistant: Assistant, question: str, found: Found, body: Mapping[str, Any], taken: int) -> Drawn:
         use = assistant.knowledge
         sure = confidence(question, found, use.decline_by)
         messages, nothing = [dict(m) for m in body["messages"]], Shown(passages=(), blocks=())
         if sure < use.decline_below:
             instead = None if is_short(question) or is_small_talk(question) else _silent(assistant)
             extension = _extension(nothing, {}, sure, instead is not None, lambda _: ((), None))
-            seconds = time.perf_counter() - began
-            return Drawn(messages, assistant.system_prompt, extension, seconds, instead=instead)
-        shown = self._show(assistant, found, body)
+            return Drawn(messages, assistant.system_prompt, extension, instead=instead)
+        shown = self._show(assistant, found, body, taken)
         scores = {hit.passage.id: hit.score for hit in found.hits}
         known = "\n".join([assistant.system_prompt or "", *(text_of(m.get("content")) for m in messages)])
         check = _check(shown, question, known, _silent(assistant))
         rules = "\n\n".join(filter(None, [assistant.system_prompt, RULES if shown.blocks else None]))
         return Drawn(
             with_passages(messages, shown), rules or None, _extension(shown, scores, sure, False, check),
-            time.perf_counter() - began,
             tuple(PassageRef(id=p.id, source=p.source, text=p.text) for p in shown.passages),
         )  # fmt: skip
 
-    def _show(self, assistant: Assistant, found: Found, body: Mapping[str, Any]) -> Shown:
+    def _show(self, assistant: Assistant, found: Found, body: Mapping[str, Any], taken: int) -> Shown:
         """The passages that fit beside the conversation and the answer."""
-        base = self._base
-        texts = [text_of(m.get("content")) for m in body["messages"]]
-        prompt = sum(map(base.count, [assistant.system_prompt or "", RULES, *texts])) + _PER_MESSAGE * (len(texts) + 1)
-        room = budget(base.context_length, prompt, _answer_tokens(body, base.context_length))
+        base, texts = self.base, [text_of(m.get("content")) for m in body["messages"]]
+        room = max(0, base.room(f"{assistant.system_prompt or ''}\n\n{RULES}", texts, body) - taken)
         passages = [hit.passage for hit in found.hits[: assistant.knowledge.passages]]
         shown = show(passages, room, base.count, base.template_tokens)
         if passages and not shown.blocks:
-            _LOG.warning("%s: no room for passages beside a conversation of %d tokens", assistant.name, prompt)
+            _LOG.warning("%s: no room for passages beside the conversation", assistant.name)
         return shown
 
 
@@ -146,12 +123,6 @@ def _unusable(name: str, why: str) -> ApiError:
 
 def _silent(assistant: Assistant) -> str:
     return " ".join(filter(None, [assistant.knowledge.silent, assistant.knowledge.contact]))
-
-
-def _answer_tokens(body: Mapping[str, Any], context_length: int) -> int:
-    """The tokens that the answer may have."""
-    asked = body.get("max_completion_tokens") or body.get("max_tokens")
-    return asked if isinstance(asked, int) and asked > 0 else min(_ANSWER, context_length // 4)
 
 
 def interleaved(alone: Found, whole: Found, limit: int) -> Found:

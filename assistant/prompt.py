@@ -1,16 +1,15 @@
 """What a client's `model` and messages mean to the engine: the gateway's catalogue, read from the home folder."""
 
 import logging
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from adapters.registry import Registry
-from assistant.definitions import Assistant, load_assistant
+from assistant.compose import Composer
+from assistant.definitions import Assistant, definition_file, is_advice, load_assistant
 from assistant.knowledge_answer import Answers
 from data.errors import BrogueError, UnknownName
-from data.home import NAME_PATTERN, Home
-from data.messages import with_system
+from data.home import Home
 from serve.exchange import Prepared
 from serve.live import LiveMap
 
@@ -18,24 +17,26 @@ _LOG = logging.getLogger("brogue.catalogue")
 
 
 class HomeCatalogue:
-    """Assistants, adapters and the base model of one home folder. An edited file is live with the next request."""
+    """Assistants, adapters and the base model of one home folder. An edited file is live with the next request.
+
+    What the advisor tries is answered for by its name, and not listed.
+    """
 
     def __init__(
         self, home: Home, base_name: str, supports_system: bool, live: LiveMap, answers: Answers | None = None
     ) -> None:
-        """`answers` draws on the assistants' documents; without it, they are not looked at."""
+        """`answers` draws on the assistants' documents; without it, nothing is looked up for them."""
         self._home = home
         self._registry = Registry(home)
         self._live = live
         self._read: dict[str, tuple[tuple[int, int, int], Assistant]] = {}  # name → the file's stamp, its content
         self._base_name = base_name
-        self._supports_system = supports_system
-        self._answers = answers
+        self._composer = Composer(home, supports_system, answers)
 
     def models(self) -> list[dict[str, Any]]:
         """OpenAI model objects: assistants, adapters by alias and version, the base."""
         entries = [_entry(a.name, "assistant", a.description, a) for a in self._assistants()]
-        for adapter in self._registry.adapters():
+        for adapter in filter(lambda name: not is_advice(name), self._registry.adapters()):
             state = self._live.states.get(adapter) or self._registry.state(adapter)
             versions = [n for n in self._registry.versions(adapter) if self._registry.chats(adapter, n)]
             names = [*state.aliases, *versions]
@@ -51,12 +52,12 @@ class HomeCatalogue:
                 _LOG.warning("%s", error)
 
     async def prepare(self, body: dict[str, Any]) -> Prepared:
-        """The request as the engine is to see it; an assistant adds its system prompt, documents, sampling defaults."""
+        """The request as the engine is to see it; an assistant adds what its definition says (assistant/compose.py)."""
         name = body["model"]
         if name == self._base_name:
-            return Prepared(None, self._with_prompt(body, None))
+            return Prepared(None, self._composer.with_prompt(body, None))
         if (assistant := self._assistant(name)) is not None:
-            return await self._for_assistant(assistant, _with_sampling(body, assistant))
+            return await self._composer.prepared(assistant, _with_sampling(body, assistant))
         try:
             card = self._live.resolve(name)
         except UnknownName as error:
@@ -64,35 +65,21 @@ class HomeCatalogue:
                 raise  # it names the versions there are, or says that this one was retired
             known = [entry["id"] for entry in self.models()]
             raise UnknownName(f"no model '{name}'; have: {', '.join(known)}") from error
-        return Prepared(card.name, self._with_prompt(body, card.system_prompt))
-
-    async def _for_assistant(self, assistant: Assistant, body: dict[str, Any]) -> Prepared:
-        drawn = None
-        if self._answers is not None and self._answers.concerns(assistant):
-            drawn = await self._answers.draw(assistant, body)
-        if drawn is None:
-            return Prepared(assistant.adapter, self._with_prompt(body, assistant.system_prompt), assistant.name)
-        seen = self._with_prompt(body | {"messages": drawn.messages}, drawn.system)
-        return Prepared(
-            assistant.adapter, seen, assistant.name, drawn.passages, drawn.extension, drawn.instead, drawn.seconds
-        )
+        return Prepared(card.name, self._composer.with_prompt(body, card.system_prompt))
 
     def _assistant(self, name: str) -> Assistant | None:
         """The assistant of that name, if there is one; parsed again only when its file has changed."""
-        path = self._home.assistants / f"{name}.yaml"
+        path = definition_file(self._home, name)
         try:
-            stat = path.stat() if re.match(NAME_PATTERN, name) else None
+            stat = path.stat() if path is not None else None
         except OSError:
             stat = None
-        if stat is None:
+        if path is None or stat is None:
             return None
         stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if name not in self._read or self._read[name][0] != stamp:
             self._read[name] = (stamp, load_assistant(path))
         return self._read[name][1]
-
-    def _with_prompt(self, body: dict[str, Any], system: str | None) -> dict[str, Any]:
-        return body | {"messages": with_system(body["messages"], system, self._supports_system)}
 
 
 def _with_sampling(body: dict[str, Any], assistant: Assistant) -> dict[str, Any]:

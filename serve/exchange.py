@@ -10,6 +10,7 @@ from data.judgements import PassageRef
 
 CHAT = "/v1/chat/completions"
 BASE = "base"  # the version, where the base model itself answers
+SPECIALIST = "specialist:"  # before a specialist's name, where one answered
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Prepared:
     passages: tuple[PassageRef, ...] = ()  # what of the knowledge the messages were given, for the store
     extension: Callable[[str], dict[str, Any]] | None = None  # of the finished text, what the answer has as `brogue`
     instead: str | None = None  # the whole answer, which no model is asked for
-    retrieval_s: float | None = None  # what looking into the knowledge took
+    retrieval_s: float | None = None  # what looking into knowledge and examples took, or a specialist's answer
+    specialist: str | None = None  # who gave the answer, where a small model did
 
 
 class Catalogue(Protocol):
@@ -55,6 +57,8 @@ class Exchange:
 
     @property
     def version(self) -> str:
+        if self.prepared.specialist is not None:
+            return f"{SPECIALIST}{self.prepared.specialist}"
         if self.prepared.instead is not None:
             return "none"
         return self.card.name if self.card is not None else BASE

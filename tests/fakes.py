@@ -22,6 +22,7 @@ from assistant.runs_api import RunsApi
 from data.errors import BrogueError
 from data.home import Home, write_json, write_text
 from data.settings import EngineSettings, load_settings
+from data.settings_knowledge import KnowledgeSettings
 from data.store_home import open_store
 from serve.canary import Trials
 from serve.engine import Engine, free_port
@@ -35,6 +36,7 @@ from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
 from serve.shadow import Shadow
+from tests.knowledge_fakes import WordEmbedder
 
 ADMIN_KEY = "the admin key"
 
@@ -250,7 +252,7 @@ class FakeGateway:
         self.reconciler = Reconciler(self.pool, period_s=0.02)
         self.recorder = Recorder(lambda: open_store(home), self.pool.metrics, back_off_s=(0.05,))
         facts = BaseFacts(lambda text: len(text.split()), context_length=1000, template_tokens=("<|end|>",))
-        answers = Answers(knowledge, facts) if knowledge else None
+        answers = Answers(knowledge or Knowledge(home, KnowledgeSettings(), WordEmbedder()), facts)
         catalogue = HomeCatalogue(home, "base", supports_system=True, live=self.pool.live, answers=answers)
         self.loops = LoopApi(home, ExamsApi(home))
         self.app = build_app(
