@@ -4,7 +4,9 @@ from adapters.base_model import BaseModel
 from adapters.measure_cost import cost
 from adapters.registry import Registry
 from assistant.advice_types import Figures, Ready
+from assistant.definitions import Assistant
 from assistant.embeddings import weight_bytes
+from assistant.specialists import load_specialist
 from data.home import Home
 from data.settings import PriceSettings, load_settings
 from serve.hardware import plan_own
@@ -40,5 +42,11 @@ def memory(home: Home, ready: Ready, base: BaseModel) -> int | None:
             return None
         if Registry(home).resolve(definition.adapter).served == "merged":
             found = engine or 0
-    embeds = definition.knowledge.use is not None
-    return found + (weight_bytes(settings.knowledge, home) if embeds else 0)
+    return found + (weight_bytes(settings.knowledge, home) if _embeds(home, definition) else 0)
+
+
+def _embeds(home: Home, definition: Assistant) -> bool:
+    """Whether each question is embedded: to find passages or examples, or for a specialist to read."""
+    if definition.specialist is not None:
+        return load_specialist(home, definition.specialist).embedding is not None
+    return definition.knowledge.use is not None or definition.examples_from is not None

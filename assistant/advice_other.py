@@ -2,6 +2,10 @@
 
 The home is `<home>/advice/<id>/other/<base>/`: its own brogue.toml, its own `brogue up` on free ports, its adapters.
 The engine runs beside the one that serves people, where there is memory for both, and only as long as it is asked.
+
+    with other_base(home, id, other.base, tell) as at_work:
+        lab = Lab(at_work.home, id, task, at_work.base, at_work.gateway, seed, tell)
+        ready = told(other, make(lab, other.inner, records, {}))
 """
 
 import fcntl
@@ -31,6 +35,7 @@ UPKEEP = 5
 TRIES = 3  # to start an engine: a port that is free may be taken by somebody else before it is bound
 STARTING = "starting"  # locked while an engine comes up, also by what a killed run has left behind
 LOOPBACK = "127.0.0.1"
+COMMAND = (sys.executable, "-m", "assistant.cli")
 Tell = Callable[[str], None]
 
 
@@ -56,11 +61,11 @@ def other_arms(arms: Sequence[Arm], bases: Sequence[str]) -> list[OtherArm]:
     for base, short in zip(bases, _short_names(bases), strict=True):
         for arm in arms:
             if arm.name in ARMS:
-                told = arm.model_copy(update={
+                outer = arm.model_copy(update={
                     "name": f"{short}-{arm.name}", "family": "other base", "title": f"{arm.title}, with {short}",
                     "needs": tuple(f"{short}-{name}" for name in arm.needs), "upkeep": UPKEEP,
                 })  # fmt: skip
-                found.append(OtherArm(base, told, arm))
+                found.append(OtherArm(base, outer, arm))
     return found
 
 
@@ -72,6 +77,11 @@ def _short_names(bases: Sequence[str]) -> list[str]:
         number = sum(name == last or name.startswith(f"{last}--") for name in found)
         found.append(f"{last}--{number + 1}" if number else last)
     return found
+
+
+def told(other: OtherArm, ready: Ready) -> Ready:
+    """What was made of the inner arm, as the outer one."""
+    return ready.model_copy(update={"arm": other.arm.name, "base_model": other.base})
 
 
 @contextmanager
@@ -167,10 +177,10 @@ def _start(own: Home, base: BaseModel, tell: Tell) -> None:
 def _up(own: Home, lock: int, tell: Tell) -> str | None:
     """None when all is up; else its last words. Whatever ends us here ends it, too."""
     port, page_port = _free_ports()
-    command = [sys.executable, "-m", "assistant.cli", "up", "--port", str(port), "--page-port", str(page_port)]
     process = subprocess.Popen(
-        command, env=os.environ | {"BROGUE_HOME": str(own.root)}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True, errors="replace", pass_fds=[lock],
+        [*COMMAND, "up", "--port", str(port), "--page-port", str(page_port)],
+        env=os.environ | {"BROGUE_HOME": str(own.root)}, pass_fds=[lock], text=True, errors="replace",
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stderr is not None
     last = ""

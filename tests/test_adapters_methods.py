@@ -58,17 +58,22 @@ def trained(folder: Path, name: str, rank: int) -> Any:
     return model
 
 
-def test_a_lora_of_rank_8_has_4608_numbers_where_the_matrix_has_32768() -> None:
-    from peft import get_peft_model
-    from torch import nn
+def test_a_plan_reckons_4608_numbers_for_a_lora_of_rank_8_where_the_matrix_has_32768(
+    brogue: Run, tmp_path: Path
+) -> None:
+    from transformers import LlamaForCausalLM
 
-    from adapters.planning import trainable
-
-    model = nn.Sequential(nn.Linear(64, 512, bias=False))
-    assert trainable(model) == 32_768
-    config = methods.config_for(methods.find("lora"), 8, model)
-    config.task_type, config.target_modules = None, ["0"]
-    assert trainable(get_peft_model(model, config)) == 4_608
+    folder = make_model(
+        tmp_path / "textbook", LlamaForCausalLM, hidden_size=64, intermediate_size=512, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=64,
+    )  # fmt: skip
+    one_matrix = ("--method-option", 'target_modules=["up_proj"]', "--no-measure", "--json")  # 512 x 64, and no other
+    found = {}
+    for method in ("lora", "ln-tuning"):  # the second one trains the matrix itself
+        done = brogue("plan", "--base-model", str(folder), "--method", method, "--rank", "8", *one_matrix)
+        assert done.returncode == 0, done.stderr
+        found[method] = json.loads(done.stdout)["methods"][0]["trainable"]
+    assert found == {"lora": 4_608, "ln-tuning": 32_768}
 
 
 @pytest.mark.parametrize("name", methods.METHODS)

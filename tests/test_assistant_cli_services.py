@@ -101,3 +101,21 @@ def test_brogue_down_ends_versions_own_engines_that_a_killed_supervisor_has_left
         assert brogue("down").stdout == "stopped\n"
         assert not left.is_alive()
     assert not home.services_file.exists()
+
+
+def test_a_start_that_is_stopped_in_its_first_seconds_leaves_nothing_behind(
+    brogue: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from assistant import cli_services
+
+    supervisor = subprocess.Popen(["sleep", "300"], start_new_session=True)  # it has not written down yet that it runs
+
+    def stopped(*_: object) -> Services:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_services, "_make_ready", lambda *_: None)
+    monkeypatch.setattr(cli_services, "_start_supervisor", lambda *_: supervisor)
+    monkeypatch.setattr(cli_services, "_wait_ready", stopped)
+    done = brogue("up", "--port", str(free_port()), "--page-port", str(free_port()))
+    assert done.returncode == 130, done.stderr
+    assert supervisor.poll() is not None
