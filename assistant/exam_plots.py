@@ -35,12 +35,12 @@ def by_slice(figure: Measured, other: Arm, names: dict[Arm, str]) -> str | None:
         for place, arms in enumerate(shown.values()):
             for arm, colour, shift in (("version", BAR, -0.14), (other, INK, 0.14)):
                 if arm in arms:
-                    _interval(axes, arms[arm], place + shift, colour, factor, hollow=arm != "version")
+                    interval(axes, arms[arm], place + shift, colour, factor, hollow=arm != "version")
         for arm, colour in (("version", BAR), (other, INK)):
             if arm in names:
                 face = colour if arm == "version" else "none"
                 axes.plot([], [], "o", color=colour, markerfacecolor=face, label=names[arm])
-        axes.set_yticks(range(len(shown)), [_short(name) for name in shown])
+        axes.set_yticks(range(len(shown)), [short(name) for name in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlabel("%" if figure.unit == "share" else figure.unit)
         axes.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
@@ -84,9 +84,9 @@ def _changes(unit: str, shown: Sequence[Judged]) -> str:
         for place, one in enumerate(shown):
             if one.change is not None:
                 turned = _turned(one.change) if one.figure.better == "lower" else one.change
-                _interval(axes, turned, place, _COLOURS.get(one.way, INK), factor, hollow=one.way == "open")
+                interval(axes, turned, place, _COLOURS.get(one.way, INK), factor, hollow=one.way == "open")
         axes.axvline(0, color=LINE, linewidth=1.2, zorder=0)
-        axes.set_yticks(range(len(shown)), [_short(one.figure.name) for one in shown])
+        axes.set_yticks(range(len(shown)), [short(one.figure.name) for one in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.xaxis.set_major_locator(MaxNLocator(4))  # small figures are long words
         axes.set_xlabel("← worse · better →")
@@ -94,7 +94,8 @@ def _changes(unit: str, shown: Sequence[Judged]) -> str:
     return draw(0.7 + 0.34 * len(shown), fill)
 
 
-def _interval(axes: "Axes", found: Interval, place: float, colour: str, factor: float, hollow: bool) -> None:
+def interval(axes: "Axes", found: Interval, place: float, colour: str, factor: float, hollow: bool) -> None:
+    """A dot at a figure's value, `factor` times, and a line from end to end of its interval."""
     axes.plot([found.low * factor, found.high * factor], [place, place], color=colour, linewidth=1.6)
     face = "none" if hollow else colour
     axes.plot(found.value * factor, place, "o", color=colour, markerfacecolor=face, markersize=6)
@@ -104,5 +105,6 @@ def _turned(change: Interval) -> Interval:
     return Interval(value=-change.value, low=-change.high, high=-change.low)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """A name that leaves room for the picture."""
     return name if len(name) <= _NAME else name[: _NAME - 1] + "…"
