@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from assistant.decline import Measure, measure
-from assistant.definitions import KnowledgeUse, get_assistant
+from assistant.definitions import KnowledgeUse, definition_file, get_assistant
 from assistant.embeddings import STARTER_NAME, Embedder, open_embedder
 from assistant.knowledge_manage import knowledge_folder, list_knowledge, open_knowledge
 from assistant.knowledge_plan import load_manifest
@@ -159,7 +159,8 @@ class Knowledge:
 
 def knowledge_of(home: Home, name: str) -> tuple[str, KnowledgeUse]:
     """Whose documents `name` answers from, and how; a name that is no assistant stands for itself."""
-    if not (home.assistants / f"{name}.yaml").is_file():
+    path = definition_file(home, name)
+    if path is None or not path.is_file():
         return name, KnowledgeUse()
     use = get_assistant(home, name).knowledge
     return use.use or name, use

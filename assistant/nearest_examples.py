@@ -110,7 +110,7 @@ def load_examples(home: Home, dataset: str, embedder: Embedder, tell: Tell = lam
             f"{dataset}"
         )
     questions = [last_question(one) for one in turns]
-    path = cache_folder(home, dataset) / f"{_name(card, embedder.identity)}.npy"
+    path = home.examples / dataset / f"{_name(card, embedder.identity)}.npy"
     vectors = _read(path, len(questions), embedder.identity.dimension)
     if vectors is None:
         vectors = embedder.encode(questions, "query", lambda detail: tell(detail.replace("passages", "examples")))
@@ -128,11 +128,6 @@ def turns_of(record: AnyRecord) -> Turns | None:
     said = labelled_answer(record) if isinstance(record, LabelledRecord) else answer(record)
     asked = [{"role": m["role"], "content": m["content"]} for m in messages(record) if m["role"] != "system"]
     return (*asked, {"role": "assistant", "content": said})
-
-
-def cache_folder(home: Home, dataset: str) -> Path:
-    """Where the vectors of a dataset's training questions lie. It may be removed at any time."""
-    return home.root / "cache" / "examples" / dataset
 
 
 def _key(question: str) -> str:

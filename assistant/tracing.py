@@ -15,6 +15,7 @@ from data.judgements import PassageRef, Response, Wanted
 from data.records import answer, question
 from data.settings import Frozen
 from data.store import Store
+from serve.exchange import SPECIALIST
 
 
 class TracedDataset(Frozen):
@@ -58,12 +59,7 @@ def trace(response_id: str, home: Home, store: Store, k: int) -> Trace:
     response = store.response(response_id)
     found: dict[str, Any] = {"response": response, "passages": response.passages}
     if "@" not in response.version:
-        who = (
-            "no model wrote it: the assistant's documents did not say"
-            if response.version == "none"
-            else ("the base model wrote it; no dataset of yours took part")
-        )
-        return Trace(version=None, notes=(who,), **found)
+        return Trace(version=None, notes=(_who(response.version),), **found)
     registry, (adapter, _, number) = Registry(home), response.version.partition("@")
     try:
         card = registry.card(adapter, int(number))
@@ -84,6 +80,15 @@ def trace(response_id: str, home: Home, store: Store, k: int) -> Trace:
     rows = [r for r in iter_rows(home, dataset.name) if r.split == "train" and (learnt is None or r.id in learnt)]
     records = _made_from(rows, _of_conversation(store, response))[:k] or _alike(rows, response, k)
     return Trace(version=card, dataset=dataset, records=records, notes=notes, **found)
+
+
+def _who(version: str) -> str:
+    """Who wrote an answer that is no trained version's."""
+    if version.startswith(SPECIALIST):
+        return f"the specialist '{version.removeprefix(SPECIALIST)}' gave it, a small model of its own"
+    if version == "none":
+        return "no model wrote it: the assistant's documents did not say"
+    return "the base model wrote it; no dataset of yours took part"
 
 
 def _dataset(home: Home, card: AdapterCard) -> TracedDataset | None:

@@ -19,6 +19,7 @@ from data.judgements import MAX_COMMENT
 
 HELPFUL, NOT_HELPFUL = 1, -1  # the gateway's ratings
 NONE = "none"  # the version where the documents were silent, so that no model was asked
+SPECIALIST = "specialist:"  # before the name of a small model, where one answered
 # Reasons that only make sense for an answer from documents: what was to blame, the search or the model.
 OF_DOCUMENTS = {"wrong-source": "Wrong source", "right-source-wrong-answer": "Right source, wrong answer"}
 ASKED = {HELPFUL: "What was good?", NOT_HELPFUL: "What was wrong?"}
@@ -210,6 +211,8 @@ def written_by(source: Source) -> str:
     """Who wrote the answer, in words."""
     if source.version == NONE:
         return f"<p>{NOT_BY_A_MODEL}</p>"
+    if source.version.startswith(SPECIALIST):
+        return f"<p>Answered by the small model {escape(source.version.removeprefix(SPECIALIST))}.</p>"
     adapter, _, version = source.version.partition("@")
     if not adapter:
         return ""

@@ -89,6 +89,7 @@ def forget_datasets(home: Home, found: Found, tell: Tell = lambda _: None) -> No
             # The step says what was done, never whom it was about.
             rewrite(home, card, (row for row in rows if row not in theirs), Step(name="forget",
                     counts={"removed": removed}))  # fmt: skip
+        shutil.rmtree(home.examples / part.name, ignore_errors=True)  # made of their questions, too
 
 
 def forget_files(home: Home, store: Store, found: Found) -> None:

@@ -58,6 +58,11 @@ class Home:
         return self.root / "logs"
 
     @property
+    def examples(self) -> Path:
+        """Vectors of datasets' training questions, a folder each; made again where they are missing."""
+        return self.root / "cache" / "examples"
+
+    @property
     def services_file(self) -> Path:
         """What `brogue up` started: process ids, addresses. Present while something runs."""
         return self.root / "services.json"
