@@ -8,12 +8,12 @@ from assistant import advice_words as shown
 from assistant.advice_types import Advice, Growth, Result
 from assistant.advice_words import Cost
 from assistant.exam_plots import interval, short
-from assistant.report_plots import ALARM, BAR, INK, LINE, draw
+from assistant.report_plots import ALARM, BAR, INK, draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_PLACES = ((7, 3), (7, -11), (-7, 3), (-7, -11), (0, 8), (0, -16))  # of a number beside its dot, in points
+_PLACES = ((8, 3), (8, -11), (-8, 3), (-8, -11), (0, 9), (0, -17))  # of a number beside its dot, in points
 _APART = 11  # points between two numbers
 _DECADES = 4  # ticks of a logarithmic axis, more are words on words
 
@@ -45,7 +45,8 @@ def against_cost(advice: Advice, cost: Cost, numbers: Mapping[str, int]) -> str:
     def fill(axes: "Axes") -> None:
         for name, found in quality.items():
             colour, face = (BAR, BAR) if name in front else (INK, "none")
-            axes.plot([cost.of[name]] * 2, [found.low * factor, found.high * factor], color=LINE, zorder=0)
+            axes.plot([cost.of[name]] * 2, [found.low * factor, found.high * factor], color=colour, alpha=0.45,
+                      zorder=0)  # fmt: skip
             axes.plot(cost.of[name], found.value * factor, "o", color=colour, markerfacecolor=face, markersize=6)
             if name == advice.recommendation.arm:
                 axes.plot(cost.of[name], found.value * factor, "o", color=BAR, markerfacecolor="none", markersize=12)
@@ -133,7 +134,9 @@ def _cost_axis(axes: "Axes", costs: Sequence[float]) -> None:
         return
     axes.set_xscale("symlog", linthresh=min(some), linscale=0.5)
     powers = range(math.ceil(math.log10(min(some))), math.floor(math.log10(max(some))) + 1)
-    kept = [10.0**power for power in list(powers)[:: -(-len(powers) // _DECADES) or 1]]
+    steps = (1, 3) if len(powers) <= _DECADES // 2 else (1,)
+    kept = [step * 10.0**power for power in list(powers)[:: -(-len(powers) // _DECADES) or 1] for step in steps]
+    kept = [tick for tick in kept if tick <= 1.2 * max(some)]
     ticks = [0.0, *kept] if 0 in costs else kept
     axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
     axes.minorticks_off()

@@ -53,7 +53,7 @@ def _recommendation(advice: Advice) -> str:
     told = "".join(f"<p>{escape(line)}</p>" for line in rest)
     return (
         f'<section class="finding verdict {_MARKS[found.result]}"><div class="mark">{escape(shown.title(advice))}</div>'
-        f'<p>{escape(first)}</p><div>{told}</div><div class="soft">{shown.fine_tuning(advice)}</div></section>'
+        f"<p>{escape(first)}</p><div>{told}</div></section>"
     )
 
 
@@ -63,6 +63,7 @@ def _facts(advice: Advice) -> str:
     facts["without a look at the question"] = words.number(advice.task.floor, unit)
     if advice.target is not None:
         facts["target"] = words.number(advice.target, unit)
+    facts["fine-tuning"] = advice.recommendation.fine_tune
     facts["time"] = f"{shown.minutes(advice.minutes)} of {shown.minutes(advice.budget_minutes)} min"
     if advice.recommendation.needed is not None:
         facts["test records that would tell"] = f"{advice.recommendation.needed:,}"
@@ -80,9 +81,9 @@ def _quality(advice: Advice) -> str:
     if not any(result.test for result in advice.results):
         return ""
     name, numbers = shown.metric(advice), _numbers(advice)
-    drawn = {f"{name} with its 95% interval": advice_plots.by_arm(advice)}
+    drawn = {f"{_capital(name)} with its 95% interval": advice_plots.by_arm(advice)}
     for cost in (shown.cost_of_asking(advice), shown.cost_of_making(advice)):
-        drawn[f"{name} against {cost.title}"] = advice_plots.against_cost(advice, cost, numbers)
+        drawn[f"{_capital(name)} against {cost.title}"] = advice_plots.against_cost(advice, cost, numbers)
     legend = " · ".join(
         f"<b>{numbers[result.arm.name]}</b> {escape(result.arm.name)}"
         for result in shown.ordered(advice) if result.test
@@ -97,7 +98,7 @@ def _quality(advice: Advice) -> str:
 
 def _table(advice: Advice) -> str:
     prices = any(result.price_per_1000 is not None for result in advice.results)
-    heads = ["Arm", shown.metric(advice).capitalize(), "Beside the best", "Rows", "Minutes to make", "Tokens",
+    heads = ["Arm", _capital(shown.metric(advice)), "Beside the best", "Rows", "Minutes to make", "Tokens",
              "Seconds p50 / p95", "Same answer again", *(["Price of 1,000"] if prices else []), "Memory"]  # fmt: skip
     numbers = _numbers(advice)
     known = [result for result in shown.ordered(advice) if shown.found(result)]
@@ -117,7 +118,7 @@ def _row(advice: Advice, result: Result, number: int, prices: bool) -> list[str]
     return [
         name, figure, f'<span class="{kind}">{standing}</span>' if standing else "", f"{known.rows:,}",
         shown.minutes(result.ready.minutes if result.ready else sum(point.minutes for point in result.curve)),
-        f"{test.prompt_tokens:,.0f} + {test.answer_tokens:,.0f}" if test else "",
+        f"{test.prompt_tokens:,.0f}\u00a0+\u00a0{test.answer_tokens:,.0f}" if test else "",
         f"{shown.seconds(test.seconds_p50)} / {shown.seconds(test.seconds_p95)}" if test else "",
         value(result.consistency, "share"), *([price] if prices else []),
         shown.size(result.memory) if result.memory else "",
@@ -129,8 +130,8 @@ def _comparisons(advice: Advice) -> str:
     found, unit = advice.recommendation, shown.unit(advice)
     if not found.comparisons or found.best is None:
         return ""
-    rows = []
-    for one in found.comparisons:
+    rows, compared = [], shown.beside_the_best(advice)
+    for one in (compared[result.arm.name] for result in shown.ordered(advice) if result.arm.name in compared):
         points = " points" if unit == "share" else f" {escape(unit)}"
         moved = f"<span>{words.difference(one.difference, unit)}{points}</span>"
         moved += f"<small>{words.change_between(one.difference, unit)}</small>"
@@ -157,10 +158,10 @@ def _curves(advice: Advice) -> str:
         [f"<span>{escape(one.arm.name)}</span>", f"{point.rows:,}", value(point.found, shown.unit(advice)),
          shown.minutes(point.minutes)] for one in learning for point in one.curve
     ]  # fmt: skip
-    numbers = wide("Learning curves", ["Arm", "Rows", shown.metric(advice).capitalize(), "Minutes"], rows)
+    numbers = wide("Learning curves", ["Arm", "Rows", _capital(shown.metric(advice)), "Minutes"], rows)
     return (
-        f'<h2>Learning curves</h2><p class="soft">{escape(shown.metric(advice))} on the validation records, with 95% '
-        f'intervals; dashed, what twice the rows would bring.</p><div class="plots">{pictures(drawn)}</div>'
+        f'<h2>Learning curves</h2><p class="soft">{escape(_capital(shown.metric(advice)))} on the validation records, '
+        f'with 95% intervals; dashed, what twice the rows would bring.</p><div class="plots">{pictures(drawn)}</div>'
         f"<details><summary>The numbers</summary>{numbers}</details>"
     )
 
@@ -171,3 +172,7 @@ def _not_measured(advice: Advice) -> str:
         if one.state != "measured"
     ]  # fmt: skip
     return listed("Arms that were not measured to the end", lines)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

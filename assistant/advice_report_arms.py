@@ -25,10 +25,12 @@ STYLE = """
 .matrix td { width: 2.1rem; min-width: 1.7rem; text-align: center;
   background: color-mix(in srgb, var(--alarm) calc(var(--much, 0) * 45%), transparent); }
 .matrix td.right { color: var(--bar); font-weight: 600; } .matrix thead th { text-align: center; }
-.matrix tbody th { max-width: 14rem; }
-.legend { margin-bottom: .4rem; } .legend b { color: var(--bar); }
+.matrix tbody th { min-width: 11rem; overflow-wrap: anywhere; font-weight: 400; }
+.matrix thead td { min-width: 0; width: auto; }
+.legend { margin-bottom: .4rem; } .soft + .plots, .wide + .soft { margin-top: .7rem; } .legend b { color: var(--bar); }
 .verdict > div p { margin-top: .35rem; } .verdict > div.soft { margin-top: .5rem; }
-@media (max-width: 640px) { .matrix tbody th { max-width: 7rem; } .matrix :is(th, td) { padding: .2rem .15rem; } }
+@media (max-width: 640px) { .matrix tbody th { min-width: 5.5rem; } .matrix :is(th, td) { padding: .2rem .15rem; }
+  .matrix td { font-size: .75rem; width: 1.5rem; min-width: 1.4rem; } }
 """
 
 
@@ -82,8 +84,11 @@ def _confusions(task: Task, test: Figures) -> str:
 
 def _matrix(task: Task, test: Figures) -> str:
     """The labels that are confused most: rows what was right, columns what was given."""
-    labels = _most_confused(task.labels, test.confusions)
-    times = {(one.wanted, one.given): one.times for one in test.confusions}
+    known = list(dict.fromkeys(_plain(label, task) for label in task.labels))
+    labels, times = (
+        _most_confused(known, test.confusions),
+        {(one.wanted, one.given): one.times for one in test.confusions},
+    )
     most, recall = max(times.values()), _slices(test, "recall_micro")
     top = "".join(f'<th scope="col" title="{escape(label)}">{place}</th>' for place, label in enumerate(labels, 1))
     rows = ""
@@ -92,31 +97,37 @@ def _matrix(task: Task, test: Figures) -> str:
             _right(recall.get(wanted)) if given == wanted else _cell(times.get((wanted, given), 0), most)
             for given in labels
         )
-        rows += f'<tr><th scope="row">{place} {escape(wanted) or "(no label)"}</th>{cells}</tr>'
-    of = f"the {len(labels)} most confused of {len(task.labels):,} labels" if len(labels) < len(task.labels) else ""
-    about = f"A row is the right label, a column what was given instead{', of ' + of if of else ''}."
-    about += " On the diagonal: how many of the label's were found." if recall else ""
+        rows += f'<tr><th scope="row">{place} {escape(wanted)}</th>{cells}</tr>'
+    about = "A row is the right label, a column what was given instead"
+    about += f": the {len(labels)} that are confused most, of {len(known):,}." if len(labels) < len(known) else "."
+    about += " On the diagonal: the share of the label's that was found, in %." if recall.keys() & set(labels) else ""
     return (
         f'<p class="soft">{about}</p><div class="grid" tabindex="0" role="region" aria-label="Confusion matrix">'
         f'<table class="matrix"><thead><tr><td></td>{top}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 
-def _most_confused(labels: Sequence[str], confusions: Sequence[Confusion]) -> list[str]:
-    """All labels if these are few, else those of the most frequent confusions; in their usual order."""
-    if len(labels) <= _MATRIX and {one.given for one in confusions} <= set(labels):
-        return list(labels)
-    kept: list[str] = []
-    for one in confusions:
-        new = [label for label in dict.fromkeys((one.wanted, one.given)) if label not in kept]
-        if len(kept) + len(new) > _MATRIX:
-            break
-        kept += new
-    return sorted(kept)
+def _plain(label: str, task: Task) -> str:
+    """A label as confusions name it: of tags the type."""
+    return label[2:] if task.kind == "tags" and label[:2] in ("B-", "I-") else label
+
+
+def _most_confused(known: Sequence[str], confusions: Sequence[Confusion]) -> list[str]:
+    """All labels and what else was given if these are few, else those of the most frequent confusions."""
+    order = {label: place for place, label in enumerate(known)}
+    there = dict.fromkeys(label for one in confusions for label in (one.wanted, one.given))
+    kept = list(dict.fromkeys([*known, *there])) if len(known) <= _MATRIX else []
+    if not kept:
+        for one in confusions:
+            new = [label for label in dict.fromkeys((one.wanted, one.given)) if label not in kept]
+            if len(kept) + len(new) > _MATRIX:
+                break
+            kept += new
+    return sorted(kept, key=lambda label: order.get(label, len(order)))
 
 
 def _right(found: Interval | None) -> str:
-    return f'<td class="right">{f"{found.value:.0%}" if found else "·"}</td>'
+    return f'<td class="right">{f"{100 * found.value:.0f}" if found else "·"}</td>'
 
 
 def _cell(times: int, most: int) -> str:
@@ -133,8 +144,9 @@ def _wrong(task: Task, wrong: Sequence[Wrong]) -> str:
             for one in wrong
         ]
         return heading + wide("What it got wrong", ["Question", "Right", "Given"], rows)
+    right, given = ("People's choice", "Found likelier") if task.kind == "pairs" else ("Right", "Given")
     return heading + "".join(
-        asked("", one.question, [("Right", one.wanted), (f"Given, scored {one.score:.3g}", one.given)]) for one in wrong
+        asked("", one.question, [(right, one.wanted), (f"{given}, scored {one.score:.3g}", one.given)]) for one in wrong
     )
 
 

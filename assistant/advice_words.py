@@ -8,14 +8,7 @@ from assistant import exam_words as words
 from assistant.advice_types import Advice, Comparison, Figures, Result
 
 _STATES = ("measured", "stopped", "failed", "left out")
-_FINE_TUNING = {
-    "worth it": "Fine-tuning is worth it here.",
-    "not worth it": "Fine-tuning is not worth it here.",
-    "cannot be told": "Whether fine-tuning is worth it here cannot be told from this.",
-}
-_TITLES = {
-    "use": "Use '{}'", "nothing works": "Nothing works: look at the data", "not enough evidence": "Not enough evidence",
-}  # fmt: skip
+_TITLES = {"use": "recommended: {}", "nothing works": "nothing works", "not enough evidence": "not enough evidence"}
 _SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
@@ -38,11 +31,6 @@ def title(advice: Advice) -> str:
     """The result in a few words."""
     recommendation = advice.recommendation
     return _TITLES[recommendation.result].format(recommendation.arm)
-
-
-def fine_tuning(advice: Advice) -> str:
-    """Whether to fine-tune, in a sentence."""
-    return _FINE_TUNING[advice.recommendation.fine_tune]
 
 
 def circumstances(advice: Advice) -> str:
@@ -147,8 +135,8 @@ def size(count: int) -> str:
     """Bytes as people read them."""
     for factor, name in _SIZES:
         if count >= factor:
-            return f"{count / factor:,.1f} {name}"
-    return f"{count:,} bytes"
+            return f"{count / factor:,.{0 if count >= 100 * factor else 1}f}\u00a0{name}"
+    return f"{count:,}\u00a0bytes"
 
 
 def p_value(p: float) -> str:
