@@ -129,5 +129,5 @@ def rounded_up(count: float) -> int | None:
     """A number of records, with two digits that count; none if it is out of reach."""
     if not count <= MOST:
         return None
-    step = 10 ** max(0, len(str(math.ceil(count))) - 2)
+    step = int(10 ** max(0, len(str(math.ceil(count))) - 2))
     return math.ceil(math.ceil(count) / step) * step

@@ -1,12 +1,108 @@
-"""The verdict: which arm to use, by the rules in docs/advisor-verdict.md. Pure: no files, no network."""
+"""The verdict: which arm to use, by the rules in docs/advisor-verdict.md. Pure: no files, no network.
+
+Use the cheapest arm that surely meets the target, or else the cheapest that is not significantly worse than the best.
+That is a verdict only where no arm that may be the best can be better than it by more than a margin; else there is not
+enough evidence.
+"""
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
-from assistant.advice_types import Recommendation, Result, Task
+from assistant import advice_sentences as sentences
+from assistant.advice_curves import growth
+from assistant.advice_field import MARGIN, SHOWN, Field, field_of, figures
+from assistant.advice_statistics import needed, rounded_up
+from assistant.advice_types import Growth, Recommendation, Result, Task
+
+FineTune = Literal["worth it", "not worth it", "cannot be told"]
 
 
-def recommend(
-    task: Task, results: Sequence[Result], *, target: float | None = None, seed: int = 0
-) -> Recommendation:
-    """The recommendation from what was measured of the arms on the test records."""
-    raise NotImplementedError
+class Choice(NamedTuple):
+    """What the rules choose, and why."""
+
+    arm: Result
+    meets: bool  # the target, surely
+    even: tuple[Result, ...]  # arms that are not significantly worse than the best, the cheapest first
+    rivals: tuple[Result, ...]  # those of them that may be better than the chosen one by more than the margin
+    needed: int | None  # test records that would tell these from it
+
+
+def recommend(task: Task, results: Sequence[Result], *, target: float | None = None, seed: int = 0) -> Recommendation:
+    """The recommendation from what was measured of the arms on the test records; always the same for the same seed.
+
+    `target`: of the task's metric; an arm meets it with the worse end of its interval.
+    """
+    field = field_of(task, results, seed)
+    grown = tuple(found for one in results if (found := growth(one, task, seed)))
+    if field is None:
+        return Recommendation(
+            result="not enough evidence", arm=None, best=None, fine_tune="cannot be told",
+            words=sentences.unmeasured(results), changes=sentences.untried(results), comparisons=(), growth=grown,
+        )  # fmt: skip
+    if not field.works:
+        return _nothing(field, results, grown)
+    choice = choose(field, target)
+    told = choice.meets or not choice.rivals
+    fine_tune = _fine_tune(field, results, choice, told)
+    return Recommendation(
+        result="use" if told else "not enough evidence",
+        arm=choice.arm.arm.name,
+        best=field.best.arm.name,
+        fine_tune=fine_tune,
+        words=sentences.recommended(field, choice.arm, choice.even, choice.rivals, target, choice.meets, choice.needed),
+        changes=sentences.changes(field, results, choice.arm, target, choice.meets, grown),
+        comparisons=field.comparisons,
+        growth=grown,
+        needed=None if told else choice.needed,
+    )
+
+
+def choose(field: Field, target: float | None) -> Choice:
+    """The cheapest arm that surely meets the target; without one, that is not significantly worse than the best."""
+    able = [one for one in field.arms if one.arm.name in field.works or one is field.best]
+    even = tuple(one for one in able if one.arm.name not in field.worse)
+    meeting = [one for one in able if target is not None and meets(field.task, one, target)]
+    arm = meeting[0] if meeting else even[0]
+    gains = [(one, field.gain(one, arm)) for one in even if one is not arm]
+    rivals = [(one, gain) for one, gain in gains if gain.difference.high > MARGIN]
+    counts = [needed(gain.spread, gain.difference.value, MARGIN, len(field.arms) - 1) for _, gain in rivals]
+    known = [count for count in counts if count is not None]
+    most = max(known) if known and len(known) == len(counts) else None
+    return Choice(arm, bool(meeting), even, tuple(one for one, _ in rivals), most)
+
+
+def meets(task: Task, arm: Result, target: float) -> bool:
+    """Surely: a target that is met by luck on these records is missed on the next."""
+    found = figures(arm).main
+    return found.low >= target if task.better == "higher" else found.high <= target
+
+
+def _nothing(field: Field, results: Sequence[Result], grown: tuple[Growth, ...]) -> Recommendation:
+    """No arm is surely above its bar: because none is, or because the records are too few to say."""
+    trained = any(one.arm.family == "fine-tuned" for one in field.arms)
+    more = None if field.shows else rounded_up(field.n * (field.blur / SHOWN) ** 2)
+    return Recommendation(
+        result="nothing works" if field.shows else "not enough evidence",
+        arm=None if field.shows else field.arms[0].arm.name,
+        best=field.best.arm.name,
+        fine_tune="not worth it" if field.shows and trained else "cannot be told",
+        words=sentences.nothing(field, more),
+        changes=(*sentences.look(field.task), *sentences.untried(results)),
+        comparisons=field.comparisons,
+        growth=grown,
+        needed=more,
+    )
+
+
+def _fine_tune(field: Field, results: Sequence[Result], choice: Choice, told: bool) -> FineTune:
+    """Is the best trained arm worth its upkeep, beside the best of all that is not trained?"""
+    tried = [one for one in results if one.arm.family == "fine-tuned" and (one.test or one.state == "stopped")]
+    trained, plain = field.highest(trained=True), field.highest(trained=False)
+    if not tried or plain is None:
+        return "cannot be told"
+    if told:
+        return "worth it" if choice.arm.arm.family == "fine-tuned" else "not worth it"
+    if trained is None or field.gain(trained, plain).difference.high <= MARGIN:
+        return "not worth it"
+    untrained = {one.arm.name for one in field.arms if one.arm.family != "fine-tuned"}
+    return "worth it" if untrained <= field.worse else "cannot be told"
