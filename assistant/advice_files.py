@@ -58,6 +58,7 @@ class Tried(Frozen):
     test: Figures | None = None
     consistency: Interval | None = None
     tested: int | None = None  # the rows of which the arm was made that `test` and `consistency` are about
+    memory: int | None = None  # bytes that serving it takes beside the base model
     stopped: str = ""  # why it cannot win
     left: str = ""  # why there was no time for it, or for more of it
     failed: str = ""  # what it said; tried again when the run is taken up
@@ -159,6 +160,7 @@ class Notes:
 
     def __init__(self, home: Home, id: str) -> None:
         self.folder = folder(home, id)
+        self._read: dict[str, Tried] = {}
 
     @property
     def lock(self) -> Path:
@@ -192,12 +194,15 @@ class Notes:
 
     def tried(self, arm: str) -> Tried:
         """What is known of an arm; nothing yet, if it was never tried."""
-        found = _read(self.folder / TRIED / f"{arm}.json", Tried, "an arm's figures", _remove(self.folder))
-        return found or Tried(arm=arm)
+        if arm not in self._read:
+            found = _read(self.folder / TRIED / f"{arm}.json", Tried, "an arm's figures", _remove(self.folder))
+            self._read[arm] = found or Tried(arm=arm)
+        return self._read[arm]
 
     def keep_tried(self, tried: Tried) -> None:
         """Write down what is known of an arm."""
         write_json(self.folder / TRIED / f"{tried.arm}.json", tried.model_dump(mode="json"))
+        self._read[tried.arm] = tried
 
 
 def _remove(folder: Path) -> str:
