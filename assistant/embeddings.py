@@ -72,8 +72,8 @@ def open_embedder(settings: KnowledgeSettings, home: Home, many: bool, tell: Tel
         from assistant.embeddings_remote import RemoteEmbedder
 
         return RemoteEmbedder(settings.embedding_url, settings.embedding_model)
-    name, folder = _locate(settings, home, tell)
-    identity = Identity(name=name, sha256=_fingerprint(folder, home), dimension=models.dimension(folder))
+    identity, folder = local_model(settings, home, tell)
+    name = identity.name
     onnx = _onnx_file(settings)
     precision = settings.precision
     if precision == "auto":
@@ -99,6 +99,14 @@ def weight_bytes(settings: KnowledgeSettings, home: Home) -> int:
     _, folder = _locate(settings, home, lambda _: None)
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     return sum(path.stat().st_size for path in files)
+
+
+def local_model(settings: KnowledgeSettings, home: Home, tell: Tell = lambda _: None) -> tuple[Identity, Path]:
+    """The embedding model's identity and folder, where it is none behind a URL."""
+    from assistant import embeddings_models as models
+
+    name, folder = _locate(settings, home, tell)
+    return Identity(name=name, sha256=_fingerprint(folder, home), dimension=models.dimension(folder)), folder
 
 
 def _locate(settings: KnowledgeSettings, home: Home, tell: Tell) -> tuple[str, Path]:

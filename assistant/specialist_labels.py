@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from assistant.specialist_logistic import Chosen, Linear, Matrix, choose
+from assistant.specialist_logistic import STRENGTHS, Chosen, Linear, Matrix, choose
 from assistant.specialist_types import Answerer, Learned, Lesson, Tools, asked, targets
 
 # Words and pairs of words; and three or four letters within words, which bear typing errors and word endings.
@@ -47,7 +47,7 @@ def learn_words(lesson: Lesson) -> Learned:
         parts = parts[1:]
         train = parts[0].set_params(analyzer="char", ngram_range=(1, 2), min_df=1).fit_transform(texts)
     later = hstack([part.transform(held_out) for part in parts], "csr") if held_out else train[:0]
-    found = _choose(lesson, train, later)
+    found = _choose(lesson, train, later, (3.0, 10.0, 30.0))
     facts = {"labels": lesson.labels, "parts": [_kept(part) for part in parts]}
     scale = np.concatenate([part.idf_ for part in parts]).astype(np.float32)
     return Learned(found.linear.arrays | {"idf": scale}, facts, found.score, (f"C = {found.strength:g}",),
@@ -83,7 +83,7 @@ def label_judge(metric: str) -> Callable[[Sequence[str], Sequence[str]], float]:
     return judge
 
 
-def _choose(lesson: Lesson, train: Matrix, held_out: Matrix) -> Chosen:
+def _choose(lesson: Lesson, train: Matrix, held_out: Matrix, strengths: Sequence[float] = STRENGTHS) -> Chosen:
     number = {label: n for n, label in enumerate(lesson.labels)}
     wanted, judge = [targets(row)[0] for row in lesson.validation], label_judge(lesson.task.metric)
 
@@ -92,7 +92,7 @@ def _choose(lesson: Lesson, train: Matrix, held_out: Matrix) -> Chosen:
 
     labels = [number[targets(row)[0]] for row in lesson.train]
     return choose(
-        train, labels, len(number), [row.weight for row in lesson.train], judged if wanted else None
+        train, labels, len(number), [row.weight for row in lesson.train], judged if wanted else None, strengths
     )  # fmt: skip
 
 

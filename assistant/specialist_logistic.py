@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from assistant.specialist_types import Floats
 
-STRENGTHS = (1.0, 10.0, 100.0)  # scikit-learn's C; of unit vectors, larger ones are usually better
+STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)  # scikit-learn's C; of unit vectors, larger ones are usually better
 _ENOUGH = 3000  # rows that the strength is chosen on
 _NEVER = -1e9  # bias of a label that no training row has
 Matrix = Any  # [rows, features], numpy's or scipy's sparse
@@ -56,6 +56,7 @@ def fit(rows: Matrix, labels: Sequence[int], count: int, weights: Sequence[float
     """Multinomial logistic regression by L-BFGS. `labels` are numbers below `count`; `weights` belong to the rows."""
     from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
     from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     found = Linear(np.zeros((count, rows.shape[1]), np.float32), np.full(count, _NEVER, np.float32))
     there = sorted(set(labels))
@@ -63,7 +64,8 @@ def fit(rows: Matrix, labels: Sequence[int], count: int, weights: Sequence[float
         found.bias[there[0]] = 0
         return found
     model = LogisticRegression(C=strength, max_iter=300, tol=1e-3)
-    with warnings.catch_warnings():
+    # So small products are no faster on two threads, and a hundred times slower where others use the second core.
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # nearly converged is as good here
         model.fit(rows, np.asarray(labels), np.asarray(weights))
     two = len(there) == 2  # scikit-learn keeps the second label's odds only

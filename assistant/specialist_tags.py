@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from adapters.measure_task_labels import spans
-from assistant.specialist_logistic import STRENGTHS, Linear, choose, matrix, vocabulary
+from assistant.specialist_logistic import Linear, choose, matrix, vocabulary
 from assistant.specialist_types import Answerer, Floats, Learned, Lesson, Tools, tagged, targets, words_of
 
 SHIFTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # nats that the tag of words without a name is held back by
@@ -38,7 +38,7 @@ def learn(lesson: Lesson) -> Learned:
     def judged(linear: Linear) -> float:
         return best_shift(tags, _split(linear.log_shares(later), held_out), judge)[1]
 
-    found = choose(matrix(rows, known), wanted, len(tags), weights, judged if held_out else None, STRENGTHS)
+    found = choose(matrix(rows, known), wanted, len(tags), weights, judged if held_out else None, (0.3, 1.0, 3.0))
     shift, score = 0.0, None
     if held_out:
         shift, score = best_shift(tags, _split(found.linear.log_shares(later), held_out), judge)
