@@ -6,6 +6,8 @@ text. Lines are only ever added, each by one write: a line that a kill left torn
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,18 @@ def key_of(*what: Any) -> str:
     """24 hex digits that stand for what was asked (values of JSON)."""
     text = json.dumps(what, ensure_ascii=False, sort_keys=True, default=str)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:24]
+
+
+def keys_of(who: Any, questions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A key for each of `who`'s answers; without a seed, a question that is given twice at a temperature has two."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for question in questions:
+        key = key_of("answer", who, question)
+        repeated = seen[key] if question["temperature"] and "seed" not in question else 0
+        keys.append(key_of(key, repeated) if repeated else key)
+        seen[key] += 1
+    return keys
 
 
 def _lines(path: Path) -> dict[str, Any]:

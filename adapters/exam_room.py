@@ -3,7 +3,6 @@
 Everything that an arm says is keyed by its engine's name, which a version never shares, and by what it was asked.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from adapters import exam_asking
 from adapters.base_model import BaseModel
 from adapters.exam_asking import Gateway
-from adapters.exam_kept import Kept, key_of
+from adapters.exam_kept import Kept, key_of, keys_of
 from adapters.exam_types import Answer, Arm, Messages, Part
 from adapters.registry import AdapterCard, Registry
 from data.dataset import Row, iter_rows
@@ -90,13 +89,7 @@ class ExamRoom:
         """An arm's answers, greedy unless `sampling` says; a prompt that is given twice is sampled twice."""
         asked = {**GREEDY, **sampling}
         questions = [{"messages": self._turns(arm, prompt), **asked} for prompt in prompts]
-        seen: Counter[str] = Counter()
-        keys = []
-        for question in questions:
-            key = key_of("answer", self._system(arm), question)
-            repeated = seen[key] if asked["temperature"] and "seed" not in asked else 0
-            keys.append(key_of(key, repeated) if repeated else key)
-            seen[key] += 1
+        keys = keys_of(self._system(arm), questions)
         self._complete(arm, dict(zip(keys, questions, strict=True)))
         return [Answer.model_validate(self._kept.get(self._name(arm), key)) for key in keys]
 
