@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from adapters.exam_types import Arm, Exam, Interval, Measured, RuleResult, Verdict
 from adapters.gate_rules import AnyOf, Bound, Change, Gate, Rule
+from adapters.measures import MEASURES
 from adapters.registry_state import Result
 
 MOST = 100_000  # more items than that are no plan
@@ -42,9 +43,22 @@ def _apply(rule: Rule | AnyOf, exam: Exam, fewest: int) -> list[RuleResult]:
     else:
         figures = _usable(rule, exam)
         found = [_one(rule, figure, exam, fewest, len(figures) if _may_fail(rule) else 1) for figure in figures]
+        found = [_excused(one, rule, exam, fewest) for one in found]
         if not figures and not rule.optional:
             found = [_missing([rule], exam)]
     return [RuleResult(rule=rule.text, result=one.result, because=one.because, more=one.more) for one in found]
+
+
+def _excused(found: _Says, rule: Rule, exam: Exam, fewest: int) -> _Says:
+    """A rule that does not pass, with those that excuse it: one that passes is enough, one that may leaves it open."""
+    some = [(one, figure) for one in rule.unless for figure in _usable(one, exam)]
+    if found.result == "pass" or not some:
+        return found
+    other = _some([_one(one, figure, exam, fewest, len(some)) for one, figure in some])
+    if other.result == "fail":
+        return found
+    joined = "which is outweighed" if other.result == "pass" else "which may be outweighed"
+    return _Says(other.result, f"{found.because}, {joined}: {other.because}", other.more)
 
 
 def _may_fail(rule: Rule) -> bool:
@@ -70,7 +84,7 @@ def _missing(rules: Sequence[Rule], exam: Exam) -> _Says:
     if figure is None:
         known = ", ".join(sorted({one.name.partition(".")[0] for one in exam.measures})) or "none"
         wanted = ", ".join(dict.fromkeys(one.name for one in rules))
-        why = f"the exam has no figure {wanted} (it has {known}); add a part to its suite"
+        why = f"the exam has no figure {wanted} (it has {known}); add to its suite's parts: {_part(rules)}"
     elif not figure.decides:
         why = f"{figure.name} decides nothing: {figure.note or 'it is only stated'}"
     elif isinstance(rule.says, Change) and figure.better == "neither":
@@ -78,6 +92,13 @@ def _missing(rules: Sequence[Rule], exam: Exam) -> _Says:
     else:
         why = f"{figure.name} was not measured against {exam.names.get(_arm(rule, exam) or 'against', 'another')}"
     return _Says("not enough evidence", why)
+
+
+def _part(rules: Sequence[Rule]) -> str:
+    """The parts of a suite that would have the figures of some rules."""
+    firsts = dict.fromkeys(one.name.partition(".")[0] for one in rules)
+    known = [f"'- measure: {name}'" for name in firsts if name in MEASURES]
+    return " or ".join(known or [f"one with 'name: {name}'" for name in firsts])
 
 
 def _arm(rule: Rule, exam: Exam) -> Arm | None:

@@ -7,8 +7,8 @@ A rule is one line of text. It holds a figure against a number, or a version aga
     NAME not_worse [than base] [by MARGIN]
     NAME not_clearly_worse [than base] by MARGIN
 
-Names may hold `*` as in fnmatch. A margin ending in % is a part of what the other one has. docs/gate.md says how each
-is judged. No torch, no network.
+Names may hold `*` as in fnmatch. A margin ending in % is a part of what the other one has. `unless:` beside a rule has
+rules that excuse it. docs/gate.md says how each is judged. No torch, no network.
 """
 
 import re
@@ -27,6 +27,7 @@ ITEMS = 20
 KEYS = ("about", "items", "rules")
 WAYS = ("better", "not_worse", "not_clearly_worse")
 FIELDS = ("value", "low", "high", "n", "over.against.low", "over.base.low", "…")
+_WANTED = "wanted '- RULE', '- optional: RULE', or '- any:' with a list of rules; beside a rule: 'unless:' with a list"
 _FORMS = f"NAME.FIELD >= NUMBER, NAME {', NAME '.join(WAYS)} [than base] [by MARGIN]"
 _BOUND = re.compile(r"(?P<name>[^\s<>=!]+)\s*(?P<op>[<>=!]+)\s*(?P<number>\S+)")
 _CHANGE = re.compile(r"(?P<name>\S+)\s+(?P<way>\w+)(?:\s+than\s+(?P<than>\S+))?(?:\s+by\s+(?P<margin>\S+))?")
@@ -62,6 +63,7 @@ class Rule(NamedTuple):
     name: str  # a pattern of figures' names
     says: Bound | Change
     optional: bool = False  # passed over where the exam has no such figure
+    unless: tuple["Rule", ...] = ()  # where it does not pass, it is enough that one of these does
 
 
 class AnyOf(NamedTuple):
@@ -138,21 +140,36 @@ def _rules(path: Path, key: yaml.Node, node: yaml.Node) -> Iterator[Rule | AnyOf
     if not isinstance(node, yaml.SequenceNode):
         raise _wrong(path, key, f"{key.value}: wanted a list, a line '- RULE' for each")
     for entry in node.value:
-        kind, inside = ("", entry)
-        if isinstance(entry, yaml.MappingNode) and len(entry.value) == 1:
-            kind, inside = entry.value[0][0].value, entry.value[0][1]
-        if kind == "any" and key.value != "any":
-            rules = tuple(rule for rule in _rules(path, entry.value[0][0], inside) if isinstance(rule, Rule))
-            if not rules:
-                raise _wrong(path, entry, "any: no rules below it")
+        pairs = entry.value if isinstance(entry, yaml.MappingNode) else []
+        keys = {inner.value: (inner, value) for inner, value in pairs}
+        if set(keys) == {"any"} and key.value == "rules":
+            rules = _plain(path, *keys["any"])
             yield AnyOf("any: " + "; ".join(rule.text for rule in rules), rules)
-        elif kind in ("", "optional") and isinstance(inside, yaml.ScalarNode):
-            try:
-                yield parse_rule(inside.value, kind == "optional" or key.value == "any")
-            except BrogueError as error:
-                raise _wrong(path, inside, str(error)) from error
+        elif set(keys) in ({"optional"}, {"optional", "unless"}, {"rule", "unless"}) and key.value != "unless":
+            unless = _plain(path, *keys["unless"]) if "unless" in keys else ()
+            optional = "optional" in keys or key.value == "any"
+            yield _rule(path, (keys.get("optional") or keys["rule"])[1], optional)._replace(unless=unless)
+        elif not pairs:
+            yield _rule(path, entry, key.value == "any")
         else:
-            raise _wrong(path, entry, "wanted '- RULE', '- optional: RULE', or '- any:' with a list of rules")
+            raise _wrong(path, entry, _WANTED)
+
+
+def _plain(path: Path, key: yaml.Node, node: yaml.Node) -> tuple[Rule, ...]:
+    """The rules of a list below `any:` or `unless:`."""
+    rules = tuple(rule for rule in _rules(path, key, node) if isinstance(rule, Rule))
+    if not rules:
+        raise _wrong(path, node, f"{key.value}: no rules below it")
+    return rules
+
+
+def _rule(path: Path, node: yaml.Node, optional: bool) -> Rule:
+    if not isinstance(node, yaml.ScalarNode):
+        raise _wrong(path, node, _WANTED)
+    try:
+        return parse_rule(node.value, optional)
+    except BrogueError as error:
+        raise _wrong(path, node, str(error)) from error
 
 
 def _wrong(path: Path, node: yaml.Node, what: str) -> DataError:

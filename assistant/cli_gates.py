@@ -45,5 +45,6 @@ def _rules(gate: Gate) -> list[dict[str, Any]]:
         {"any": [one.text for one in rule.rules]}
         if isinstance(rule, AnyOf)
         else {"rule": rule.text, "optional": rule.optional}
+        | ({"unless": [one.text for one in rule.unless]} if rule.unless else {})
         for rule in gate.rules
     ]

@@ -116,7 +116,10 @@ def test_of_several_figures_that_may_each_fail_by_chance_an_interval_is_widened(
 
 
 def test_what_no_figure_of_the_exam_can_tell_is_not_enough_evidence_and_says_what_to_measure() -> None:
-    assert "the exam has no figure safety.* (it has m); add a part" in said("safety.* not_worse", figure("m.x")).words
+    lacking = said("safety.* not_worse", figure("m.x"))
+    assert lacking.result == "not enough evidence"
+    assert "no figure safety.* (it has m); add to its suite's parts: '- measure: safety'" in lacking.words
+    assert "add to its suite's parts: one with 'name: mine'" in said("mine.x better", figure("m.x")).words
     quiet = figure("m.x", (0.9, 0.8, 1), decides=False, note="The judge agrees with people in 52%.")
     assert "m.x decides nothing: The judge agrees" in said("m.* >= 0.5", quiet).words
     assert "was not measured against a@1" in said("m.x better", figure("m.x")).words
@@ -157,9 +160,50 @@ def test_any_of_several_rules_is_enough_and_the_nearest_is_named(home: Home, wri
     assert "no figure p.win" in judge(exam(figure("x.y")), gate).words
 
 
+def test_a_rule_is_excused_by_another_that_passes_and_left_open_by_one_that_may(home: Home, written: Path) -> None:
+    write_text(written, "rules:\n- optional: t.exact not_worse\n  unless: [p.win.low > 0.5, p.like better]\n")
+    gate = load_gate(home, "mine")
+    worse = figure("t.exact", over=(-0.4, -0.5, -0.3))
+    results = {
+        "sure": judge(exam(worse, figure("p.win", (0.7, 0.6, 0.8))), gate),
+        "may be": judge(exam(worse, figure("p.win"), figure("p.like", over=(-0.2, -0.3, -0.1))), gate),
+        "surely not": judge(exam(worse, figure("p.win", (0.3, 0.2, 0.4))), gate),
+        "nobody asked": judge(exam(worse), gate),
+    }  # fmt: skip
+    assert {name: found.result for name, found in results.items()} == {
+        "sure": "pass", "may be": "not enough evidence", "surely not": "fail", "nobody asked": "fail",
+    }  # fmt: skip
+    assert (
+        "worse by 0.400 (0.300 to 0.500), 100 items, which is outweighed: p.win is" in results["sure"].rules[0].because
+    )
+    assert judge(exam(figure("t.exact", over=(0.1, 0, 0.2))), gate).result == "pass"
+    assert [rule.rule for rule in judge(exam(figure("p.win")), gate).rules] == [], "it is optional all the same"
+
+
+def test_old_answers_word_for_word_do_not_fail_a_version_whose_answers_people_like_better(home: Home) -> None:
+    """As after DPO from a version that had learnt its answers by heart: none of them stays word for word."""
+    gate = load_gate(home, "default")
+    old = [figure("task.exact_match", (0.0, 0.0, 0.04), (-0.8, -0.9, -0.7)), figure("safety.rude", over=(0, 0, 0)),
+           figure("task.loss", over=(0.9, 0.8, 1.0), better="lower")]  # fmt: skip
+    liked = figure("preference.implicit_reward", (0.8, 0.7, 0.9), (0.3, 0.2, 0.4))
+    assert judge(exam(*old, liked), gate).result == "pass"
+    undecided = figure("preference.implicit_reward", (0.52, 0.42, 0.62), (0.02, -0.08, 0.12))
+    assert judge(exam(*old, undecided), gate).result == "not enough evidence"
+    assert judge(exam(*old), gate).result == "fail", "nobody was asked"
+    wrong = figure("task.accuracy", (0.5, 0.4, 0.6), (-0.3, -0.4, -0.2))
+    assert judge(exam(liked, wrong, old[1]), gate).result == "fail", "labels are right or wrong"
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
+        (
+            "rules:\n- optional: s.x better\n  unles: [p.x better]\n",
+            ":2: wanted '- RULE', '- optional: RULE', or '- any:'",
+        ),
+        ("rules:\n- rule: s.x better\n  unless: []\n", ":3: unless: no rules below it"),
+        ("rules:\n- rule: s.x better\n  unless: p.x better\n", ":3: unless: wanted a list"),
+        ("rules:\n- rule: s.x better\n  unless: [{optional: p.x better}]\n", ":3: wanted '- RULE'"),
         ("rules:\n- s.x not_worse\n- s.x is good\n", ":3: cannot read the rule 's.x is good'; known forms: NAME.FIELD"),
         ("rules:\n- s.x => 3\n", ":2: 's.x => 3': no comparison '=>'; known: >=, <=, >, <"),
         ("rules:\n- s.x >= good\n", ":2: 's.x >= good': 'good' is no number"),
@@ -207,7 +251,7 @@ def test_the_figures_that_the_shipped_gate_names_are_measured(home: Home) -> Non
     sources = [*(ROOT / "adapters").glob("measure*.py"), ROOT / "adapters" / "judging.py"]
     known = set(re.findall(r"\w+", " ".join(path.read_text(encoding="utf-8") for path in sources)))
     for rule in load_gate(home, "default").rules:
-        for one in rule.rules if isinstance(rule, AnyOf) else [rule]:
+        for one in rule.rules if isinstance(rule, AnyOf) else [rule, *rule.unless]:
             for part in re.sub("f1_(\\*|macro)", "f1", one.name).split("."):
                 assert part == "*" or part in known, one.text
 
