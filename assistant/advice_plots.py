@@ -138,7 +138,7 @@ def _cost_axis(axes: "Axes", costs: Sequence[float]) -> None:
     kept = [step * 10.0**power for power in list(powers)[:: -(-len(powers) // _DECADES) or 1] for step in steps]
     kept = [tick for tick in kept if tick <= 1.2 * max(some)]
     ticks = [0.0, *kept] if 0 in costs else kept
-    axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+    axes.set_xticks(ticks, [f"{tick:,.10g}" for tick in ticks])
     axes.minorticks_off()
     axes.margins(x=0.12)
 

@@ -117,7 +117,7 @@ def _row(advice: Advice, result: Result, number: int, prices: bool) -> list[str]
     price = "" if result.price_per_1000 is None else words.number(result.price_per_1000, "")
     return [
         name, figure, f'<span class="{kind}">{standing}</span>' if standing else "", f"{known.rows:,}",
-        shown.minutes(result.ready.minutes if result.ready else sum(point.minutes for point in result.curve)),
+        escape(shown.minutes_to_make(result)),
         f"{test.prompt_tokens:,.0f}\u00a0+\u00a0{test.answer_tokens:,.0f}" if test else "",
         f"{shown.seconds(test.seconds_p50)} / {shown.seconds(test.seconds_p95)}" if test else "",
         value(result.consistency, "share"), *([price] if prices else []),
@@ -136,7 +136,9 @@ def _comparisons(advice: Advice) -> str:
         moved = f"<span>{words.difference(one.difference, unit)}{points}</span>"
         moved += f"<small>{words.change_between(one.difference, unit)}</small>"
         said = '<span class="worse">worse</span>' if one.worse else "<span>perhaps as good</span>"
-        rows.append([f"<span>{escape(one.arm)}</span>", moved, shown.p_value(one.p), shown.p_value(one.p_holm), said])
+        rows.append(
+            [f"<span>{escape(one.arm)}</span>", moved, *map(escape, map(shown.p_value, (one.p, one.p_holm))), said]
+        )
     heads = ["Arm", "Difference (95% interval)", "p", "p, corrected", "What that says"]
     return (
         f"<h2>Beside the best, {escape(found.best)}</h2>{wide('Beside the best', heads, rows)}"
@@ -156,7 +158,7 @@ def _curves(advice: Advice) -> str:
     }  # fmt: skip
     rows = [
         [f"<span>{escape(one.arm.name)}</span>", f"{point.rows:,}", value(point.found, shown.unit(advice)),
-         shown.minutes(point.minutes)] for one in learning for point in one.curve
+         escape(shown.minutes(point.minutes))] for one in learning for point in one.curve
     ]  # fmt: skip
     numbers = wide("Learning curves", ["Arm", "Rows", _capital(shown.metric(advice)), "Minutes"], rows)
     return (

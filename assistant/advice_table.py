@@ -68,9 +68,8 @@ def _row(advice: Advice, result: Result, prices: bool, wide: bool) -> list[str]:
     mark = "→" if result.arm.name == advice.recommendation.arm else "=" if standing == "perhaps as good" else ""
     unit = shown.unit(advice)
     figure = f"{words.number(known.figure.value, unit)} ({shown.span(known.figure, unit)})"
-    made = result.ready.minutes if result.ready else sum(point.minutes for point in result.curve)
     cells = [mark, safe(result.arm.name), figure + (" *" if known.validation else ""), f"{known.rows:,}",
-             shown.minutes(made)]  # fmt: skip
+             shown.minutes_to_make(result)]  # fmt: skip
     if test := result.test:
         cells += [f"{test.prompt_tokens:,.0f}+{test.answer_tokens:,.0f}",
                   f"{shown.seconds(test.seconds_p50)}/{shown.seconds(test.seconds_p95)}"]  # fmt: skip

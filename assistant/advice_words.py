@@ -126,6 +126,11 @@ def minutes(value: float) -> str:
     return "0" if not value else "<0.1" if value < 0.1 else f"{value:.1f}" if value < 10 else f"{value:,.0f}"
 
 
+def minutes_to_make(result: Result) -> str:
+    """What it took to make an arm; of a stopped one, all that was tried of it."""
+    return minutes(result.ready.minutes if result.test and result.ready else sum(one.minutes for one in result.curve))
+
+
 def seconds(value: float) -> str:
     """Seconds, short."""
     return f"{value:.3f}" if value < 0.1 else f"{value:.2f}" if value < 10 else f"{value:,.0f}"
