@@ -54,6 +54,12 @@ def measure(task: Task, room: Room, rows: Sequence[Row], seed: int = 0, plain: R
     )
 
 
+def decides(task: Task, room: Room, rows: Sequence[Row]) -> float:
+    """The task's metric alone, where two wordings of an arm are to be compared. Raises `BrogueError`."""
+    main = _decides(task, AskedRoom(room, rows))[0]
+    return float(main.value(np.asarray(main.parts["version"]).sum(0, keepdims=True))[0])
+
+
 def consistency(task: Task, room: Room, rows: Sequence[Row], seed: int = 0) -> Interval:
     """How far the arm says the same when it is asked again at temperature 0.7, of the first 30 of `rows`.
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from adapters.measure_task import words
 from adapters.recipes import labelling_prompt
-from assistant.advice_figures import measure
+from assistant.advice_figures import decides
 from assistant.advice_lab import Lab
 from assistant.advice_room import ArmRoom
 from assistant.advice_task import rendered
@@ -59,7 +59,7 @@ def best(lab: Lab, arm: Arm, records: Records, form: AnswerForm | None) -> tuple
         lab.tell(f"{arm.title}: trying the {one.name} instruction")
         definition = lab.define(f"{lab.name(arm.name)}-try-{one.name}", arm, system_prompt=one.text, answer=form)
         room = ArmRoom(lab, Ready(arm=arm.name, rows=0, definition=definition), rows)
-        values.append(measure(lab.task, room, rows, lab.seed).main.value)
+        values.append(decides(lab.task, room, rows))
     sign = -1 if lab.task.better == "lower" else 1
     chosen = max(range(len(found)), key=lambda n: sign * values[n])
     tried = ", ".join(f"{one.name} {value:.3f}" for one, value in zip(found, values, strict=True))

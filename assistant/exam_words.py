@@ -20,6 +20,7 @@ _PARTS = {
 _FIGURES = {
     "f1": "F1", "f1_micro": "F1 (micro)", "f1_macro": "F1 (macro)", "rouge_l": "ROUGE-L", "chrf": "chrF",
     "bleu": "BLEU", "entity_f1": "F1 of whole names", "token_f1": "F1 of words",
+    "field_f1": "F1 of fields", "valid_json": "answers that are JSON",
     "exact_match": "answers exactly as wanted", "loss": "surprise at the wanted answers",
     "perplexity": "perplexity of the wanted answers", "choice": "general questions answered rightly",
     "drop": "general questions answered rightly before, and not now", "bits_per_byte": "surprise at plain texts",
