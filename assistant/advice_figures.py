@@ -22,7 +22,7 @@ from data.errors import BrogueError
 from data.exporting_shapes import pairs
 
 AGAIN, TEMPERATURE, SAMPLES = 30, 0.7, 2  # questions that are asked again, how, and how often
-COSTED = 20  # questions of pairs that are answered, for tokens and seconds: what decides there needs no answers
+COSTED = 10  # questions of pairs that are answered, for tokens and seconds: what decides there needs no answers
 MIXED = 3  # times that the answers are dealt out to other questions
 
 

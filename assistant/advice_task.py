@@ -40,6 +40,7 @@ METRICS: dict[TaskKind, tuple[str, ...]] = {  # that may decide: all of them add
 SHORT = 10  # words: answers of which nine in ten are no longer are compared word by word
 FIXED = 20  # different answers at most are a list to choose from, if each is given five times on average
 LEAST_TOKENS, MOST_TOKENS = 16, 1024
+PAIRS_TOKENS = 256  # their answers are only asked for what they cost
 BYTES_A_TOKEN = 3  # few enough for every script: a Chinese character has three
 PARTED = 2  # the same of words with their tags, which are rarer
 
@@ -128,12 +129,11 @@ def _of_words(rows: Sequence[Row], objects: bool) -> str:
 
 def _most_tokens(kind: TaskKind, rows: Sequence[Row]) -> int:
     """What nearly every wanted answer fits in; of labels and tags all of them."""
-    if kind == "pairs":
-        return 256
     sizes = sorted(len(rendered(row).encode()) / (PARTED if kind == "tags" else BYTES_A_TOKEN) for row in rows)
-    wanted = sizes[int(0.98 * (len(sizes) - 1))] * 1.25 if kind == "words" else sizes[-1]
-    least = 64 if kind == "words" else LEAST_TOKENS  # a sentence around a short answer may be told from a wrong one
-    return min(MOST_TOKENS, max(least, 8 * round(wanted / 8 + 1.5)))
+    wanted = sizes[int(0.98 * (len(sizes) - 1))] * 1.25 if kind in ("words", "pairs") else sizes[-1]
+    least = 64 if kind in ("words", "pairs") else LEAST_TOKENS  # room for a sentence around a short answer
+    most = PAIRS_TOKENS if kind == "pairs" else MOST_TOKENS
+    return min(most, max(least, 8 * round(wanted / 8 + 1.5)))
 
 
 # --- its records ---
