@@ -4,6 +4,7 @@ import typer
 
 from assistant import (
     cli_adapters,
+    cli_advise,
     cli_assistants,
     cli_classify,
     cli_data,
@@ -61,5 +62,7 @@ app.add_typer(cli_knowledge.app, name="knowledge")
 app.add_typer(cli_adapters.app, name="adapters")
 app.add_typer(cli_runs.app, name="runs")
 app.add_typer(cli_exam.app, name="exams")
+app.add_typer(cli_advise.advise, name="advise")
+app.add_typer(cli_advise.app, name="advice")
 app.add_typer(cli_gates.app, name="gates")
 app.add_typer(cli_users.app, name="users")
