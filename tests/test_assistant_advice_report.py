@@ -13,8 +13,8 @@ from assistant.advice_table import print_advice
 from assistant.advice_types import Advice, Confusion, Growth
 from assistant.advice_words import Cost, cost_of_asking, found, front, ordered, seconds, size, standing
 from data.errors import BrogueError
+from tests.report_pages import Tags, opened_offline, text_of
 from tests.sample_advice import LABELS, advice, interval, recommendation
-from tests.test_assistant_exam_report import Tags, text_of
 
 BAD = '<script>alert(1)</script><img src="http://evil">'
 
@@ -236,14 +236,5 @@ def test_the_page_opens_from_the_disk_without_a_network_and_fits_wide_and_narrow
     browser: Browser, tmp_path: Path
 ) -> None:
     advice_report.write(advice(), tmp_path / "report.html")
-    for width, scheme in ((1280, "light"), (390, "dark")):
-        context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme, offline=True)  # type: ignore[arg-type]
-        page, asked = context.new_page(), list[str]()
-        page.on("request", lambda request, asked=asked: asked.append(request.url))
-        page.on("console", lambda message, asked=asked: asked.append(message.text))
-        page.goto(f"file://{tmp_path}/report.html")
-        for folded in page.locator("details.arm:not([open]) > summary").all()[:2]:
-            folded.click()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert asked == [f"file://{tmp_path}/report.html"]
-        context.close()
+    seen = opened_offline(browser, tmp_path / "report.html", "details.arm:not([open]) > summary")
+    assert seen == [f"file://{tmp_path}/report.html"] * 2

@@ -1,39 +1,19 @@
 """An exam on the terminal and as a page: what is said of each figure, and that the page needs nothing from outside."""
 
 import re
-from collections.abc import Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Request
+from playwright.sync_api import Browser
 
 from adapters.exam_types import Interval, Measured, RuleResult, Verdict
 from assistant import exam_report
 from assistant.exam_table import print_exam
 from assistant.exam_words import change_between, difference, grouped, headline, judged, number, sentence, title, way
 from data.errors import BrogueError
+from tests.report_pages import Tags, opened_offline, text_of
 from tests.sample_exams import exam, figures, interval, measured
-
-
-class Tags(HTMLParser):
-    """What a page is made of, and what it would fetch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.fetched: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        places = [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data", "action")]
-        self.fetched += [place for place in places if not place.startswith("#")]
-
-
-def text_of(html: str) -> str:
-    return " ".join(re.sub("<[^>]+>", " ", re.sub(r"(?s)<style>.*?</style>|<svg.*?</svg>", " ", html)).split())
-
 
 # --- words ---
 
@@ -197,21 +177,5 @@ def test_the_page_opens_from_the_disk_without_a_network_and_fits_wide_and_narrow
     browser: Browser, tmp_path: Path
 ) -> None:
     exam_report.write(exam(), tmp_path / "report.html")
-    for width, scheme in ((1280, "light"), (390, "dark")):
-        context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme, offline=True)  # type: ignore[arg-type]
-        page = context.new_page()
-        asked: list[str] = []
-
-        def asks(request: Request, asked: list[str] = asked) -> None:
-            asked.append(request.url)
-
-        def complains(message: ConsoleMessage, asked: list[str] = asked) -> None:
-            asked.append(message.text)
-
-        page.on("request", asks)
-        page.on("console", complains)
-        page.goto(f"file://{tmp_path}/report.html")
-        page.locator("details:not([open]) > summary").first.click()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert asked == [f"file://{tmp_path}/report.html"]
-        context.close()
+    seen = opened_offline(browser, tmp_path / "report.html", "details:not([open]) > summary")
+    assert seen == [f"file://{tmp_path}/report.html"] * 2
