@@ -308,3 +308,4 @@ def test_the_source_of_the_last_answer_is_found_behind_the_pages_own_notices() -
     assert source_of([question, answer, notice]) == source
     assert source_of([question, answer, question, notice]) == Source()
     assert written_by(Source("base", "resp-1")) == "<p>Answered by the base model.</p>"
+    assert written_by(Source("specialist:intents", "resp-1")) == "<p>Answered by the small model intents.</p>"
