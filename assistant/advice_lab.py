@@ -51,10 +51,11 @@ class Lab:
         sampling = Sampling(temperature=0, max_tokens=self.task.max_tokens)
         given = {"name": name, "description": arm.title, "sampling": sampling} | fields
         definition = Assistant.model_validate({key: value for key, value in given.items() if value is not None})
-        self._write(definition)
+        self.write(definition)
         return definition
 
-    def _write(self, definition: Assistant) -> None:
+    def write(self, definition: Assistant) -> None:
+        """Let the gateway answer by it from the next request on."""
         path = definition_file(self.home, definition.name)
         if path is None:
             raise BrogueError(f"an arm cannot be called '{definition.name}': too long")
@@ -71,7 +72,7 @@ class Lab:
             found = Ready.model_validate(kept["ready"])
         except (OSError, ValueError, KeyError):  # never made, or by another Brogue
             return None
-        self._write(found.definition)
+        self.write(found.definition)
         return found
 
     def keep(self, name: str, made_of: str, ready: Ready) -> Ready:

@@ -111,6 +111,7 @@ class ArmRoom:
             kept.put(name, missing[number], answer.model_dump())
             progress.one()
 
+        lab.write(self._ready.definition)  # the same name may have been made of other rows since
         version = self._card.name if self._card is not None else BASE
         asked = [questions[key] for key in missing]
         exam_asking.ask(lab.gateway, self._ready.definition.name, version, asked, take)
