@@ -16,10 +16,7 @@ from data.home import Home
 if TYPE_CHECKING:
     from assistant.advice_types import Advice
 
-advise = typer.Typer(
-    help="Measure prompt, examples, documents, fine-tuning and small models on a dataset of yours: which to use.",
-    invoke_without_command=True,
-)
+advise = typer.Typer(invoke_without_command=True)
 app = typer.Typer(help="Advice that was given: list, show.", no_args_is_help=True)
 _UNITS = {"s": 1 / 60, "m": 1.0, "min": 1.0, "h": 60.0, "": 1.0}
 
@@ -30,18 +27,18 @@ def advise_(
     data: Annotated[str | None, typer.Option(help="The dataset; see: brogue data list.")] = None,
     knowledge: Annotated[Path | None, typer.Option(help="Documents to look up: a file or a folder.")] = None,
     budget: Annotated[
-        str | None, typer.Option(help="For all of it, such as 30m or 2h [default: brogue.toml's, 30m].")
+        str | None, typer.Option(help="For all of it, such as 30m or 2h (default: brogue.toml's, 30m).")
     ] = None,
     target: Annotated[str | None, typer.Option(help="What is good enough, such as accuracy=0.9.")] = None,
     arms: Annotated[str | None, typer.Option(help="Only these, such as prompt,few-shot-nearest.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Test records at most [default: 200].")] = None,
-    metric: Annotated[str | None, typer.Option(help="The figure that decides [default: by the records].")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Test records at most (default: 200).")] = None,
+    metric: Annotated[str | None, typer.Option(help="The figure that decides (default: by the records).")] = None,
     seed: Annotated[int, typer.Option(help="Seed of trainings, samples and intervals.")] = 0,
     json: Json = False,
 ) -> None:
-    """Measure the ways to do a dataset's task on its test records, and recommend one; `brogue up` must be running.
+    """Prompt, examples, documents, fine-tuning or a small model: measure all on your data, and recommend one.
 
-    Whatever ends it early, the same command goes on where it was; with a longer --budget it goes further.
+    Every way to do the task is tried on the same test records; `brogue up` must be running. Whatever ends it early, the same command goes on where it was; with a longer --budget it goes further.
     """
     if context.invoked_subcommand is not None:
         return
@@ -69,7 +66,7 @@ def advise_(
 @advise.command("apply")
 def apply_(
     id: Annotated[
-        str | None, typer.Argument(help="The advice's id; see: brogue advice list [default: latest].")
+        str | None, typer.Argument(help="The advice's id; see: brogue advice list (default: latest).")
     ] = None,
     name: Annotated[str | None, typer.Option("--as", help="The assistant's name.")] = None,
     arm: Annotated[str | None, typer.Option(help="Another arm than the recommended one.")] = None,
@@ -128,7 +125,7 @@ def list_(json: Json = False) -> None:
 @app.command()
 def show(
     id: Annotated[
-        str | None, typer.Argument(help="The advice's id; see: brogue advice list [default: latest].")
+        str | None, typer.Argument(help="The advice's id; see: brogue advice list (default: latest).")
     ] = None,
     json: Json = False,
 ) -> None:
