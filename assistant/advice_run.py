@@ -79,7 +79,7 @@ class Run:
         try:
             self._cheap()
             self._trained()
-            self._combined()
+            self._once()
             self._other_bases()
             self._tests(self._own, self._bench)
             self._curves()
@@ -105,7 +105,7 @@ class Run:
     def _trained(self) -> None:
         """The trained arms, in rounds; after each one those are dropped that cannot win any more."""
         steps = self._steps
-        arms = [arm for arm in self._own if is_trained(arm) and not steps.after_training(arm)]
+        arms = [arm for arm in self._own if is_trained(arm) and arm.learns and not steps.after_training(arm)]
         if arms and not steps.journal.ladder:
             self._plan(arms)
         rounds = steps.journal.ladder
@@ -128,14 +128,23 @@ class Run:
                 steps.leave(arm, f"no time: it has room for {found.arms or 'none'} of {len(arms)} trainings")
         steps.keep(ladder=found.rounds)
 
-    def _combined(self) -> None:
-        """What is made of a trained arm and something else, as that arm was trained last."""
+    def _once(self) -> None:
+        """What is made of a trained arm and something else, as that arm was trained last; and what is trained without
+        rounds, of as many records as the last of them, since it takes an engine of its own."""
         steps = self._steps
-        arms = [arm for arm in self._own if steps.after_training(arm)]
-        for arm in arms:
+        combined = [arm for arm in self._own if steps.after_training(arm)]
+        for arm in combined:
             rows = [steps.notes.tried(need).rows or steps.train for need in steps.after_training(arm)]
             steps.try_out(self._bench, arm, rows[0])
-        steps.drop(arms, 0)
+        alone = [arm for arm in self._own if is_trained(arm) and not arm.learns and arm not in combined]
+        for arm in alone:
+            steps.try_out(self._bench, arm, self._most_rows, ENGINE_S)
+        steps.drop([*combined, *alone], 0)
+
+    @property
+    def _most_rows(self) -> int:
+        """That trained arms learn from."""
+        return self._steps.journal.ladder[-1] if self._steps.journal.ladder else self._steps.train
 
     def _other_bases(self) -> None:
         """Arms of other base models, one engine at a time; they are tested while it runs."""
@@ -151,13 +160,12 @@ class Run:
 
     def _other_base(self, setting: str, group: Sequence[OtherArm]) -> None:
         steps = self._steps
-        rows = steps.journal.ladder[-1] if steps.journal.ladder else steps.train
         try:
             with other_base(self._home, self._id, setting, steps.say) as own:
                 lab = Lab(own.home, self._id, self._task, own.base, own.gateway, self._asked.seed, steps.say)
                 bench = Bench(lab, self._records, steps.notes, steps.noted, setting)
                 for other in group:
-                    count = rows if is_trained(other.inner) else steps.train
+                    count = self._most_rows if is_trained(other.inner) else steps.train
                     steps.try_out(bench, other.arm, count, inner=other.inner)
                 steps.drop([other.arm for other in group], 0)
                 self._tests([other.arm for other in group], bench)

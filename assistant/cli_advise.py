@@ -38,7 +38,8 @@ def advise_(
 ) -> None:
     """Prompt, examples, documents, fine-tuning or a small model: measure all on your data, and recommend one.
 
-    Every way to do the task is tried on the same test records; `brogue up` must be running. Whatever ends it early, the same command goes on where it was; with a longer --budget it goes further.
+    Every way to do the task is tried on the same test records; `brogue up` must be running. Whatever ends it early, the
+    same command goes on where it was; with a longer --budget it goes further.
     """
     if context.invoked_subcommand is not None:
         return
