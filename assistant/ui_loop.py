@@ -54,6 +54,13 @@ CSS = """
 #loops .question { margin-top: 12px; padding: 14px 16px; border-radius: 12px; background: var(--bot); font-size: 14px;
   line-height: 1.5; }
 #loops .question p + p { color: var(--soft) !important; }
+#loops .ways { display: grid; gap: 6px; margin: 12px 0 0; padding: 0; border: 0; }
+#loops .ways legend { margin-bottom: 6px; padding: 0; font-size: 13.5px; font-weight: 600; color: var(--ink); }
+#loops .ways label { display: flex; align-items: flex-start; gap: 8px; width: fit-content; cursor: pointer; }
+#loops .ways input { flex: none; width: 16px; height: 16px; margin: 3px 0 0; appearance: auto; box-shadow: none;
+  accent-color: var(--accent); }
+.dark #loops .ways input { color-scheme: dark; }
+#loops .ways small { font-size: 13px; color: var(--soft); }
 #loops .choice { margin-top: 10px; } #loops .choice button:not(.yes):hover { background: var(--card); }
 #loops progress { display: block; width: 100%; height: 8px; margin-bottom: 4px; border: 0; border-radius: 99px;
   overflow: hidden; appearance: none; background: var(--bot); }
@@ -72,7 +79,8 @@ CSS = """
 SCRIPT = """
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-act]");
-  if (button) trigger("click", {...button.dataset});
+  const recipe = element.querySelector("input[name=recipe]:checked")?.value;
+  if (button) trigger("click", {...button.dataset, ...(recipe && {recipe})});
 });
 watch("value", () => element.querySelector("[data-focus]")?.focus());
 setInterval(() => {
@@ -80,8 +88,7 @@ setInterval(() => {
   if (busy && element.offsetParent && !document.hidden) trigger("click", {act: "look"});
 }, 3000);
 """
-STARTS: dict[str, dict[str, Any]] = {"start": {"recipe": "dpo"}, "start-auto": {"recipe": "dpo", "auto": True},
-                                     "resume": {}}  # fmt: skip
+STARTS: dict[str, dict[str, Any]] = {"start": {}, "start-auto": {"auto": True}, "resume": {}}
 
 
 class LoopHistory:
@@ -110,8 +117,9 @@ class LoopHistory:
             return self.show(request, Asked(adapter))
         if act not in STARTS:
             return self.show(request)
+        recipe = {} if act == "resume" else {"recipe": str(data.get("recipe", "dpo"))}
         try:
-            self._people.admin(request).retrain(adapter, **STARTS[act])
+            self._people.admin(request).retrain(adapter, **recipe, **STARTS[act])
         except GatewayError as error:
             return self.show(request, said=notice(f"The retrain of {adapter} was not started: {error}"))
         return self.show(request)

@@ -21,6 +21,12 @@ DOING = {
     "train": "a new version is being trained", "exam": "the new version is being examined",
     "gate": "the rules are being applied", "place": "the new version gets its place",
 }  # fmt: skip
+RECIPES = {  # what it learns from, and what that needs
+    "dpo": ("Which answer people found better", "Needs comparisons, rankings or corrections."),
+    "ppo": ("The same, by practice", "Needs the same, and time: a model of what people prefer scores its answers."),
+    "sft": ("Answers that people liked", "Needs thumbs up or corrections."),
+    "kto": ("Thumbs", "Needs thumbs up and thumbs down."),
+}  # fmt: skip
 RESULTS = {"pass": ("passed", "stable"), "fail": ("not passed", "refused"), "not enough evidence": ("undecided", "")}
 
 
@@ -151,9 +157,20 @@ def _question(loop: Loop) -> str:
         "<p><strong>Make a new version from what people said?</strong></p><p>It learns from the new judgements, is "
         "examined beside the stable version, and the rules decide. That takes a while, and this machine answers more "
         "slowly meanwhile.</p>"
+        f'<fieldset class="ways"><legend>What it learns from</legend>{"".join(map(_way, RECIPES))}</fieldset>'
         f'<div class="choice"><button type="button" class="yes" data-act="start" {data} data-focus>Start, and wait for '
         f'my word</button><button type="button" data-act="start-auto" {data}>Start; if it passes, it goes live</button>'
         f'<button type="button" data-act="cancel" {data}>Cancel</button></div></div>'
+    )
+
+
+def _way(recipe: str) -> str:
+    """One recipe to choose; the first one is chosen."""
+    title, needs = RECIPES[recipe]
+    chosen = " checked" if recipe == next(iter(RECIPES)) else ""
+    return (
+        f'<label><input type="radio" name="recipe" value="{recipe}"{chosen}><span>{title} '
+        f"<small>{needs} ({recipe})</small></span></label>"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from assistant.ui_loop_html import Asked, loops_html, panels
+from assistant.ui_loop_html import RECIPES, Asked, loops_html, panels
 from tests.scripted_gateway import ADMIN_KEY, ScriptedGateway, adapter, loop, round_, served, served_page
 
 
@@ -50,6 +50,22 @@ def test_a_retrain_is_confirmed_first_then_followed_to_its_end(page: Page, gatew
 
 
 @pytest.mark.browser
+def test_what_a_retrain_learns_from_can_be_chosen_by_keyboard(page: Page, gateway: ScriptedGateway, url: str) -> None:
+    page.goto(f"{url}/?tab=adapters")
+    page.get_by_role("button", name="Retrain: reed-voice").click()
+    ways = page.get_by_role("group", name="What it learns from")
+    expect(ways.get_by_role("radio")).to_have_count(4)
+    expect(ways.get_by_role("radio", checked=True)).to_have_value("dpo")
+    expect(ways.get_by_text("Needs thumbs up or corrections.")).to_be_visible()
+    ways.get_by_role("radio", checked=True).press("ArrowDown")
+    expect(ways.get_by_role("radio", checked=True)).to_have_value("ppo")
+    ways.get_by_text("Answers that people liked").click()
+    page.get_by_role("button", name="Start, and wait for my word").click()
+    expect(page.get_by_role("progressbar", name="Retrain of reed-voice")).to_be_visible()
+    assert gateway.admin_requests == [("POST", "reed-voice/retrain", {"recipe": "sft"})]
+
+
+@pytest.mark.browser
 def test_a_report_opens_in_a_window_of_its_own(page: Page, url: str) -> None:
     page.goto(f"{url}/?tab=adapters")
     with page.expect_popup() as popup:
@@ -71,6 +87,13 @@ def test_the_history_fits_the_screen(page: Page, gateway: ScriptedGateway, url: 
 
 
 # --- without a browser ---
+
+
+def test_the_page_offers_the_recipes_that_there_are_and_the_loops_own_first() -> None:
+    from adapters.loop import RECIPES as KNOWN
+    from adapters.loop import Asked as Begun
+
+    assert tuple(RECIPES) == KNOWN and next(iter(RECIPES)) == Begun(adapter="a").recipe
 
 
 def test_a_report_is_only_for_who_may_see_it() -> None:
