@@ -19,6 +19,7 @@ from assistant.specialist_types import Answerer, Floats, Learned, Lesson, Tools,
 from data.errors import DataError
 
 OUT, BEGIN, INSIDE = range(3)
+SHIFTS = (-0.5, 0.0, 0.5, 1.0, 1.5)  # nats; for longer answers or shorter ones
 _LEAST = 0.6  # of the answers must stand in their texts, else another kind fits better
 _JUDGED = 200  # validation records at most
 _COMMON = 80  # of the training questions' words: those that say what is asked for ("who", "many", "wann")
@@ -79,14 +80,18 @@ def learn(lesson: Lesson) -> Learned:
         matrix(features(one, like, common), known) for one, like in zip(later, likeness[len(pages) :], strict=True)
     ]
 
-    def judged(linear: Linear) -> float:
-        given = [best(one, linear.log_shares(m), longest) for one, m in zip(later, asked_later, strict=True)]
+    def judged(linear: Linear, shift: float = 0.0) -> float:
+        given = [best(one, linear.log_shares(m), longest, shift) for one, m in zip(later, asked_later, strict=True)]
         return float(np.mean([token_f1(a, targets(row)[0]) for a, row in zip(given, held_out, strict=True)]))
 
     chosen = choose(matrix(rows, known), labels, 3, weights, judged if later else None, (0.03, 0.3, 3.0))
-    facts = {"features": list(known), "common": sorted(common), "longest": longest}
-    notes = (f"{len(found)} of {len(pages)} answers stand in their texts", f"C = {chosen.strength:g}")
-    return Learned(chosen.linear.arrays, facts, chosen.score, notes, metric="token_f1")
+    score, shift = max((judged(chosen.linear, by), -abs(by), by) for by in SHIFTS)[::2] if later else (None, 0.0)
+    facts = {"features": list(known), "common": sorted(common), "longest": longest, "shift": shift}
+    notes = (
+        f"{len(found)} of {len(pages)} answers stand in their texts",
+        f"C = {chosen.strength:g}, shift = {shift:g}",
+    )
+    return Learned(chosen.linear.arrays, facts, score, notes, metric="token_f1")
 
 
 def open_reader(learned: Learned, tools: Tools) -> Answerer:
@@ -98,7 +103,7 @@ def open_reader(learned: Learned, tools: Tools) -> Answerer:
         pages = [page(prompt) for prompt in prompts]
         likeness = _likeness(pages, tools)
         return [
-            best(one, linear.log_shares(matrix(features(one, like, common), known)), facts["longest"])
+            best(one, linear.log_shares(matrix(features(one, like, common), known)), facts["longest"], facts["shift"])
             for one, like in zip(pages, likeness, strict=True)
         ]  # fmt: skip
 
@@ -149,11 +154,14 @@ def features(one: Page, likeness: Floats, common: frozenset[str]) -> list[list[s
     return found
 
 
-def best(one: Page, shares: Floats, longest: int) -> str:
-    """The run of words within a sentence whose odds to be an answer are best. `shares`: [words, out/begin/inside]."""
+def best(one: Page, shares: Floats, longest: int, shift: float = 0.0) -> str:
+    """The run of words within a sentence whose odds to be an answer are best. `shares`: [words, out/begin/inside].
+
+    A positive `shift` (nats) makes longer answers.
+    """
     if not one.tokens:
         return ""
-    odds = shares - shares[:, [OUT]]
+    odds = shares - shares[:, [OUT]] + shift * np.array([0, 0, 1])
     top, span = -np.inf, (0, 0)
     for first, token in enumerate(one.tokens):
         score = odds[first, BEGIN]

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from assistant import specialist_labels, specialist_reader, specialist_tags, specialist_words
+from assistant import specialist_encoder, specialist_labels, specialist_reader, specialist_tags, specialist_words
 from assistant.advice_types import Records, Task, TaskKind
 from assistant.questions import Messages, last_question
 from assistant.specialist_types import Answerer, Learned, Lesson, SpecialistCard, Tools
@@ -50,6 +50,10 @@ KINDS: dict[str, Kind] = {
     "window-lr": Kind(
         ("tags",), "each word, its neighbours and logistic regression",
         specialist_tags.learn, specialist_tags.open_tagger, False,
+    ),
+    "encoder": Kind(
+        ("labels", "tags"), "the embedding model, tuned to the labels",
+        specialist_encoder.learn, specialist_encoder.open_encoder, True,
     ),
     "nearest-answer": Kind(
         ("words",), "the answer to the most similar question",

@@ -39,6 +39,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "assistant/embeddings_attention.py",
         "assistant/embeddings_models.py",
         "assistant/name_model.py",
+        "assistant/specialist_encoder.py",
     ),
     "transformers": (
         "adapters/headed.py",
@@ -57,6 +58,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "assistant/embeddings_attention.py",
         "assistant/embeddings_models.py",
         "assistant/retrieval.py",
+        "assistant/specialist_encoder.py",
     ),
     "onnxruntime": ("assistant/embeddings_models.py",),
     "chromadb": ("assistant/vectors.py",),
