@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _PLACES = ((8, 3), (8, -11), (-8, 3), (-8, -11), (0, 9), (0, -17))  # of a number beside its dot, in points
 _APART = 11  # points between two numbers
+_RATIO = 1.45  # between two ticks of a learning curve
 _DECADES = 4  # ticks of a logarithmic axis, more are words on words
 
 
@@ -63,20 +64,22 @@ def against_cost(advice: Advice, cost: Cost, numbers: Mapping[str, int]) -> str:
 def curve(advice: Advice, result: Result, growth: Growth | None, limits: tuple[float, float]) -> str:
     """The metric by the number of training rows; dashed, what twice the rows would bring. `limits`: of the metric."""
     factor = _factor(advice)
-    rows = [point.rows for point in result.curve]
+    points = sorted(result.curve, key=lambda point: point.rows)
+    rows = [point.rows for point in points]
 
     def fill(axes: "Axes") -> None:
-        axes.plot(rows, [point.found.value * factor for point in result.curve], color=BAR, linewidth=1.6)
-        for point in result.curve:
+        axes.plot(rows, [point.found.value * factor for point in points], color=BAR, linewidth=1.6)
+        for point in points:
             _upright(axes, point.found, point.rows, factor, hollow=False)
         ticks = rows
         if growth is not None:
-            last, more = result.curve[-1], _bounded(result.curve[-1].found.value, growth.twice, factor)
+            last, more = points[-1], _bounded(points[-1].found.value, growth.twice, factor)
             ends = [last.found.value * factor, more.value * factor]
             axes.plot([last.rows, 2 * last.rows], ends, color=BAR, linewidth=1.4, linestyle=(0, (4, 3)))
             _upright(axes, more, 2 * last.rows, factor, hollow=True)
             ticks = [*rows, 2 * last.rows]
         axes.set_xscale("log")
+        ticks = _apart(ticks)
         axes.set_xticks(ticks, [_count(one) for one in ticks])
         axes.minorticks_off()
         axes.set_ylim(limits[0] * factor, limits[1] * factor)
@@ -91,7 +94,8 @@ def limits(advice: Advice, growth: Mapping[str, Growth]) -> tuple[float, float]:
     ends = [end for one in advice.results for point in one.curve for end in (point.found.low, point.found.high)]
     for one in advice.results:
         if one.curve and one.arm.name in growth:
-            more = _bounded(one.curve[-1].found.value, growth[one.arm.name].twice, _factor(advice))
+            more = _bounded(max(one.curve, key=lambda point: point.rows).found.value, growth[one.arm.name].twice,
+                            _factor(advice))  # fmt: skip
             ends += [more.low, more.high]
     room = 0.04 * (max(ends) - min(ends) or 1)
     return min(ends) - room, max(ends) + room
@@ -158,6 +162,15 @@ def _numbered(axes: "Axes", points: Mapping[int, tuple[float, float]]) -> None:
         taken.append((x + right, y + up + 4))
         side = "left" if right > 0 else "right" if right < 0 else "center"
         axes.annotate(str(number), points[number], (right, up), textcoords="offset points", ha=side, fontsize=11)
+
+
+def _apart(rows: Sequence[int]) -> list[int]:
+    """Those of the numbers, ascending, between which there is room for their words; the last is one of them."""
+    kept: list[int] = []
+    for one in reversed(rows):
+        if not kept or kept[0] >= _RATIO * one:
+            kept.insert(0, one)
+    return kept
 
 
 def _count(rows: int) -> str:

@@ -19,6 +19,7 @@ from data.home import write_text
 
 _MARKS = {"use": "good", "nothing works": "error", "not enough evidence": "warning"}
 _CURVE = 2  # points that are a curve
+_ASIDE = 6  # figures that do not decide, beside each other
 
 
 def write(advice: Advice, path: Path) -> None:
@@ -32,12 +33,12 @@ def write(advice: Advice, path: Path) -> None:
 def page(advice: Advice) -> str:
     """The whole page."""
     heading = f"Advice on {escape(advice.task.dataset)}"
-    growth = [one.told for one in advice.recommendation.growth]
     body = (
         f'<h1>{heading}</h1><p class="soft">{_circumstances(advice)}</p>{_recommendation(advice)}{_facts(advice)}'
         f"{listed('What would change this', advice.recommendation.changes)}"
-        f"{listed('What more data would bring', growth)}{_quality(advice)}{_table(advice)}{_comparisons(advice)}"
-        f"{_curves(advice)}{arms(advice)}{_not_measured(advice)}{listed('What was left out', advice.left_out)}"
+        f"{listed('What more data would bring', shown.growth(advice))}{_quality(advice)}{_table(advice)}"
+        f"{_comparisons(advice)}{_others(advice)}{_curves(advice)}{arms(advice)}{_unfinished(advice)}"
+        f"{listed('What was left out', shown.left_out(advice))}"
     )
     return frame(heading, body, STYLE + ARMS_STYLE)
 
@@ -51,16 +52,17 @@ def _recommendation(advice: Advice) -> str:
     found = advice.recommendation
     first, *rest = found.words or (shown.title(advice),)
     told = "".join(f"<p>{escape(line)}</p>" for line in rest)
+    step = f'<p class="next">→ <code>brogue advise apply {escape(advice.id)} --as NAME</code></p>' if found.arm else ""
     return (
         f'<section class="finding verdict {_MARKS[found.result]}"><div class="mark">{escape(shown.title(advice))}</div>'
-        f"<p>{escape(first)}</p><div>{told}</div></section>"
+        f"<p>{escape(first)}</p><div>{told}{step}</div></section>"
     )
 
 
 def _facts(advice: Advice) -> str:
     unit, counts = shown.unit(advice), advice.counts
     facts = {"decided by": shown.metric(advice)} | {f"{split} records": f"{n:,}" for split, n in counts.items()}
-    facts["without a look at the question"] = words.number(advice.task.floor, unit)
+    facts["without looking at the question"] = words.number(advice.task.floor, unit)
     if advice.target is not None:
         facts["target"] = words.number(advice.target, unit)
     facts["fine-tuning"] = advice.recommendation.fine_tune
@@ -98,8 +100,10 @@ def _quality(advice: Advice) -> str:
 
 def _table(advice: Advice) -> str:
     prices = any(result.price_per_1000 is not None for result in advice.results)
-    heads = ["Arm", _capital(shown.metric(advice)), "Beside the best", "Rows", "Minutes to make", "Tokens",
-             "Seconds p50 / p95", "Same answer again", *(["Price of 1,000"] if prices else []), "Memory"]  # fmt: skip
+    heads = [
+        "Arm", _capital(shown.metric(advice)), "Beside the best", "Rows", "Minutes to make", "Tokens",
+        "Seconds p50 / p95", "Same when asked again", *(["Price of 1,000"] if prices else []), "Memory",
+    ]  # fmt: skip
     numbers = _numbers(advice)
     known = [result for result in shown.ordered(advice) if shown.found(result)]
     rows = [_row(advice, result, numbers[result.arm.name], prices) for result in known]
@@ -114,7 +118,7 @@ def _row(advice: Advice, result: Result, number: int, prices: bool) -> list[str]
     figure = value(known.figure, unit) + ("<small>on the validation records</small>" if known.validation else "")
     standing = shown.standing(advice, result)
     kind = {"worse": "worse", "the best": "better"}.get(standing, "")
-    price = "" if result.price_per_1000 is None else words.number(result.price_per_1000, "")
+    price = "" if result.price_per_1000 is None else words.number(result.price_per_1000, shown.currency(advice))
     return [
         name, figure, f'<span class="{kind}">{standing}</span>' if standing else "", f"{known.rows:,}",
         escape(shown.minutes_to_make(result)),
@@ -168,12 +172,34 @@ def _curves(advice: Advice) -> str:
     )
 
 
-def _not_measured(advice: Advice) -> str:
-    lines = [
-        f"{one.arm.name} ({one.arm.title}), {one.state}: {one.why}" for one in shown.ordered(advice)
-        if one.state != "measured"
-    ]  # fmt: skip
-    return listed("Arms that were not measured to the end", lines)
+def _others(advice: Advice) -> str:
+    """The figures that do not decide, of all arms: macro-F1, the voice, what the documents support."""
+    tests = [(one.arm.name, one.test) for one in shown.ordered(advice) if one.test]
+    names = dict.fromkeys(one.name for _, test in tests for one in test.measures if _is_aside(one.name, advice))
+    shown_ = list(names)[:_ASIDE]
+    rows = []
+    for arm, test in tests:
+        by_name = {one.name: one for one in test.measures}
+        figures = [by_name.get(name) for name in shown_]
+        rows.append(
+            [
+                f"<span>{escape(arm)}</span>",
+                *(value(one.arms.get("version"), one.unit) if one else "" for one in figures),
+            ]
+        )
+    heads = ["Arm", *(words.title(name) for name in shown_)]
+    return f"<h2>Other figures</h2>{wide('Other figures', heads, rows)}" if shown_ else ""
+
+
+def _is_aside(name: str, advice: Advice) -> bool:
+    figure = name.rpartition(".")[2]
+    told = figure == advice.task.metric or name.startswith("cost.")
+    return not told and not figure.endswith("_micro") and not figure.startswith(("precision_", "recall_"))
+
+
+def _unfinished(advice: Advice) -> str:
+    lines = [f"{one.arm.name} ({one.arm.title}), {state}: {one.why}" for one, state in shown.unfinished(advice)]
+    return listed("Arms that did not come to the end", lines)
 
 
 def _capital(text: str) -> str:

@@ -1,6 +1,7 @@
 """An advice on the terminal: the recommendation, then a table of the arms, fit for 80 columns."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from assistant import advice_words as shown
@@ -32,11 +33,11 @@ def _print_recommendation(console: "Console", advice: Advice) -> None:
     for place, line in enumerate(recommendation.words):
         console.print(safe(line), style=f"bold {_COLOURS[recommendation.result]}" if not place else "")
     _print_list(console, "What would change this:", recommendation.changes)
-    _print_list(console, "More data:", [one.told for one in recommendation.growth])
+    _print_list(console, "More data:", shown.growth(advice))
     console.print()
 
 
-def _print_list(console: "Console", heading: str, lines: "tuple[str, ...] | list[str]") -> None:
+def _print_list(console: "Console", heading: str, lines: Sequence[str]) -> None:
     if lines:
         console.print(f"[bold]{heading}[/]")
     for line in lines:
@@ -89,18 +90,17 @@ def _beside(advice: Advice, result: Result) -> str:
 
 
 def _print_notes(console: "Console", advice: Advice) -> None:
-    results, unit = advice.results, shown.unit(advice)
-    floor = f"{shown.metric(advice)} without a look at the question: {words.number(advice.task.floor, unit)}"
+    results, unit, currency = advice.results, shown.unit(advice), shown.currency(advice)
+    floor = f"{shown.metric(advice)} without looking at the question: {words.number(advice.task.floor, unit)}"
     notes = ["→ recommended; = perhaps as good as the best; tokens: of question + answer; min: to make it",
              floor]  # fmt: skip
     if any(shown.found(result) and not result.test for result in results):
         notes.append("* on the validation records, when it was stopped")
     if any(result.price_per_1000 is not None for result in results):
-        notes.append("price: of 1,000 answers, by [prices] in brogue.toml")
+        notes.append(f"price: {f'{currency} ' if currency else ''}for 1,000 answers, by [prices] in brogue.toml")
     for line in notes:
         console.print(f"[dim]{safe(line)}[/]")
-    for result in shown.ordered(advice):
-        if result.why:
-            console.print(f"{result.state}: [bold]{safe(result.arm.name)}[/]: {safe(result.why)}")
-    for line in advice.left_out:
+    for result, state in shown.unfinished(advice):
+        console.print(f"{state}: [bold]{safe(result.arm.name)}[/]: {safe(result.why)}")
+    for line in shown.left_out(advice):
         console.print(f"left out: {safe(line)}")

@@ -66,14 +66,38 @@ def found(result: Result) -> Found | None:
 
 
 def ordered(advice: Advice) -> list[Result]:
-    """The arms: the measured ones, the best first, then those that were stopped, failed or left out."""
+    """The arms: those with test figures, the best first, then those that were stopped, failed or left out."""
     turn = -1 if advice.task.better == "higher" else 1
 
     def place(result: Result) -> tuple[int, float]:
         known = found(result)
-        return _STATES.index(result.state), turn * known.figure.value if known else 0.0
+        return 0 if result.test else _STATES.index(result.state), turn * known.figure.value if known else 0.0
 
     return sorted(advice.results, key=place)
+
+
+def unfinished(advice: Advice) -> list[tuple[Result, str]]:
+    """The arms that did not come to the end, or not as far as they might have, and what became of them."""
+    told = {"measured": "not all of it"}
+    return [(one, told.get(one.state, one.state)) for one in ordered(advice) if one.why]
+
+
+def left_out(advice: Advice) -> list[str]:
+    """What else was left out: without what `unfinished` tells already."""
+    told = {f"{one.arm.name}: {one.why}" for one in advice.results}
+    return [line for line in advice.left_out if line not in told]
+
+
+def growth(advice: Advice) -> list[str]:
+    """What more data would bring, of each arm that learns."""
+    return [f"{one.arm}: {one.told}" for one in advice.recommendation.growth]
+
+
+def currency(advice: Advice) -> str:
+    """What prices are told in; empty where brogue.toml does not say."""
+    found = (measure(result.test, "price_per_1000") for result in advice.results if result.test)
+    unit = next((one.unit for one in found if one is not None), "")
+    return "" if unit == "money" else unit
 
 
 def beside_the_best(advice: Advice) -> dict[str, Comparison]:
