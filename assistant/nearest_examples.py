@@ -1,8 +1,8 @@
 """Examples for a question: the training records of a dataset that are most like it.
 
 A dataset's training split is embedded once. Its vectors lie in `<home>/cache/examples/<dataset>/`, in a file that is
-named by all that they depend on, so that the gateway and the advisor share them. Search is exact: the cosine with
-every record (numpy), since even a hundred thousand of them take milliseconds.
+named by all that they depend on, so that the gateway and the advisor share them. Search is exact, the cosine with every
+record (numpy): even a hundred thousand records are a small matrix.
 """
 
 import hashlib
