@@ -24,6 +24,10 @@ class Unreachable(BrogueError):
     """Nothing answers: the exam cannot go on, whatever part it is in."""
 
 
+class Refused(BrogueError):
+    """This question cannot be answered, such as one that is longer than the model's context; others may be."""
+
+
 class Gateway(NamedTuple):
     """Where the models of this home answer."""
 
@@ -34,14 +38,20 @@ class Gateway(NamedTuple):
 
 Question = Mapping[str, Any]  # the body but for the model
 Take = Callable[[int, Answer], None]  # is told a question's number and its answer
+Skip = Callable[[int, Refused], None]  # is told a question's number and why it has none
 
 
-def ask(gateway: Gateway, model: str, version: str, questions: Sequence[Question], take: Take) -> None:
-    """Ask `model`, answered by `version`, all questions. Raises `BrogueError` where there is no answer to be had."""
-    asyncio.run(_ask(gateway, model, version, questions, take))
+def ask(gateway: Gateway, model: str, version: str, questions: Sequence[Question], take: Take,
+        skip: Skip | None = None) -> None:  # fmt: skip
+    """Ask `model`, answered by `version`, all questions. Raises `BrogueError` where there is no answer to be had.
+
+    With `skip`, a question that is refused is handed to it and the others are asked all the same.
+    """
+    asyncio.run(_ask(gateway, model, version, questions, take, skip))
 
 
-async def _ask(gateway: Gateway, model: str, version: str, questions: Sequence[Question], take: Take) -> None:
+async def _ask(gateway: Gateway, model: str, version: str, questions: Sequence[Question], take: Take,
+               skip: Skip | None) -> None:  # fmt: skip
     headers = {"Authorization": f"Bearer {gateway.key}", EXAM_HEADER: version}
     limits = httpx.Limits(max_connections=gateway.at_once)
     async with httpx.AsyncClient(
@@ -51,7 +61,12 @@ async def _ask(gateway: Gateway, model: str, version: str, questions: Sequence[Q
 
         async def one_after_another() -> None:
             for number in numbers:
-                take(number, await _answer(client, {"model": model, **questions[number]}))
+                try:
+                    take(number, await _answer(client, {"model": model, **questions[number]}))
+                except Refused as error:
+                    if skip is None:
+                        raise
+                    skip(number, error)
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -76,7 +91,7 @@ async def _answer(client: httpx.AsyncClient, body: Question) -> Answer:
                 return _read(reply.json(), time.monotonic() - began)
             broken = message_of(reply)
             if reply.status_code == 400:  # what this question asks for, such as a prompt beyond the model's context
-                raise BrogueError(f"{body['model']} cannot answer a question: {broken}")
+                raise Refused(f"{body['model']} cannot answer a question: {broken}")
             if reply.status_code < 500 or reply.headers.get("retry-after") is None:
                 raise Unreachable(f"{body['model']} cannot be examined: {broken}")
         if time.monotonic() > deadline:

@@ -9,6 +9,7 @@ from data.errors import unknown
 from data.settings import Settings
 
 CONSTRAINED = "-constrained"
+_SLOW = ("encoder",)  # specialists that take minutes to make, not seconds
 # upkeep: what an arm asks of people once it serves
 _PROMPT, _EXAMPLES, _DOCUMENTS, _SPECIALIST, _WEIGHTS = range(5)
 _MAKERS: dict[str, Callable[[making.Making], Ready]] = {
@@ -38,10 +39,11 @@ def arms_for(task: Task, records: Records, settings: Settings, knowledge: bool) 
     found = _twins("prompt", "prompt", "an instruction alone", _PROMPT, held, needs=False)
     if knowledge and not tags:
         found += _twins("rag", "rag", "passages of the documents in the prompt", _DOCUMENTS, held)
-    found += _specialists(task)
+    found += _specialists(task, slow=False)
     nearest = f"the {making.NEAREST} nearest examples in the prompt"
     found += _twins("few-shot-nearest", "few-shot", nearest, _EXAMPLES, held, learns=True)
     found += _twins("few-shot-fixed", "few-shot", "the same examples in every prompt", _EXAMPLES, held)
+    found += _specialists(task, slow=True)
     found += [_trained("dpo-lora", "weights trained on which answers are better (DPO)")] if pairs else []
     found += [] if pairs else _fine_tuned(held, knowledge and not tags, settings, single(records.train))
     if not (knowledge or pairs or tags):
@@ -94,12 +96,13 @@ def _twins(name: str, family: Family, title: str, upkeep: int, held: bool, needs
     return [free, twin]
 
 
-def _specialists(task: Task) -> list[Arm]:
+def _specialists(task: Task, slow: bool) -> list[Arm]:
     from assistant.specialists import KINDS, kinds_for
 
     return [
         Arm(name=kind, family="specialist", title=KINDS[kind].title, learns=True, upkeep=_SPECIALIST)
         for kind in kinds_for(task)
+        if (kind in _SLOW) is slow
     ]
 
 

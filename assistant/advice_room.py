@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapters import exam_asking
+from adapters.exam_asking import Refused
 from adapters.exam_kept import key_of, keys_of
 from adapters.exam_room import BASE, Progress
 from adapters.exam_types import Answer, Messages, Part
@@ -23,6 +24,8 @@ from assistant.knowledge import manifest_file
 from assistant.knowledge_plan import load_manifest
 from data.dataset import Row, load_card
 from data.errors import BrogueError
+
+NOTHING = Answer(text="", prompt_tokens=0, completion_tokens=0, seconds=0, finish_reason="refused")
 
 
 class ArmRoom:
@@ -69,9 +72,10 @@ class ArmRoom:
         asked.pop("structured_outputs", None)
         questions = [{"messages": list(prompt), **asked} for prompt in prompts]
         keys = keys_of(self._identity, questions)
-        self._complete(dict(zip(keys, questions, strict=True)))
+        refused = self._complete(dict(zip(keys, questions, strict=True)))
         kept, name = self._lab.kept, self._lab.kept_as
-        return [self._read(Answer.model_validate(kept.get(name, key))) for key in keys]
+        found = [refused.get(key) or Answer.model_validate(kept.get(name, key)) for key in keys]
+        return [self._read(answer) for answer in found]
 
     def likelihoods(self, arm: Who, prompts: Sequence[Messages | None], texts: Sequence[str]) -> list[list[float]]:  # noqa: ARG002
         """Log-probability (nats) of each token of each text, behind what the gateway would send to the engine.
@@ -99,22 +103,31 @@ class ArmRoom:
             self._lab.likelihoods.of(self._card, None, asked, said, take)
         return [kept.get(name, key) or [] for key in keys]
 
-    def _complete(self, questions: Mapping[str, Mapping[str, Any]]) -> None:
-        """Ask what was never asked."""
-        lab, kept, name = self._lab, self._lab.kept, self._lab.kept_as
+    def _complete(self, questions: Mapping[str, Mapping[str, Any]]) -> dict[str, Answer]:
+        """Ask what was never asked. Gives an empty answer for each question that is refused, such as too long a one."""
+        lab, kept, name, refused = self._lab, self._lab.kept, self._lab.kept_as, dict[str, Answer]()
         missing = [key for key in questions if kept.get(name, key) is None]
         if not missing:
-            return
+            return refused
         progress = Progress("answers", len(missing), lab.tell)
 
         def take(number: int, answer: Answer) -> None:
             kept.put(name, missing[number], answer.model_dump())
             progress.one()
 
+        def skip(number: int, error: Refused) -> None:
+            refused[missing[number]] = NOTHING
+            if len(refused) == len(questions):
+                raise error
+            lab.tell(
+                f"{len(refused)} of {len(questions)} questions are refused, which counts as a wrong answer: {error}"
+            )
+
         lab.write(self._ready.definition)  # the same name may have been made of other rows since
         version = self._card.name if self._card is not None else BASE
         asked = [questions[key] for key in missing]
-        exam_asking.ask(lab.gateway, self._ready.definition.name, version, asked, take)
+        exam_asking.ask(lab.gateway, self._ready.definition.name, version, asked, take, skip)
+        return refused
 
     def _read(self, answer: Answer) -> Answer:
         """The answer as a page shows it: of what was drawn from documents, the citations stand apart."""
