@@ -1,4 +1,4 @@
-"""The rooms in which the exam's measures find an arm of the advisor: with the same records in every part."""
+"""The room in which the exam's measures find an arm of the advisor: with the same records in every part."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -45,15 +45,3 @@ class AskedRoom:
 
     def say(self, text: str) -> None:
         self._rooms["version"].say(text)
-
-
-class Mixed(AskedRoom):
-    """The same with every answer given to the question `by` places on: what scores well there scores by chance."""
-
-    def __init__(self, room: Room, rows: Sequence[Row], by: int) -> None:
-        super().__init__(room, rows)
-        self._by = by
-
-    def answers(self, arm: Arm, prompts: Sequence[Messages], **sampling: Any) -> list[Answer]:
-        found = super().answers(arm, prompts, **sampling)
-        return [*found[-self._by :], *found[: -self._by]]

@@ -14,7 +14,8 @@ from adapters.measure_data import last_question, means
 from adapters.measure_facts import agreement
 from adapters.measure_pieces import messages
 from adapters.measures import find
-from assistant.advice_asked import AskedRoom, Mixed
+from assistant.advice_asked import AskedRoom
+from assistant.advice_floor import by_chance
 from assistant.advice_types import Figures, Task
 from assistant.advice_wrong import confusions, worst
 from data.dataset import Row
@@ -23,35 +24,43 @@ from data.exporting_shapes import pairs
 
 AGAIN, TEMPERATURE, SAMPLES = 30, 0.7, 2  # questions that are asked again, how, and how often
 COSTED = 10  # questions of pairs that are answered, for tokens and seconds: what decides there needs no answers
-MIXED = 3  # times that the answers are dealt out to other questions
 
 
-def measure(task: Task, room: Room, rows: Sequence[Row], seed: int = 0, plain: Room | None = None) -> Figures:
+def measure(task: Task, room: Room, rows: Sequence[Row], seed: int = 0, plain: Room | None = None,
+            brief: bool = False) -> Figures:  # fmt: skip
     """The figures of the arm in `room` on `rows`; the parts are in their order. Raises `BrogueError`.
 
     `plain`: the room of an arm without any training (the prompt alone) with the same rows: with it, answers in words
     are also told from that arm's (`voice.likeness`), which asks nothing that was not asked before.
+    `brief`: the task's metric and the costs only, which is what a choice wants: all else takes seconds.
     """
     asked = AskedRoom(room, rows)
     main, others = _decides(task, asked)
-    beside = [*others, *_beside(task, AskedRoom(room, rows, plain)), *_costs(task, asked)]
-    figures = [measured(one, ("version",), seed) for one in (main, *beside)]
-    known = {one.name.rpartition(".")[2]: one.arms["version"].value for one in figures if one.arms}
-    texts = [""] * len(rows) if task.kind == "pairs" else [one.text for one in _answers(task, asked)]
-    return Figures(
+    beside = [] if brief else [*others, *_beside(task, AskedRoom(room, rows, plain))]
+    figures = [measured(one, ("version",), seed) for one in (main, *beside, *_costs(task, asked))]
+    known = {one.name: one.arms["version"].value for one in figures if one.arms}
+    found = Figures(
         n=len(rows),
         main=figures[0].arms["version"],
         parts=tuple(tuple(row) for row in np.asarray(main.parts["version"], dtype=float).tolist()),
         groups=tuple(row.group or row.id for row in rows) if any(row.group for row in rows) else (),
-        by_chance=_by_chance(task, room, rows),
         measures=tuple(one for one in figures if _reckoned(one)),
-        prompt_tokens=known["prompt_tokens"],
-        answer_tokens=known["answer_tokens"],
-        seconds_p50=known["seconds_p50"],
-        seconds_p95=known["seconds_p95"],
-        wrong=worst(task, asked.held, texts, main),
-        confusions=confusions(task, asked.held, texts) if task.kind in ("labels", "tags") else (),
+        prompt_tokens=known["cost.prompt_tokens"],
+        answer_tokens=known["cost.answer_tokens"],
+        seconds_p50=known["cost.seconds_p50"],
+        seconds_p95=known["cost.seconds_p95"],
     )
+    return found if brief else found.model_copy(update=_looked_at(task, asked, main))
+
+
+def _looked_at(task: Task, room: AskedRoom, main: Scores) -> dict[str, Any]:
+    """What the answers themselves say."""
+    texts = [""] * len(room.held) if task.kind == "pairs" else [one.text for one in _answers(task, room)]
+    return {
+        "by_chance": by_chance(task, room.held, texts),
+        "wrong": worst(task, room.held, texts, main),
+        "confusions": confusions(task, room.held, texts) if task.kind in ("labels", "tags") else (),
+    }
 
 
 def decides(task: Task, room: Room, rows: Sequence[Row]) -> float:
@@ -116,14 +125,6 @@ def _preferences(task: Task, room: AskedRoom) -> Scores:
     parts[read] = found.parts["version"]
     items = [Item(last_question(messages(row.record)), group=row.group) for row in room.held]
     return found._replace(parts={"version": parts}, items=items)
-
-
-def _by_chance(task: Task, room: Room, rows: Sequence[Row]) -> float | None:
-    """The metric when each question has another's answer; none where an answer fits its own question only."""
-    if task.kind in ("tags", "pairs") or len(rows) <= MIXED:
-        return None
-    found = [_task_scores(task, Mixed(room, rows, by))[f"task.{task.metric}"] for by in range(1, MIXED + 1)]
-    return float(np.mean([one.value(np.asarray(one.parts["version"]).sum(0, keepdims=True))[0] for one in found]))
 
 
 def _read(room: AskedRoom) -> list[bool]:

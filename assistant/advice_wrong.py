@@ -16,7 +16,7 @@ from data.exporting_shapes import pairs
 from data.records import LabelledRecord
 
 WORST = 10  # answers that are shown
-NOTHING = "(none)"  # no label, or no names
+NO_LABEL, NO_NAMES = "(no label)", "(none)"
 
 
 def worst(task: Task, rows: Sequence[Row], texts: Sequence[str], main: Scores) -> tuple[Wrong, ...]:
@@ -67,10 +67,10 @@ def _names(tokens: Sequence[str], tags: Sequence[str | None]) -> str:
     if not found:  # tags of another scheme
         said = zip(tokens, tags, strict=True)
         found = [(n, token, tag) for n, (token, tag) in enumerate(said) if tag not in (None, "O")]
-    return "; ".join(f"{words}: {kind}" for _, words, kind in sorted(found)) or NOTHING
+    return "; ".join(f"{words}: {kind}" for _, words, kind in sorted(found)) or NO_NAMES
 
 
 def _plain(label: str | None, task: Task) -> str:
     if label is None:
-        return NOTHING
+        return NO_LABEL
     return label[2:] if task.kind == "tags" and label[:2] in ("B-", "I-") else label

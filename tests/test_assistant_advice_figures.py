@@ -10,7 +10,7 @@ from adapters.exam_statistics import measured
 from adapters.exam_types import Answer, Arm, Messages, Part
 from adapters.measure_task import measure as exam_measure
 from adapters.measure_task_fields import overlap
-from assistant.advice_figures import consistency, measure
+from assistant.advice_figures import consistency, decides, measure
 from assistant.advice_types import Figures, Task, TaskKind
 from data.dataset import Row
 from data.errors import BrogueError
@@ -69,7 +69,7 @@ def test_what_an_arm_takes_for_what_and_what_it_gets_wrong_is_listed() -> None:
     said = ["parcel", "parcel", "refund", "parcel", "refund", "who knows", *(LABELS[n % 3] for n in range(6, 12))]
     figures = measure(task("labels", "accuracy", labels=LABELS), room_of(said, rows), rows)
     assert [(one.wanted, one.given, one.times) for one in figures.confusions] == [
-        ("card", "parcel", 2), ("parcel", "refund", 1), ("refund", "(none)", 1),
+        ("card", "parcel", 2), ("parcel", "refund", 1), ("refund", "(no label)", 1),
     ]  # fmt: skip
     assert [(one.question, one.wanted, one.given) for one in figures.wrong] == [
         ("text 0", "card", "parcel"), ("text 3", "card", "parcel"), ("text 4", "parcel", "refund"),
@@ -78,9 +78,24 @@ def test_what_an_arm_takes_for_what_and_what_it_gets_wrong_is_listed() -> None:
 
 
 def test_answers_dealt_out_to_other_questions_say_what_chance_brings() -> None:
-    rows = rows_of(TEXTS)  # the labels alternate: one place on is always wrong, three places on always right
+    rows = rows_of(TEXTS)
     figures = measure(task("labels", "accuracy", labels=LABELS), room_of([str(t.label) for t in TEXTS], rows), rows)
-    assert figures.main.value == 1 and figures.by_chance == pytest.approx(1 / 3)
+    assert figures.main.value == 1 and figures.by_chance == pytest.approx(3 / 11)  # of 11 others, 3 have its label
+    plants = rows_of([InstructionRecord(prompt=f"{n}?", response=f"plant {n}") for n in range(10)])
+    figures = measure(task("words", "token_f1"), room_of([f"plant {n}" for n in range(10)], plants), plants)
+    assert figures.main.value == 1 and figures.by_chance == pytest.approx(0.5)  # every other answer shares one word
+
+
+def test_a_choice_wants_the_metric_and_the_costs_only() -> None:
+    rows = rows_of(TEXTS)
+    said = ["card"] * 12
+    whole, brief = (
+        measure(task("labels", "accuracy", labels=LABELS), room_of(said, rows), rows, brief=brief)
+        for brief in (False, True)
+    )
+    assert (brief.main, brief.parts, brief.answer_tokens) == (whole.main, whole.parts, whole.answer_tokens)
+    assert whole.wrong and not brief.wrong and "task.f1_macro" not in found(brief)
+    assert decides(task("labels", "accuracy", labels=LABELS), room_of(said, rows), rows) == brief.main.value
 
 
 def test_tagged_words_are_told_as_names() -> None:
