@@ -8,8 +8,9 @@ difference is paired. The percentiles are widened for few groups (Hesterberg 201
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ CELLS = 4_000_000  # of draws × groups that are held at once, at most
 FEWEST = 2  # independent items; fewer have no interval, and decide nothing
 Z = 1.959963984540054
 Figures = NDArray[np.float64]  # [draws]
+Name = TypeVar("Name", bound=str)
 
 
 def measured(scores: Scores, arms: Sequence[Arm], seed: int = 0) -> Measured:
@@ -54,7 +56,7 @@ def _intervals(
     groups = groups_of([scores.items[row] for row in rows])
     single = scores.value is mean and len(groups) == len(rows)
     shares = {arm for arm, found in some.items() if single and is_share(found)}
-    drawn = {} if shares == set(some) else draws_of(scores, some, groups, seed)
+    drawn = {} if shares == set(some) else draws_of(scores.value, some, groups, seed)
     value = {arm: float(scores.value(found.sum(0, keepdims=True))[0]) for arm, found in some.items()}
     bounded = scores.value is mean and scores.unit == "share"
     found = {
@@ -117,17 +119,17 @@ def _slices(items: Sequence[Item]) -> dict[str, list[int]]:
 
 
 def draws_of(
-    scores: Scores, parts: Mapping[Arm, Parts], groups: Sequence[Sequence[int]], seed: int
-) -> dict[Arm, Figures]:
-    """The figure of every draw, of each arm."""
+    value: Callable[[Parts], Figures], parts: Mapping[Name, Parts], groups: Sequence[Sequence[int]], seed: int
+) -> dict[Name, Figures]:
+    """The figure of every draw, of each arm; `value` makes figures of summed parts, `groups` are rows."""
     sums = {arm: np.stack([found[rows].sum(0) for rows in groups]) for arm, found in parts.items()}
     random, count = np.random.default_rng(seed), len(groups)
-    figures: dict[Arm, list[Figures]] = {arm: [] for arm in parts}
+    figures: dict[Name, list[Figures]] = {arm: [] for arm in parts}
     step = max(1, min(DRAWS, CELLS // count))
     for start in range(0, DRAWS, step):
         draws = random.multinomial(count, np.full(count, 1 / count), min(step, DRAWS - start)).astype(np.float64)
         for arm, found in sums.items():
-            figures[arm].append(scores.value(draws @ found))
+            figures[arm].append(value(draws @ found))
     return {arm: np.concatenate(some) for arm, some in figures.items()}
 
 

@@ -1,15 +1,17 @@
 """The arms side by side on the test records: the cheapest first, each beside the best, and which work at all. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy.stats import norm  # type: ignore[import-untyped]
 
 from adapters.exam_types import Interval
-from assistant.advice_statistics import LEVEL, Apart, above, apart, holm
+from assistant.advice_statistics import LEVEL, Apart, above, all_apart, holm
 from assistant.advice_types import Comparison, Figures, Result, Task
 
-MARGIN = 0.05  # of the metric, a share: arms that surely lie no further apart are as good as each other
+MARGIN = 0.10  # of the metric, a share: what the chosen arm may be worse by at most, by its interval
+WORTH = 0.05  # of the metric: a gain that is surely less is not worth weights of one's own
+FEWEST = 50  # test records; with fewer only a significant difference decides
 LEAST = 0.02  # of the metric: less is nothing, however low the floor
 SHOWN = 0.15  # above the floor: records that would not even show this cannot say that nothing works
 
@@ -21,11 +23,11 @@ class Field:
     task: Task
     arms: tuple[Result, ...]  # the cheapest first
     best: Result
+    pairs: Mapping[tuple[str, str], Apart]  # of every two arms, as the metric is measured
     comparisons: tuple[Comparison, ...]  # of the others, in the arms' order
     works: frozenset[str]  # the arms that are surely above their bar
     blur: float  # how far above its bar the best arm would have to be to be surely so
     aside: tuple[str, ...]  # arms that have fewer test records
-    seed: int
 
     @property
     def n(self) -> int:
@@ -50,7 +52,7 @@ class Field:
 
     def gain(self, arm: Result, over: Result) -> Apart:
         """How much better an arm is than another: up is better, whatever the metric's direction."""
-        found = apart(figures(arm), figures(over), self.task.better, self.seed)
+        found = beside(self.pairs, arm.arm.name, over.arm.name)
         return found._replace(difference=turned(self.task, found.difference))
 
 
@@ -62,9 +64,20 @@ def figures(result: Result) -> Figures:
 
 def turned(task: Task, difference: Interval) -> Interval:
     """With up for better."""
-    if task.better == "higher":
-        return difference
+    return difference if task.better == "higher" else negative(difference)
+
+
+def negative(difference: Interval) -> Interval:
+    """The difference the other way round."""
     return Interval(value=-difference.value, low=-difference.high, high=-difference.low)
+
+
+def beside(pairs: Mapping[tuple[str, str], Apart], mine: str, other: str) -> Apart:
+    """`mine` less `other`, whichever came first."""
+    if (mine, other) in pairs:
+        return pairs[mine, other]
+    found = pairs[other, mine]
+    return found._replace(difference=negative(found.difference))
 
 
 def field_of(task: Task, results: Sequence[Result], seed: int = 0) -> Field | None:
@@ -76,15 +89,16 @@ def field_of(task: Task, results: Sequence[Result], seed: int = 0) -> Field | No
     arms = [one for one in tested if len(figures(one).parts) == most]
     turn = 1 if task.better == "higher" else -1
     best = max(arms, key=lambda one: turn * figures(one).main.value)  # of equals the cheapest
+    pairs = all_apart({one.arm.name: figures(one) for one in arms}, seed)
     return Field(
         task=task,
         arms=tuple(arms),
         best=best,
-        comparisons=_comparisons(task, arms, best, seed),
+        pairs=pairs,
+        comparisons=_comparisons(task, arms, best, pairs),
         works=frozenset(one.arm.name for one in arms if _works(task, figures(one), len(arms), seed)),
         blur=_blur(figures(best), len(arms)),
         aside=tuple(one.arm.name for one in tested if one not in arms),
-        seed=seed,
     )
 
 
@@ -102,16 +116,17 @@ def bar(task: Task, found: Figures) -> float:
     return max(task.floor, LEAST, found.by_chance or 0.0)
 
 
-def _comparisons(task: Task, arms: Sequence[Result], best: Result, seed: int) -> tuple[Comparison, ...]:
-    """Each arm less the best one, Holm-corrected for all of them."""
-    others = [one for one in arms if one is not best]
-    found = [apart(figures(one), figures(best), task.better, seed) for one in others]
-    corrected = holm([one.p for one in found])
-    return tuple(
-        Comparison(arm=arm.arm.name, difference=one.difference, p=one.p, p_holm=p,
-                   worse=p < LEVEL and turned(task, one.difference).value < 0)
-        for arm, one, p in zip(others, found, corrected, strict=True)
-    )  # fmt: skip
+def _comparisons(task: Task, arms: Sequence[Result], best: Result,
+                 pairs: Mapping[tuple[str, str], Apart]) -> tuple[Comparison, ...]:  # fmt: skip
+    """Each arm less the best one. Holm's correction is for all pairs: which arm is best was seen on these records."""
+    corrected = dict(zip(pairs, holm([one.p for one in pairs.values()]), strict=True))
+    found = []
+    for name in (one.arm.name for one in arms if one is not best):
+        one = beside(pairs, name, best.arm.name)
+        p = corrected.get((name, best.arm.name), corrected.get((best.arm.name, name), 1.0))
+        worse = p < LEVEL and turned(task, one.difference).value < 0
+        found.append(Comparison(arm=name, difference=one.difference, p=one.p, p_holm=p, worse=worse))
+    return tuple(found)
 
 
 def _works(task: Task, found: Figures, arms: int, seed: int) -> bool:

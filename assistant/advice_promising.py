@@ -19,7 +19,7 @@ def cannot_win(mine: Figures, best: Figures, hope: float, task: Task | None = No
     if len(mine.parts) != len(best.parts):
         return None
     better = task.better if task else "higher"
-    found = apart(mine, best, better, seed).difference
+    found = apart(mine, best, seed).difference
     if (found.high + hope >= 0) if better == "higher" else (found.low - hope <= 0):
         return None
     side = "below" if better == "higher" else "above"

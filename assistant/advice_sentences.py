@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from adapters.exam_types import Interval
 from assistant import exam_words as words
-from assistant.advice_field import MARGIN, Field, bar, figures, turned
+from assistant.advice_field import WORTH, Field, bar, figures, turned
 from assistant.advice_types import Growth, Result, Task
 
 NAMED = 6  # arms that a sentence lists
@@ -58,9 +58,8 @@ def changes(field: Field, results: Sequence[Result], arm: Result, target: float 
     """What would change the verdict."""
     found = [*_cheaper(field, arm), *_grows(field, arm, grown)]
     if meets and field.best is not arm:
-        gain = turned(field.task, next(one for one in field.comparisons if one.arm == arm.arm.name).difference)
-        more = Interval(value=-gain.value, low=-gain.high, high=-gain.low)
-        found.append(f"A higher target: {_quoted(field.best)} differs by {_points(more)}.")
+        more = field.gain(field.best, arm).difference
+        found.append(f"A higher target: {_quoted(field.best)} is better by {_points(more)}.")
     if not meets and target is not None:
         found.append("A lower target, or another base model ([advisor] other_bases in brogue.toml).")
     return (*found, *untried(results))
@@ -157,8 +156,8 @@ def _grows(field: Field, arm: Result, grown: Sequence[Growth]) -> list[str]:
         if more is None or one is arm:
             continue
         value, gain = turn * figures(one).main.value, turned(field.task, more.twice)
-        if value + gain.high > mine + MARGIN:
-            sure = "would" if value + gain.low > mine + MARGIN else "might"
+        if value + gain.high > mine + WORTH:
+            sure = "would" if value + gain.low > mine + WORTH else "might"
             found.append(f"With twice the training records {_quoted(one)} {sure} be clearly better. {more.told}")
     return found
 

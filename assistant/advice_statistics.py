@@ -7,7 +7,8 @@ Statistics 6:65-70).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, norm, t  # type: ignore[import-untyped]
 
 from adapters.exam_statistics import FEWEST, draws_of, groups_of, is_share, paired_shares, resampled
-from adapters.exam_types import Better, Interval, Item, Parts, Scores, mean
+from adapters.exam_types import Better, Interval, Item, Parts, mean
 from assistant.advice_types import Figures
 
 LEVEL = 0.05  # how often chance alone may pass for a difference, over all comparisons together
@@ -32,25 +33,37 @@ class Apart(NamedTuple):
     spread: float  # standard deviation of the difference that one record makes
 
 
-def apart(mine: Figures, other: Figures, better: Better = "higher", seed: int = 0) -> Apart:
+def apart(mine: Figures, other: Figures, seed: int = 0) -> Apart:
     """`mine` less `other`, paired. Raises ValueError if they were not measured on as many records."""
-    if len(mine.parts) != len(other.parts):
-        raise ValueError(f"{len(mine.parts)} records cannot be paired with {len(other.parts)}")
-    scores = _scores(mine, other, better)
-    parts, groups = scores.parts, groups_of(scores.items)
-    records, count = len(scores.items), len(groups)
+    return all_apart({"mine": mine, "other": other}, seed)["mine", "other"]
+
+
+def all_apart(arms: Mapping[str, Figures], seed: int = 0) -> dict[tuple[str, str], Apart]:
+    """Every arm less every later one, paired, all from the same draws. Raises ValueError as `apart` does."""
+    parts = {name: _array(figures) for name, figures in arms.items()}
+    if len({len(some) for some in parts.values()}) > 1:
+        counts = ", ".join(f"{len(some)} ({name})" for name, some in parts.items())
+        raise ValueError(f"arms of different records cannot be paired: {counts}")
+    groups = _groups(next(iter(arms.values())))
+    alone = len(groups) == len(next(iter(parts.values())))
+    shares = {name for name, some in parts.items() if alone and is_share(some)}
+    drawn = {} if shares == set(parts) else draws_of(mean, parts, groups, seed)
+    return {
+        (mine, other): _shares(parts[mine][:, 0], parts[other][:, 0]) if {mine, other} <= shares
+        else _drawn(parts[mine], parts[other], drawn[mine] - drawn[other], len(groups))
+        for mine, other in combinations(arms, 2)
+    }  # fmt: skip
+
+
+def _drawn(mine: Parts, other: Parts, moved: Numbers, count: int) -> Apart:
+    """From draws of the difference, of so many groups."""
+    value = float(mean(mine.sum(0, keepdims=True))[0] - mean(other.sum(0, keepdims=True))[0])
     if count < FEWEST:
-        value = mine.main.value - other.main.value
         return Apart(Interval(value=value, low=min(value, -1.0), high=max(value, 1.0)), 1.0, math.inf)
-    if count == records and all(is_share(some) for some in parts.values()):
-        return _shares(parts["version"][:, 0], parts["against"][:, 0])
-    drawn = draws_of(scores, parts, groups, seed)
-    moved = drawn["version"] - drawn["against"]
-    value = float(np.subtract(*(mean(parts[arm].sum(0, keepdims=True))[0] for arm in ("version", "against"))))
-    bounded = all(bool(np.all((some[:, 0] >= 0) & (some[:, 0] <= some[:, 1]))) for some in parts.values())
+    bounded = all(bool(np.all((some[:, 0] >= 0) & (some[:, 0] <= some[:, 1]))) for some in (mine, other))
     difference = resampled(value, moved, count, bounded and not np.any(moved), paired=True)
-    spread = float(np.nanstd(moved)) or (difference.high - difference.low) / (2 * norm.ppf(0.975))
-    return Apart(difference, _p(value, moved, count), spread * math.sqrt(records))
+    spread = float(np.nanstd(moved)) or (difference.high - difference.low) / (2 * float(norm.isf(0.025)))
+    return Apart(difference, _p(value, moved, count), spread * math.sqrt(len(mine)))
 
 
 def _shares(mine: Numbers, other: Numbers) -> Apart:
@@ -64,7 +77,7 @@ def _shares(mine: Numbers, other: Numbers) -> Apart:
 def _p(value: float, moved: Numbers, count: int) -> float:
     """Two-sided p of draws of a difference, widened for few groups as their interval is (Hesterberg 2015)."""
     there = moved[np.isfinite(moved)]
-    if not np.any(there):
+    if count < FEWEST or not np.any(there):
         return 1.0
     beyond = min(int((there <= 0).sum()), int((there >= 0).sum()))
     far = norm.isf(min(0.5, (1 + beyond) / (len(there) + 1)))
@@ -75,29 +88,26 @@ def _p(value: float, moved: Numbers, count: int) -> float:
 
 def above(figures: Figures, bar: float, better: Better = "higher", seed: int = 0) -> float:
     """One-sided p that the figure is no better than the number `bar`: exact for shares, else by the bootstrap."""
-    scores = _scores(figures, figures, better)
-    parts, groups = scores.parts["version"], groups_of(scores.items)
+    parts, groups = _array(figures), _groups(figures)
     if len(groups) < FEWEST:
         return 1.0
     if len(groups) == len(parts) and is_share(parts):
         side = "greater" if better == "higher" else "less"
         return float(binomtest(int(parts[:, 0].sum()), len(parts), min(1.0, max(0.0, bar)), side).pvalue)
-    moved = draws_of(scores, {"version": parts}, groups, seed)["version"] - bar
+    moved = draws_of(mean, {"arm": parts}, groups, seed)["arm"] - bar
     value = figures.main.value - bar
     both = _p(value, moved, len(groups))
-    return both / 2 if (value > 0) == (better == "higher") and value else 1 - both / 2
+    return both / 2 if value and (value > 0) == (better == "higher") else 1 - both / 2
 
 
-def _scores(mine: Figures, other: Figures, better: Better) -> Scores:
-    items = [Item("", group=group) for group in mine.groups] or [Item("")] * len(mine.parts)
-    parts: dict[str, Parts] = {"version": _array(mine), "against": _array(other)}
-    return Scores("advice", "share", better, parts, items)  # type: ignore[arg-type]
+def _groups(figures: Figures) -> list[list[int]]:
+    return groups_of([Item("", group=one) for one in figures.groups] or [Item("")] * len(figures.parts))
 
 
 def _array(figures: Figures) -> Parts:
-    found: Parts = np.asarray(figures.parts, dtype=np.float64).reshape(len(figures.parts), -1)
-    if found.shape[1] != 2:
-        raise ValueError(f"parts of an arm are {found.shape}; a metric that decides has two: (score, weight)")
+    found: Parts = np.asarray(figures.parts, dtype=np.float64)
+    if found.ndim != 2 or found.shape[1] != 2 or len(figures.groups) not in (0, len(found)):
+        raise ValueError(f"parts of an arm are {found.shape}, groups {len(figures.groups)}; wanted (score, weight)")
     return found
 
 

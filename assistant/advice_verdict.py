@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from assistant import advice_sentences as sentences
 from assistant.advice_curves import growth
-from assistant.advice_field import MARGIN, SHOWN, Field, field_of, figures
+from assistant.advice_field import FEWEST, MARGIN, SHOWN, WORTH, Field, field_of, figures
 from assistant.advice_statistics import needed, rounded_up
 from assistant.advice_types import Growth, Recommendation, Result, Task
 
@@ -43,7 +43,7 @@ def recommend(task: Task, results: Sequence[Result], *, target: float | None = N
         return _nothing(field, results, grown)
     choice = choose(field, target)
     told = choice.meets or not choice.rivals
-    fine_tune = _fine_tune(field, results, choice, told)
+    fine_tune = _fine_tune(field, results, choice)
     return Recommendation(
         result="use" if told else "not enough evidence",
         arm=choice.arm.arm.name,
@@ -64,10 +64,11 @@ def choose(field: Field, target: float | None) -> Choice:
     meeting = [one for one in able if target is not None and meets(field.task, one, target)]
     arm = meeting[0] if meeting else even[0]
     gains = [(one, field.gain(one, arm)) for one in even if one is not arm]
-    rivals = [(one, gain) for one, gain in gains if gain.difference.high > MARGIN]
-    counts = [needed(gain.spread, gain.difference.value, MARGIN, len(field.arms) - 1) for _, gain in rivals]
+    margin = MARGIN if field.n >= FEWEST else 0.0
+    rivals = [(one, gain) for one, gain in gains if gain.difference.high > margin]
+    counts = [needed(gain.spread, gain.difference.value, MARGIN, len(field.pairs)) for _, gain in rivals]
     known = [count for count in counts if count is not None]
-    most = max(known) if known and len(known) == len(counts) else None
+    most = max([FEWEST, *known]) if len(known) == len(counts) else None
     return Choice(arm, bool(meeting), even, tuple(one for one, _ in rivals), most)
 
 
@@ -94,15 +95,15 @@ def _nothing(field: Field, results: Sequence[Result], grown: tuple[Growth, ...])
     )
 
 
-def _fine_tune(field: Field, results: Sequence[Result], choice: Choice, told: bool) -> FineTune:
+def _fine_tune(field: Field, results: Sequence[Result], choice: Choice) -> FineTune:
     """Is the best trained arm worth its upkeep, beside the best of all that is not trained?"""
     tried = [one for one in results if one.arm.family == "fine-tuned" and (one.test or one.state == "stopped")]
     trained, plain = field.highest(trained=True), field.highest(trained=False)
     if not tried or plain is None:
         return "cannot be told"
-    if told:
-        return "worth it" if choice.arm.arm.family == "fine-tuned" else "not worth it"
-    if trained is None or field.gain(trained, plain).difference.high <= MARGIN:
-        return "not worth it"
     untrained = {one.arm.name for one in field.arms if one.arm.family != "fine-tuned"}
-    return "worth it" if untrained <= field.worse else "cannot be told"
+    if untrained <= field.worse and not (choice.meets and choice.arm.arm.name in untrained):
+        return "worth it"
+    if choice.meets or trained is None or field.gain(trained, plain).difference.high <= WORTH:
+        return "not worth it"
+    return "cannot be told"
