@@ -1,5 +1,6 @@
 """The public sets as the advisor's benchmark takes them: counts, splits, no question of the test anywhere else."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ READ = {  # kind, metric, labels; records of train, validation and test
 }
 
 
-def inside(home: Home):  # type: ignore[no-untyped-def]
+def inside(home: Home) -> Callable[..., str]:
     def run(*given: str) -> str:
         done = run_brogue(*given, home=home)
         assert done.returncode == 0, done.stderr
