@@ -50,7 +50,7 @@ class Bench:
             self._lab.tell("being made")
             began = time.monotonic()
             records = self._records._replace(train=self._records.train[:rows])
-            ready = self._ready(inner, arm, records).model_copy(update={"rows": rows})
+            ready = self._ready(inner, arm, records)
             tried = tried.model_copy(update={
                 "ready": {**tried.ready, rows: ready}, "memory": memory(self._lab.home, ready, self._lab.base),
                 "took": {**tried.took, f"make {rows}": time.monotonic() - began},

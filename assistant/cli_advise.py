@@ -3,6 +3,9 @@
 
 import math
 import re
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 advise = typer.Typer(invoke_without_command=True)
 app = typer.Typer(help="Advice that was given: list, show.", no_args_is_help=True)
+QUIET_S = 15.0
 _UNITS = {"s": 1 / 60, "m": 1.0, "min": 1.0, "h": 60.0, "": 1.0}
 
 
@@ -60,7 +64,7 @@ def advise_(
     asked = Asked(data=data, knowledge=knowledge, budget_minutes=minutes, target=wanted, metric=figure, arms=names,
                   limit=limit, seed=seed)  # fmt: skip
     with working("advice") as tell:
-        found = run_advice(home, asked, running(home), tell)
+        found = run_advice(home, asked, running(home), tell if sys.stderr.isatty() else seldom(tell))
     _print(home, found, json)
 
 
@@ -135,6 +139,19 @@ def show(
 
     home = Home.from_environment()
     _print(home, load(home, id or newest(home)), json)
+
+
+def seldom(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """`tell`, but of one arm only every 15 seconds: what a terminal shows in one line, a log need not hold in full."""
+    head, said = "", 0.0
+
+    def told(text: str) -> None:
+        nonlocal head, said
+        if text.partition(",")[0] != head or time.monotonic() - said >= QUIET_S:
+            head, said = text.partition(",")[0], time.monotonic()
+            tell(text)
+
+    return told
 
 
 def read_budget(text: str) -> float:
