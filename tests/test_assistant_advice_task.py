@@ -34,7 +34,7 @@ def saved(home: Home, rows: Sequence[Row], name: str = "d") -> str:
 
 
 def of(records: Sequence[AnyRecord], split: Split = "train", **more: str) -> list[Row]:
-    return [Row(id=record_id(one), split=split, record=one, **more) for one in records]  # type: ignore[arg-type]
+    return [Row(id=record_id(one), split=split, record=one, **more) for one in records]
 
 
 def asks(answers: Sequence[str], word: str = "Question") -> list[AnyRecord]:
@@ -158,7 +158,7 @@ def test_a_conversation_is_judged_by_its_last_answer(home: Home) -> None:
             ("user", "Right?"),
             ("assistant", "yes" if n % 2 else "no"),
         ]
-        return ChatRecord(messages=tuple(Message(role=role, content=text) for role, text in said))  # type: ignore[arg-type]
+        return ChatRecord(messages=tuple(Message(role=role, content=text) for role, text in said))
 
     task = read_task(home, saved(home, three([talk(n) for n in range(80)])))
     assert task.metric == "exact_match" and task.max_tokens < 100
