@@ -16,6 +16,7 @@ from assistant.advice_types import Records, Task, TaskKind
 from data.dataset import DatasetCard, Row, load_card, load_rows
 from data.duplicates import words as same_words
 from data.errors import BrogueError, DataError
+from data.exporting_shapes import pairs
 from data.home import Home
 from data.records import (
     SPLITS,
@@ -51,6 +52,9 @@ def read_task(home: Home, dataset: str, *, metric: str | None = None) -> Task:
     card = load_card(home, dataset)
     rows = load_rows(home, dataset)
     kind = _kind(card, rows)
+    labels = labels_of(rows)
+    if kind in ("labels", "tags") and len(labels) < 2:
+        raise DataError(f"dataset '{dataset}' has one label only, '{labels[0]}': there is nothing to tell apart")
     split = _records(card, rows)
     known = [*split.train, *split.validation]
     schema = schema_of([answer(row.record) for row in known]) if kind == "words" else None
@@ -60,7 +64,7 @@ def read_task(home: Home, dataset: str, *, metric: str | None = None) -> Task:
         digest=card.digest,
         kind=kind,
         metric=chosen,
-        labels=labels_of(rows),
+        labels=labels,
         answer_schema=schema,
         max_tokens=_most_tokens(kind, rows if kind == "tags" else known),
         floor=floor(kind, chosen, known, split.test),
@@ -140,7 +144,8 @@ def _most_tokens(kind: TaskKind, rows: Sequence[Row]) -> int:
 
 
 def _records(card: DatasetCard, rows: Sequence[Row]) -> Records:
-    ordered = sorted(rows, key=lambda row: (hash_of(question_key(row.record)), row.id))
+    telling = [row for row in rows if not isinstance(row.record, PreferenceRecord | RankingRecord) or _chooses(row)]
+    ordered = sorted(telling, key=lambda row: (hash_of(question_key(row.record)), row.id))
     test = [row for row in ordered if row.split == "test"]
     asked = {_asked(row) for row in test}
     train = _without([row for row in ordered if row.split == "train"], asked, rows)
@@ -152,11 +157,16 @@ def _records(card: DatasetCard, rows: Sequence[Row]) -> Records:
     for split, some in zip(SPLITS, found, strict=True):
         if len(some) < FEWEST[split]:
             raise DataError(
-                f"dataset '{card.name}' has {len(some)} {split} records that are not in another split; the advisor "
+                f"dataset '{card.name}' has {len(some)} {split} records that say something of their own; the advisor "
                 f"wants at least {FEWEST[split]}: import more, or split it anew: "
                 f"brogue data split {card.name} --into NAME --split 60/10/30"
             )
     return found
+
+
+def _chooses(row: Row) -> bool:
+    """Whether it says that one answer is better: ties say nothing."""
+    return next(pairs(row.record), None) is not None
 
 
 def _asked(row: Row) -> tuple[str, ...]:

@@ -95,6 +95,19 @@ def test_of_pairs_the_floor_is_to_take_the_longer_answer(home: Home) -> None:
     assert (task.kind, task.metric, task.floor) == ("pairs", "likelihood", 0.75)
 
 
+def test_ties_and_a_single_label_say_nothing(home: Home) -> None:
+    records = [
+        PreferenceRecord(messages=(Message(role="user", content=f"Why {n}?"),), chosen=f"Because {n}.",
+                         rejected="No.", tie=n % 2 == 0)
+        for n in range(80)
+    ]  # fmt: skip
+    name = saved(home, three(records), "ties")
+    found = read_records(home, read_task(home, name), limit=None)
+    assert [len(rows) for rows in found] == [20, 10, 10]
+    with pytest.raises(BrogueError, match="one label only, 'spam'"):
+        read_task(home, saved(home, three(texts(["spam"] * 80)), "same"))
+
+
 def test_another_metric_can_be_asked_for_and_a_wrong_one_is_told_in_one_line(home: Home) -> None:
     name = saved(home, three(asks([f"{LONG} {n}" for n in range(80)])))
     assert read_task(home, name, metric="token_f1").metric == "token_f1"
