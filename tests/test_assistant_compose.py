@@ -5,18 +5,21 @@ A client asks the gateway; the engine and the embedding model are stand-ins.
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from starlette.testclient import TestClient
 
 from assistant.advice_types import Records, Task
 from assistant.definitions import AnswerForm, Assistant, Example, ExamplesFrom, as_yaml, load_assistant, write_assistant
 from assistant.knowledge import Knowledge
 from assistant.knowledge_answer import Answers, BaseFacts
+from assistant.nearest_examples import load_examples
 from assistant.prompt import HomeCatalogue
 from data.dataset import Row, save_dataset
 from data.errors import BrogueError
@@ -24,7 +27,7 @@ from data.home import Home, write_text
 from data.records import AnyRecord, InstructionRecord, LabelledRecord, RatedRecord, Split, record_id
 from data.settings_knowledge import KnowledgeSettings
 from data.store_home import open_store
-from tests.conftest import Run
+from tests.conftest import ROOT, Run
 from tests.fakes import FakeGateway, add_assistant, add_version
 from tests.knowledge_fakes import WordEmbedder
 from tests.scripted_gateway import served
@@ -426,15 +429,23 @@ def test_a_mistake_in_a_definition_is_one_line(home: Home, text: str, said: str)
     assert "\n" not in str(raised.value)
 
 
-def test_vectors_of_examples_go_with_the_person_who_is_forgotten(setup: Setup, brogue: Run, home: Home) -> None:
+def test_every_definition_in_the_docs_can_be_read() -> None:
+    text = (ROOT / "docs" / "assistants.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 6
+    for block in blocks:
+        Assistant.model_validate({"name": "acme"} | yaml.safe_load(block))
+    for key in Assistant.model_fields:
+        assert f"| `{key}` |" in text, f"docs/assistants.md lacks the key {key}"
+
+
+def test_vectors_of_examples_go_with_the_person_who_is_forgotten(brogue: Run, home: Home) -> None:
     record = LabelledRecord(text="Ann asks for a card", label="card_arrival")
     rows = [Row(id=record_id(record), split="train", record=record, subject="ann")]
     rows += [Row(id=record_id(one), split="train", record=one) for one in labelled(TEXTS)]
     save_dataset(home, "people", rows, "here", "0", {}, None)
-    add_assistant(home, "few", "examples_from: {dataset: people}")
-    assert len(setup.shots("few", "a card")) == 5
+    load_examples(home, "people", WordEmbedder())
     assert (home.examples / "people").exists()
     done = brogue("data", "forget", "--subject", "ann", "--yes")
     assert done.returncode == 0, done.stderr
     assert not (home.examples / "people").exists()
-    assert "Ann" not in json.dumps(setup.shots("few", "Ann asks for a card", max_tokens=9))
