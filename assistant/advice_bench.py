@@ -91,7 +91,7 @@ class Bench:
         known = prompt.is_tested if rows is self._test else prompt.last is not None
         beside = self._lab.task.kind == "words" and known and ready.arm != BASELINE and ready.base_model is None
         plain = self._room(prompt.last, rows) if beside and prompt.last is not None else None
-        return measure(self._lab.task, self._room(ready, rows), rows, self._seed, plain)
+        return measure(self._lab.task, self._room(ready, rows), rows, self._seed, plain, brief=rows is not self._test)
 
     def _room(self, ready: Ready, rows: Sequence[Row]) -> ArmRoom:
         return ArmRoom(self._lab, ready, rows)
