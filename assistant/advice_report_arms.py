@@ -63,7 +63,7 @@ def _made(result: Result) -> str:
              f"{shown.size(ready.bytes)} on disk" if ready.bytes else "",
              f"on the base model {ready.base_model}" if ready.base_model else ""]  # fmt: skip
     told = "; ".join(fact for fact in facts if fact)
-    prompt = ready.definition.system_prompt
+    prompt = ready.definition.system_prompt or ""
     said = f'<details><summary>Its instruction</summary><p class="prompt">{escape(prompt)}</p></details>'
     return (f'<p class="soft">{escape(told)}</p>' if told else "") + (said if prompt else "")
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from assistant import exam_report
+from assistant import advice_report, exam_report
 from tests.conftest import ROOT
+from tests.sample_advice import advice
 from tests.sample_exams import exam
 from tests.scripted_gateway import ADMIN_KEY, ScriptedGateway, served
 
@@ -106,6 +107,11 @@ def test_the_adapters_with_a_question_open_and_the_curves_of_a_training(page: Pa
 
 def test_the_report_of_an_exam(page: Page) -> None:
     page.set_content(exam_report.page(exam()))
+    assert not barriers(page)
+
+
+def test_the_page_of_an_advice(page: Page) -> None:
+    page.set_content(advice_report.page(advice(results=advice().results[5:10])))  # the recommended arm, unfolded
     assert not barriers(page)
 
 
