@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters.threads import share_processor
 from assistant.embeddings import local_model
 from assistant.specialist_labels import label_judge
 from assistant.specialist_logistic import choose
@@ -88,6 +89,7 @@ class Net(NamedTuple):
 
 def learn(lesson: Lesson) -> Learned:
     """Tune the embedding model; the best pass over the records, by the validation records, is kept."""
+    share_processor(serving=False)
     import torch
 
     labels, by_word = lesson.labels, lesson.task.kind == "tags"

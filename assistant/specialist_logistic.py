@@ -52,7 +52,8 @@ class Chosen(NamedTuple):
     score: float | None  # on the validation records; none without them
 
 
-def fit(rows: Matrix, labels: Sequence[int], count: int, weights: Sequence[float], strength: float) -> Linear:
+def fit(rows: Matrix, labels: Sequence[int], count: int, weights: Sequence[float], strength: float,
+        iterations: int = 300) -> Linear:  # fmt: skip
     """Multinomial logistic regression by L-BFGS. `labels` are numbers below `count`; `weights` belong to the rows."""
     from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
     from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
@@ -63,7 +64,7 @@ def fit(rows: Matrix, labels: Sequence[int], count: int, weights: Sequence[float
     if len(there) == 1:  # nothing to tell apart
         found.bias[there[0]] = 0
         return found
-    model = LogisticRegression(C=strength, max_iter=300, tol=1e-3)
+    model = LogisticRegression(C=strength, max_iter=iterations, tol=1e-3)
     # So small products are no faster on two threads, and a hundred times slower where others use the second core.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # nearly converged is as good here

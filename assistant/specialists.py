@@ -68,7 +68,12 @@ KINDS: dict[str, Kind] = {
 
 def kinds_for(task: Task) -> tuple[str, ...]:
     """The kinds that can do the task, the quickest first; none where answers are compared (pairs)."""
-    return tuple(name for name, kind in KINDS.items() if task.kind in kind.tasks)
+    return tuple(name for name, kind in KINDS.items() if _does(kind, task))
+
+
+def _does(kind: Kind, task: Task) -> bool:
+    # A few answers in words that are wanted word for word are labels, too.
+    return task.kind in kind.tasks or ("labels" in kind.tasks and task.kind == "words" and task.metric == "exact_match")
 
 
 class Specialist:
@@ -111,8 +116,11 @@ def train_specialist(home: Home, name: str, kind: str, task: Task, records: Reco
     """
     check_name("a specialist", name)
     made = _find(kind)
-    if task.kind not in made.tasks:
-        raise DataError(f"'{kind}' does tasks of kind {' or '.join(made.tasks)}; {task.dataset} is one of {task.kind}")
+    if not _does(made, task):
+        fitting = ", ".join(kinds_for(task)) or "none"
+        raise DataError(
+            f"'{kind}' is for {' or '.join(made.tasks)}, but {task.dataset} wants {task.kind}; fitting: {fitting}"
+        )
     if not records.train:
         raise DataError(f"'{kind}' has no training records in {task.dataset}; wanted at least 1")
     tools = Tools(home, tell)
