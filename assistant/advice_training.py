@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from adapters import runs
@@ -81,13 +82,14 @@ def _run(lab: Lab, wanted: Training, dataset: DatasetCard) -> None:
             [sys.executable, "-m", "assistant.cli", *command(lab, wanted, dataset)], stdin=subprocess.DEVNULL,
             stdout=said, stderr=said, start_new_session=True, env=os.environ | {"BROGUE_HOME": str(lab.home.root)},
         )  # fmt: skip
+    told = ""
     try:
         while process.poll() is None:
-            lab.tell(_how_far(lab, wanted, dataset))
-            try:
+            if (now := _how_far(lab, wanted, dataset)).partition("%")[0] != told:
+                told = now.partition("%")[0]
+                lab.tell(now)
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(_LOOK_S)
-            except subprocess.TimeoutExpired:
-                continue
     except BaseException:
         process.terminate()
         try:
@@ -102,12 +104,14 @@ def _run(lab: Lab, wanted: Training, dataset: DatasetCard) -> None:
 
 
 def _how_far(lab: Lab, wanted: Training, dataset: DatasetCard) -> str:
+    """In tenths of the way, so that a log of it stays readable."""
     run = _run_of(lab, wanted, dataset)
     what = f"training on {dataset.records['train']} records"
     if run is None or run.progress is None:
         return f"{what}: loading"
     progress = run.progress
-    return f"{what}: {progress.phase} {progress.step}/{progress.steps}, {progress.words}"
+    tenths = 10 * progress.step // max(1, progress.steps)
+    return f"{what}: {progress.phase}, {10 * tenths}%, {progress.words}"
 
 
 def _running(lab: Lab, wanted: Training, dataset: DatasetCard) -> int | None:
@@ -117,9 +121,10 @@ def _running(lab: Lab, wanted: Training, dataset: DatasetCard) -> int | None:
 
 def _run_of(lab: Lab, wanted: Training, dataset: DatasetCard) -> runs.Run | None:
     """The run of this very training that goes on now."""
-    for path in lab.home.runs.glob(f"{wanted.adapter}-*/{runs.LOCK}"):
+    for path in lab.home.runs.glob(f"{wanted.adapter}-*/{runs.RUN}"):
         run = runs.get(lab.home, path.parent.name)
-        if run.state == "running" and run.asked.dataset_digest == dataset.digest:
+        asked = (run.asked.adapter, run.asked.dataset_digest)
+        if run.state == "running" and asked == (wanted.adapter, dataset.digest):
             return run
     return None
 

@@ -15,6 +15,7 @@ from assistant.advice_task import read_records, read_task
 from assistant.advice_training import Training
 from assistant.advice_types import Records
 from assistant.knowledge import Knowledge
+from assistant.services import Child, Services
 from data.dataset import DatasetCard, Row, save_dataset
 from data.home import Home, write_json, write_text
 from data.records import AnyRecord, Split, record_id
@@ -69,11 +70,17 @@ def at_work(home: Home, base: Any, dataset: str, knowledge: Any = None) -> Itera
         yield AtWork(lab, records, engine)
 
 
+def running(home: Home, url: str) -> None:
+    """So that commands find the gateway: this process passes for the supervisor."""
+    me = Child.of(os.getpid())
+    assert me is not None
+    Services(supervisor=me, gateway_url=url, page_url=url, base_model="base", engine_state="ready").save(home)
+
+
 def told_only(lab: Lab, wanted: Training, dataset: DatasetCard) -> None:
     """In the place of a training: a version with a little LoRA in it."""
     from safetensors.numpy import save_file
 
-    assert os.environ["BROGUE_HOME"]
     with Registry(lab.home).new_version(wanted.adapter, stable=False) as (version, folder):
         save_file({"a": np.full((2, 3), version, dtype=np.float32)}, folder / "adapter_model.safetensors")
         card = AdapterCard(
