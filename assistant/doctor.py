@@ -3,10 +3,11 @@
 import importlib.metadata
 import platform
 import shutil
+from collections.abc import Iterator
 
 import psutil
 
-from assistant.definitions import list_assistants
+from assistant.definitions import Assistant, list_assistants
 from data.errors import BrogueError
 from data.home import Home
 from data.settings import Frozen, load_settings
@@ -78,7 +79,22 @@ def _settings(home: Home) -> Finding:
 
 def _assistants(home: Home) -> Finding:
     try:
-        names = [a.name for a in list_assistants(home)]
+        found = list_assistants(home)
     except BrogueError as error:
         return Finding(what="assistants", ok=False, found=str(error))
-    return Finding(what="assistants", ok=True, found=", ".join(names) or "none yet; brogue up makes two examples")
+    if lacking := [f"{one.name} wants {what}" for one in found for what in _lacking(home, one)]:
+        return Finding(what="assistants", ok=False, found=f"{'; '.join(lacking)}, which is not there")
+    names = ", ".join(one.name for one in found)
+    return Finding(what="assistants", ok=True, found=names or "none yet; brogue up makes two examples")
+
+
+def _lacking(home: Home, assistant: Assistant) -> Iterator[str]:
+    """What the definition draws on and is gone. Adapters are not: they may still be to be trained."""
+    named = [
+        ("dataset", home.datasets, assistant.examples_from and assistant.examples_from.dataset),
+        ("dataset", home.datasets, assistant.answer and assistant.answer.labels_of),
+        ("specialist", home.root / "specialists", assistant.specialist),
+    ]
+    for kind, folder, name in named:
+        if name and not (folder / name / "card.json").is_file():
+            yield f"{kind} '{name}'"

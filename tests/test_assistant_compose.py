@@ -429,6 +429,14 @@ def test_a_mistake_in_a_definition_is_one_line(home: Home, text: str, said: str)
     assert "\n" not in str(raised.value)
 
 
+def test_doctor_names_what_a_definition_draws_on_and_is_gone(home: Home, brogue: Run) -> None:
+    save(home, "cards", {"train": labelled(TEXTS)})
+    add_assistant(home, "few", "examples_from: {dataset: cards}\nanswer: {labels_of: gone}")
+    add_assistant(home, "small", "specialist: intents")
+    line = next(line for line in brogue("doctor").stdout.splitlines() if "assistants" in line)
+    assert "few wants dataset 'gone'; small wants specialist 'intents', which is not there" in line
+
+
 def test_every_definition_in_the_docs_can_be_read() -> None:
     text = (ROOT / "docs" / "assistants.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
