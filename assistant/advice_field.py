@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from scipy.stats import norm  # type: ignore[import-untyped]
 
@@ -54,6 +55,16 @@ class Field:
         """How much better an arm is than another: up is better, whatever the metric's direction."""
         found = beside(self.pairs, arm.arm.name, over.arm.name)
         return found._replace(difference=turned(self.task, found.difference))
+
+
+class Choice(NamedTuple):
+    """What the rules choose, and why."""
+
+    arm: Result
+    meets: bool  # the target, surely
+    even: tuple[Result, ...]  # arms that are not significantly worse than the best, the cheapest first
+    rivals: tuple[Result, ...]  # those of them that may be better than the chosen one by more than the margin
+    needed: int | None  # test records that would tell these from it
 
 
 def figures(result: Result) -> Figures:

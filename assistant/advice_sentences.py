@@ -5,22 +5,21 @@ from collections.abc import Sequence
 
 from adapters.exam_types import Interval
 from assistant import exam_words as words
-from assistant.advice_field import WORTH, Field, bar, figures, turned
+from assistant.advice_field import WORTH, Choice, Field, bar, figures, turned
+from assistant.advice_statistics import needed
 from assistant.advice_types import Growth, Result, Task
 
 NAMED = 6  # arms that a sentence lists
 
 
-def recommended(field: Field, arm: Result, even: Sequence[Result], rivals: Sequence[Result], target: float | None,
-                meets: bool, needed: int | None) -> tuple[str, ...]:  # fmt: skip
+def recommended(field: Field, choice: Choice, target: float | None) -> tuple[str, ...]:
     """What to use and why; or that it cannot be told yet."""
-    if meets:
-        found = [f"Use {_named(arm)}: {_figure(field, arm)}.", _met(field, target or 0.0)]
-    elif rivals:
-        found = _open(field, arm, rivals, needed)
+    use = f"Use {_named(choice.arm)}: {_figure(field, choice.arm)}."
+    if choice.meets:
+        found = [use, _met(field, target or 0.0)]
     else:
-        found = [f"Use {_named(arm)}: {_figure(field, arm)}.", _why(field, arm, even)]
-    missed = [_missed(field, target)] if target is not None and not meets else []
+        found = _open(field, choice) if choice.rivals else [use, _why(field, choice)]
+    missed = [_missed(field, target)] if target is not None and not choice.meets else []
     aside = [f"Fewer test records have {_listed(field.aside)}: not compared."] if field.aside else []
     return (*found, *missed, *_tuned(field), *aside)
 
@@ -30,7 +29,7 @@ def unmeasured(results: Sequence[Result]) -> tuple[str, ...]:
     return (f"None of {len(results)} ways was measured on the test records, so nothing can be recommended.",)
 
 
-def nothing(field: Field, needed: int | None) -> tuple[str, ...]:
+def nothing(field: Field, more: int | None) -> tuple[str, ...]:
     """When no arm is surely above its bar."""
     best, count = field.best, len(field.arms)
     ways = "The only way that was tried is" if count == 1 else f"None of {count} ways is"
@@ -42,7 +41,7 @@ def nothing(field: Field, needed: int | None) -> tuple[str, ...]:
         return ("Nothing works: look at the data.", base,
                 "Do the answers follow from the questions? Would two colleagues give the same ones?")  # fmt: skip
     return (base, f"But {field.n} test records would hardly show it if one was."
-            + (f" About {needed:,} would." if needed else ""))  # fmt: skip
+            + (f" About {more:,} would." if more else ""))  # fmt: skip
 
 
 def look(task: Task) -> tuple[str, ...]:
@@ -53,14 +52,17 @@ def look(task: Task) -> tuple[str, ...]:
     )
 
 
-def changes(field: Field, results: Sequence[Result], arm: Result, target: float | None, meets: bool,
+def changes(field: Field, results: Sequence[Result], choice: Choice, target: float | None,
             grown: Sequence[Growth]) -> tuple[str, ...]:  # fmt: skip
     """What would change the verdict."""
+    arm = choice.arm
     found = [*_cheaper(field, arm), *_grows(field, arm, grown)]
-    if meets and field.best is not arm:
+    if choice.meets and field.best is not arm:
         more = field.gain(field.best, arm).difference
         found.append(f"A higher target: {_quoted(field.best)} is better by {_points(more)}.")
-    if not meets and target is not None:
+    if not choice.meets and not choice.rivals:
+        found += _finer(field, choice)
+    if not choice.meets and target is not None:
         found.append("A lower target, or another base model ([advisor] other_bases in brogue.toml).")
     return (*found, *untried(results))
 
@@ -76,29 +78,31 @@ def untried(results: Sequence[Result]) -> tuple[str, ...]:
 # --- the pieces ---
 
 
-def _why(field: Field, arm: Result, even: Sequence[Result]) -> str:
+def _why(field: Field, choice: Choice) -> str:
     """Why the chosen arm, where the records tell."""
-    others = [one for one in even if one is not arm]
+    arm, even = choice.arm, choice.even
     cheaper = field.arms.index(arm)
     if arm is field.best:
         first = "Nothing else has a higher figure"
         rest = f"and all that costs less ({cheaper}) is significantly worse" if cheaper else "and nothing costs less"
         return f"{first}, {rest}."
-    gain = max(field.gain(one, arm).difference.high for one in others)
+    gain = max(field.gain(one, arm).difference.high for one in even if one is not arm)
     return (
         f"It costs least of the {len(even)} ways that may be the best: {_quoted(field.best)} has "
         f"{_value(field.best)}, but none of them is better by more than {100 * max(0.0, gain):.1f} points."
     )
 
 
-def _open(field: Field, arm: Result, rivals: Sequence[Result], needed: int | None) -> list[str]:
-    rival = max(rivals, key=lambda one: field.gain(one, arm).difference.high)
+def _open(field: Field, choice: Choice) -> list[str]:
+    """Where the records do not tell."""
+    arm, more = choice.arm, choice.needed
+    rival = max(choice.rivals, key=lambda one: field.gain(one, arm).difference.high)
     return [
         f"{field.n} test records do not tell which way is best: {_named(arm)} has {_figure(field, arm)}; "
         f"{_named(rival)} has {_figure(field, rival)}, a difference of {_points(field.gain(rival, arm).difference)}.",
-        f"About {needed:,} test records would probably tell." if needed
+        f"About {more:,} test records would probably tell." if more
         else "More than a million test records would be needed to tell.",
-        f"Until then {_quoted(arm)} is the one to use: it costs least of the {len(rivals) + 1} that may be the best.",
+        f"Until then {_quoted(arm)} is the one to use: it costs least of the {len(choice.even)} that may be the best.",
     ]  # fmt: skip
 
 
@@ -144,6 +148,18 @@ def _cheaper(field: Field, arm: Result) -> list[str]:
     enough = math.floor(100 * figures(other).main.low) / 100
     return [f"If {enough:.0%} is enough, {_quoted(other)} does, which costs less: --target "
             f"{field.task.metric}={enough:.2f}"]  # fmt: skip
+
+
+def _finer(field: Field, choice: Choice) -> list[str]:
+    """More test records, where the chosen arm may yet be worse than a dearer one by something that counts."""
+    gains = {one.arm.name: field.gain(one, choice.arm) for one in choice.even if one is not choice.arm}
+    name = max(gains, key=lambda one: gains[one].difference.high, default=None)
+    if name is None or (gain := gains[name]).difference.high <= WORTH:
+        return []
+    more = needed(gain.spread, gain.difference.value, WORTH, len(field.pairs))
+    many = f"about {more:,} of them" if more else "more than a million"
+    return [f"More test records: '{name}' may be better by up to {100 * gain.difference.high:.1f} points; "
+            f"{many} would tell down to {100 * WORTH:.0f} points."]  # fmt: skip
 
 
 def _grows(field: Field, arm: Result, grown: Sequence[Growth]) -> list[str]:

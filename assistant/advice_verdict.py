@@ -6,25 +6,15 @@ enough evidence.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from assistant import advice_sentences as sentences
 from assistant.advice_curves import growth
-from assistant.advice_field import FEWEST, MARGIN, SHOWN, WORTH, Field, field_of, figures
+from assistant.advice_field import FEWEST, MARGIN, SHOWN, WORTH, Choice, Field, field_of, figures
 from assistant.advice_statistics import needed, rounded_up
 from assistant.advice_types import Growth, Recommendation, Result, Task
 
 FineTune = Literal["worth it", "not worth it", "cannot be told"]
-
-
-class Choice(NamedTuple):
-    """What the rules choose, and why."""
-
-    arm: Result
-    meets: bool  # the target, surely
-    even: tuple[Result, ...]  # arms that are not significantly worse than the best, the cheapest first
-    rivals: tuple[Result, ...]  # those of them that may be better than the chosen one by more than the margin
-    needed: int | None  # test records that would tell these from it
 
 
 def recommend(task: Task, results: Sequence[Result], *, target: float | None = None, seed: int = 0) -> Recommendation:
@@ -49,8 +39,8 @@ def recommend(task: Task, results: Sequence[Result], *, target: float | None = N
         arm=choice.arm.arm.name,
         best=field.best.arm.name,
         fine_tune=fine_tune,
-        words=sentences.recommended(field, choice.arm, choice.even, choice.rivals, target, choice.meets, choice.needed),
-        changes=sentences.changes(field, results, choice.arm, target, choice.meets, grown),
+        words=sentences.recommended(field, choice, target),
+        changes=sentences.changes(field, results, choice, target, grown),
         comparisons=field.comparisons,
         growth=grown,
         needed=None if told else choice.needed,
@@ -63,13 +53,17 @@ def choose(field: Field, target: float | None) -> Choice:
     even = tuple(one for one in able if one.arm.name not in field.worse)
     meeting = [one for one in able if target is not None and meets(field.task, one, target)]
     arm = meeting[0] if meeting else even[0]
-    gains = [(one, field.gain(one, arm)) for one in even if one is not arm]
     margin = MARGIN if field.n >= FEWEST else 0.0
-    rivals = [(one, gain) for one, gain in gains if gain.difference.high > margin]
-    counts = [needed(gain.spread, gain.difference.value, MARGIN, len(field.pairs)) for _, gain in rivals]
+    rivals = tuple(one for one in even if one is not arm and field.gain(one, arm).difference.high > margin)
+    return Choice(arm, bool(meeting), even, rivals, _needed(field, arm, rivals))
+
+
+def _needed(field: Field, arm: Result, rivals: Sequence[Result]) -> int | None:
+    """Test records that would tell all rivals from the chosen arm; none if that takes too many."""
+    gains = [field.gain(one, arm) for one in rivals]
+    counts = [needed(gain.spread, gain.difference.value, MARGIN, len(field.pairs)) for gain in gains]
     known = [count for count in counts if count is not None]
-    most = max([FEWEST, *known]) if len(known) == len(counts) else None
-    return Choice(arm, bool(meeting), even, tuple(one for one, _ in rivals), most)
+    return max([FEWEST, *known]) if len(known) == len(counts) else None
 
 
 def meets(task: Task, arm: Result, target: float) -> bool:
@@ -101,9 +95,13 @@ def _fine_tune(field: Field, results: Sequence[Result], choice: Choice) -> FineT
     trained, plain = field.highest(trained=True), field.highest(trained=False)
     if not tried or plain is None:
         return "cannot be told"
-    untrained = {one.arm.name for one in field.arms if one.arm.family != "fine-tuned"}
-    if untrained <= field.worse and not (choice.meets and choice.arm.arm.name in untrained):
+    chosen = choice.arm.arm.family == "fine-tuned"
+    if choice.meets or (chosen and not choice.rivals):
+        return "worth it" if chosen else "not worth it"
+    if {one.arm.name for one in field.arms if one.arm.family != "fine-tuned"} <= field.worse:
         return "worth it"
-    if choice.meets or trained is None or field.gain(trained, plain).difference.high <= WORTH:
-        return "not worth it"
-    return "cannot be told"
+    if trained is None:
+        return "not worth it"  # it was stopped: it could not win
+    gain = field.gain(trained, plain).difference
+    small = gain.high <= WORTH or (gain.value <= WORTH and not choice.rivals)
+    return "not worth it" if small else "cannot be told"
