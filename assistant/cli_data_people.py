@@ -33,6 +33,7 @@ def forget(
     if subject.strip() in ("", "anonymous"):
         raise BrogueError(f"'{subject}' is nobody; wanted --subject ID, such as the `user` that requests name")
     from adapters import exam_files
+    from assistant import advice_forget
     from data.forgetting import being_written, find
 
     home = Home.from_environment()
@@ -41,12 +42,19 @@ def forget(
         with working("looking") as tell:
             found = find(home, store, subject, tell)
         learnt = _learnt(registry, found)
-        quoted = exam_files.quoting(home, [part.name for part in found.datasets])
-        report = _report(found, learnt) | {"exams": quoted}
+        names = [part.name for part in found.datasets]
+        quoted, advice, taught = (
+            of(home, names) for of in (exam_files.quoting, advice_forget.quoting, advice_forget.taught)
+        )
+        report = _report(found, learnt) | {"exams": quoted, "advice": advice, "specialists": taught}
         if not json:
             _print_found(found, learnt)
             for exam in quoted:
                 typer.echo(f"  an exam that quotes a dataset with their records: {exam}")
+            for id in advice:
+                typer.echo(f"  advice that quotes a dataset with their records: {id}")
+            for name in taught:
+                typer.echo(f"  a small model that learnt from their records: {name}")
         if not yes and (json or not _agreed(found)):
             if json:
                 print_json(report | {"done": False})
@@ -90,12 +98,14 @@ def _learnt(registry: Registry, found: "Found") -> dict[str, list[str]]:
 def _remove(home: Home, store: "Store", registry: Registry, found: "Found", tell: Any) -> None:
     """Until nothing is left: somebody may be writing meanwhile. The store goes last: it knows what was theirs."""
     from adapters import exam_files
+    from assistant import advice_forget
     from data.forgetting import find, forget_datasets, forget_files
     from data.judgements import as_key
 
     for _ in range(ATTEMPTS):
         mark_forgotten(registry, _learnt(registry, found))
-        exam_files.forget(home, [part.name for part in found.datasets])  # while the datasets tell which
+        for forgotten in (exam_files.forget, advice_forget.forget):  # while the datasets tell which
+            forgotten(home, [part.name for part in found.datasets])
         forget_datasets(home, found, tell)
         forget_files(home, store, found)
         tell("the store")

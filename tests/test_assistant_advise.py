@@ -113,7 +113,7 @@ def found(advice: dict[str, Any]) -> dict[str, Any]:
 def test_every_arm_is_measured_and_what_was_asked_once_is_not_asked_again(shop: Shop) -> None:
     advice = shop.advise(*ARMS)
     states = {result["arm"]["name"]: result["state"] for result in advice["results"]}
-    assert set(states) == {"prompt", "prompt-constrained", "few-shot-nearest", "word-lr", "sft-lora", "lora+few-shot"}
+    assert set(states) == {"prompt", "few-shot-nearest", "word-lr", "sft-lora", "lora+few-shot"}
     assert set(states.values()) <= {"measured", "stopped"} and states["sft-lora"] == "measured", states
     by = {result["arm"]["name"]: result for result in advice["results"]}
     assert by["prompt"]["test"]["main"]["value"] < by["sft-lora"]["test"]["main"]["value"]
