@@ -44,4 +44,4 @@ class AskedRoom:
         return self._rooms["version"].judge()
 
     def say(self, text: str) -> None:
-        self._rooms["version"].say(text)
+        """Nothing: what an exam says once, such as that there are no prices, would be said of every arm."""

@@ -43,7 +43,7 @@ FIXED = 20  # different answers at most are a list to choose from, if each is gi
 LEAST_TOKENS, MOST_TOKENS = 16, 1024
 PAIRS_TOKENS = 256  # their answers are only asked for what they cost
 BYTES_A_TOKEN = 3  # few enough for every script: a Chinese character has three
-PARTED = 2  # the same of words with their tags, which are rarer
+PARTED = 2  # the same of labels and tags, which no tokenizer was made for
 
 
 def read_task(home: Home, dataset: str, *, metric: str | None = None) -> Task:
@@ -133,7 +133,9 @@ def _of_words(rows: Sequence[Row], objects: bool) -> str:
 
 def _most_tokens(kind: TaskKind, rows: Sequence[Row]) -> int:
     """What nearly every wanted answer fits in; of labels and tags all of them."""
-    sizes = sorted(len(rendered(row).encode()) / (PARTED if kind == "tags" else BYTES_A_TOKEN) for row in rows)
+    sizes = sorted(
+        len(rendered(row).encode()) / (PARTED if kind in ("labels", "tags") else BYTES_A_TOKEN) for row in rows
+    )
     wanted = sizes[int(0.98 * (len(sizes) - 1))] * 1.25 if kind in ("words", "pairs") else sizes[-1]
     least = 64 if kind in ("words", "pairs") else LEAST_TOKENS  # room for a sentence around a short answer
     most = PAIRS_TOKENS if kind == "pairs" else MOST_TOKENS

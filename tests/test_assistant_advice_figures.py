@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from adapters import exam_asking
 from adapters.exam_statistics import measured
 from adapters.exam_types import Answer, Arm, Messages, Part
 from adapters.measure_task import measure as exam_measure
@@ -130,8 +131,9 @@ def test_answers_in_words_have_their_voice_beside_and_it_is_told_from_the_plain_
 def test_too_few_answers_to_tell_a_voice_by_are_no_mistake() -> None:
     rows = rows_of([InstructionRecord(prompt=f"Plant {n}?", response="Yes.") for n in range(5)])
     room = room_of(["Yes."] * 5, rows)
-    assert "voice.style_distance" not in found(measure(task("words", "exact_match"), room, rows))
-    assert any("voice is left out" in line for line in room.said)
+    figures = found(measure(task("words", "exact_match"), room, rows))
+    assert "repetition.identical" in figures and "voice.style_distance" not in figures
+    assert not room.said  # an exam says once that there are no prices; here it would be said of every arm
 
 
 def test_an_arm_that_looks_into_documents_has_the_share_of_claims_that_they_support() -> None:
@@ -184,3 +186,12 @@ def test_consistency_is_how_far_an_arm_says_the_same_when_it_is_asked_again() ->
     turns = iter([*["card"] * 24, *["parcel"] * 3, *["card"] * 9])  # the second sample differs for three questions
     fickle = ScriptedRoom(says=lambda *_: next(turns), rows=rows, arms=("version",))
     assert consistency(labels, fickle, rows).value == pytest.approx(9 / 12)
+
+
+def test_an_answer_from_documents_tells_its_claims_and_how_many_of_them_the_passages_support() -> None:
+    reply: dict[str, Any] = {"choices": [{"message": {"content": "Yes. It grows. Hm."}, "finish_reason": "stop"}]}
+    plain = exam_asking._read(reply, 1.0)
+    assert (plain.claims, plain.supported) == (None, None)
+    supports = ("cited", "unsupported", "no claim", "attributed")
+    checked = exam_asking._read(reply | {"brogue": {"sentences": [{"support": one} for one in supports]}}, 1.0)
+    assert (checked.claims, checked.supported) == (3, 2)
