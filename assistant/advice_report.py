@@ -61,7 +61,8 @@ def _recommendation(advice: Advice) -> str:
 
 def _facts(advice: Advice) -> str:
     unit, counts = shown.unit(advice), advice.counts
-    facts = {"decided by": shown.metric(advice)} | {f"{split} records": f"{n:,}" for split, n in counts.items()}
+    facts = {"decided by": shown.metric(advice)}
+    facts[f"records: {', '.join(counts)}"] = " · ".join(f"{count:,}" for count in counts.values())
     facts["without looking at the question"] = words.number(advice.task.floor, unit)
     if advice.target is not None:
         facts["target"] = words.number(advice.target, unit)
@@ -147,7 +148,7 @@ def _comparisons(advice: Advice) -> str:
     return (
         f"<h2>Beside the best, {escape(found.best)}</h2>{wide('Beside the best', heads, rows)}"
         '<p class="soft">On the same test records, paired. p: how often chance alone would make such a difference; '
-        "corrected for as many comparisons as there are (Holm). Worse: below 0.05 after the correction.</p>"
+        "corrected for the number of comparisons (Holm). Worse: below 0.05 after the correction.</p>"
     )
 
 

@@ -24,7 +24,7 @@ STYLE = """
   font: .85rem/1.3 system-ui, sans-serif; vertical-align: middle; }
 .matrix td { width: 2.1rem; min-width: 1.7rem; text-align: center;
   background: color-mix(in srgb, var(--alarm) calc(var(--much, 0) * 45%), transparent); }
-.matrix td.right { color: var(--bar); font-weight: 600; } .matrix thead th { text-align: center; }
+.matrix td.right { color: var(--bar); font-weight: 600; } .matrix thead th { text-align: center; white-space: nowrap; }
 .matrix tbody th { min-width: 11rem; overflow-wrap: anywhere; font-weight: 400; }
 .matrix thead td { min-width: 0; width: auto; }
 .legend { margin-bottom: .4rem; } .soft + .plots, .wide + .soft { margin-top: .7rem; } .legend b { color: var(--bar); }
