@@ -63,8 +63,13 @@ def advise_(
     names = tuple(name for name in re.split(r"[,\s]+", arms or "") if name)
     asked = Asked(data=data, knowledge=knowledge, budget_minutes=minutes, target=wanted, metric=figure, arms=names,
                   limit=limit, seed=seed)  # fmt: skip
-    with working("advice") as tell:
-        found = run_advice(home, asked, running(home), tell if sys.stderr.isatty() else seldom(tell))
+    gateway = running(home)
+    try:
+        with working("advice") as tell:
+            found = run_advice(home, asked, gateway, tell if sys.stderr.isatty() else seldom(tell))
+    except (KeyboardInterrupt, SystemExit):
+        say("what was made and measured is kept; the same command goes on from there")
+        raise
     _print(home, found, json)
 
 

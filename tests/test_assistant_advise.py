@@ -12,8 +12,11 @@ import pytest
 
 from adapters.registry import Registry
 from assistant import advice_training
+from assistant.advice_budget import Pace, ladder
 from assistant.advice_files import Notes, Tried
-from assistant.definitions import get_assistant, load_assistant
+from assistant.advice_types import Arm, Ready
+from assistant.cli_advise import read_budget
+from assistant.definitions import Assistant, get_assistant, load_assistant
 from assistant.knowledge import Knowledge
 from assistant.services import Child, Services
 from data.dataset import load_card, load_rows
@@ -300,3 +303,34 @@ def forget(home: Home) -> None:
     """All that was made and asked for advice."""
     for name in ("advice", "adapters", "exams", "specialists"):
         shutil.rmtree(home.root / name, ignore_errors=True)
+
+
+def paced(*made: tuple[str, int, float]) -> Pace:
+    """What a training of so many rows took."""
+    arms = [Arm(name=name, family="fine-tuned", title=name, upkeep=4, learns=True) for name in ("one", "two", "three")]
+    pace = Pace(arms)
+    for name, rows, seconds in made:
+        ready = Ready(arm=name, rows=rows, definition=Assistant(name=name))
+        pace.learn(Tried(arm=name, ready={rows: ready}, took={f"make {rows}": seconds}))
+    return pace
+
+
+def test_the_trained_arms_get_as_many_rows_as_there_is_time_for() -> None:
+    arms, pace = ("one", "two", "three"), paced(("one", 300, 90.0))  # 30 s to start, a fifth of a second an example
+    assert pace.making_s("two", 600) == pytest.approx(150)
+    assert pace.making_s("two", 75) == pytest.approx(90), "a quarter of the rows is passed over four times"
+    assert ladder(480, arms, pace, 0, 3600) == ((60, 120, 240, 480), 3)
+    assert ladder(480, arms, pace, 0, 500) == ((240, 480), 3), "rather fewer rounds than fewer rows"
+    assert ladder(480, arms, pace, 0, 290) == ((307,), 3)
+    assert ladder(480, arms, pace, 0, 150) == ((480,), 1), "rather fewer arms than too few rows"
+    assert ladder(480, arms, pace, 0, 20) == ((), 0)
+
+
+def test_a_pace_is_drawn_from_trainings_of_two_sizes() -> None:
+    pace = paced(("one", 300, 90.0), ("two", 900, 150.0))
+    assert pace.making_s("three", 600) == pytest.approx(120) and pace.making_s("one", 600) == pytest.approx(150)
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("30m", 30), ("2h", 120), ("1h30m", 90), ("90s", 1.5), ("45", 45)])
+def test_a_budget_is_read_as_people_write_it(text: str, minutes: float) -> None:
+    assert read_budget(text) == minutes
