@@ -8,14 +8,14 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from adapters.recipes import labels
 from assistant.definitions import MOST_CHOICES, Assistant
-from assistant.documents import cleaner
+from assistant.documents import without_tokens
 from assistant.knowledge_answer import Answers, Drawn
 from assistant.nearest_examples import ExampleSets, PerDataset, Turns
 from assistant.passage_prompt import RULES
@@ -48,6 +48,7 @@ class Composer:
         self._opening = threading.Lock()
         # Threads of their own: an embedding server that hangs must not hold up what else the gateway does in threads.
         self._threads = ThreadPoolExecutor(_AT_ONCE, "compose")
+        self._may_embed = ThreadPoolExecutor(_AT_ONCE, "examples")  # a whole dataset, at the first question
 
     def with_prompt(self, body: Body, system: str | None, shots: Sequence[Mapping[str, Any]] = ()) -> Body:
         """The request with a system prompt, and examples before its conversation."""
@@ -60,8 +61,18 @@ class Composer:
         looks_up = self._concerns(assistant)
         if not (looks_up or assistant.examples or assistant.examples_from or assistant.answer or assistant.specialist):
             return Prepared(assistant.adapter, self.with_prompt(body, assistant.system_prompt), assistant.name)
+        threads = self._threads if assistant.examples_from is None else self._may_embed
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._composed, assistant, body, looks_up)
+        return await loop.run_in_executor(threads, self._composed, assistant, body, looks_up)
+
+    def warm(self, assistants: Iterable[Assistant]) -> None:
+        """Embed what examples are looked for in, so that the first question need not wait."""
+        for assistant in assistants:
+            if assistant.examples_from is not None and self._examples is not None:
+                try:
+                    self._examples.warm(assistant.examples_from)
+                except BrogueError as error:  # who asks this assistant is told
+                    _LOG.error("%s: %s", assistant.name, error)
 
     def _concerns(self, assistant: Assistant) -> bool:
         return self._answers is not None and self._answers.concerns(assistant)
@@ -95,7 +106,7 @@ class Composer:
         if self._answers is None or not found:
             return [dict(turn) for one in found for turn in one]
         base, rules = self._answers.base, RULES if looks_up else ""
-        clean = cleaner(base.template_tokens)  # an example must not end its own turn and begin another one
+        clean = without_tokens(base.template_tokens)  # an example must not end its own turn and begin another one
         found = [tuple(turn | {"content": clean(turn["content"])} for turn in one) for one in found]
         texts = [text_of(m.get("content")) for m in body["messages"]]
         system = "\n\n".join(filter(None, [assistant.system_prompt, rules]))

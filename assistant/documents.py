@@ -75,15 +75,22 @@ def cleaner(template_tokens: Sequence[str] = ()) -> Clean:
     holds them could end its own message and begin one in the name of the system. They become blanks, so that what
     stands around them cannot grow together into another one.
     """
-    wanted = sorted({token.strip() for token in template_tokens if token.strip()}, key=len, reverse=True)
-    tokens = re.compile("|".join(map(re.escape, wanted))) if wanted else None
+    harmless = without_tokens(template_tokens)
 
     def clean(text: str) -> str:
         text = _BLANKS.sub(" ", _DROPPED.sub("", _LINE_ENDS.sub("\n", text)))
-        text = unicodedata.normalize("NFC", text)
-        return tokens.sub(" ", text) if tokens else text
+        return harmless(unicodedata.normalize("NFC", text))
 
     return clean
+
+
+def without_tokens(template_tokens: Sequence[str]) -> Clean:
+    """A function that makes blanks of the `template_tokens` in a text, and leaves all else as it is."""
+    wanted = sorted({token.strip() for token in template_tokens if token.strip()}, key=len, reverse=True)
+    if not wanted:
+        return lambda text: text
+    tokens = re.compile("|".join(map(re.escape, wanted)))
+    return lambda text: tokens.sub(" ", text)
 
 
 def short(text: str, limit: int = MAX_HEADING) -> str:

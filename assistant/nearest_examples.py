@@ -95,6 +95,10 @@ class ExampleSets:
         examples = self._sets.of(wanted.dataset)
         return examples.nearest(question, self._embedder().encode([question], "query")[0], wanted.k)
 
+    def warm(self, wanted: ExamplesFrom) -> None:
+        """Have the dataset embedded. Raises `BrogueError`."""
+        self._sets.of(wanted.dataset)
+
 
 def load_examples(home: Home, dataset: str, embedder: Embedder, tell: Tell = lambda _: None) -> TrainingExamples:
     """The training records of `dataset` with their vectors; what was embedded before is read from the cache.

@@ -67,6 +67,10 @@ class HomeCatalogue:
             raise UnknownName(f"no model '{name}'; have: {', '.join(known)}") from error
         return Prepared(card.name, self._composer.with_prompt(body, card.system_prompt))
 
+    def warm(self) -> None:
+        """Load what the first questions need."""
+        self._composer.warm(self._assistants())
+
     def _assistant(self, name: str) -> Assistant | None:
         """The assistant of that name, if there is one; parsed again only when its file has changed."""
         path = definition_file(self._home, name)

@@ -170,7 +170,7 @@ class Supervisor:
             engine.client(), base.name, registry, self._keeper.now, check, Trials(home), self._metrics, limits,
             self._templates, self._maker,
         )  # fmt: skip
-        catalogue = HomeCatalogue(home, base.name, base.supports_system, pool.live, answers)
+        self._catalogue = HomeCatalogue(home, base.name, base.supports_system, pool.live, answers)
         shadow = Shadow(pool, home.logs / "shadow.jsonl", self._settings.store.logging)
         store = open_store(home, self._settings.store)  # a wrong address is told now, not when somebody chats
         self._signs_in = Users(store).any()
@@ -179,8 +179,8 @@ class Supervisor:
         key, exams = admin_key(home), ExamsApi(home)
         self._loops = LoopApi(home, exams)
         return build_app(
-            pool, catalogue, Reconciler(pool), shadow, recorder, key, home, self._knowledge, api, RunsApi(home), exams,
-            self._loops,
+            pool, self._catalogue, Reconciler(pool), shadow, recorder, key, home, self._knowledge, api,
+            RunsApi(home), exams, self._loops,
         )  # fmt: skip
 
     def run(self) -> None:
@@ -194,7 +194,7 @@ class Supervisor:
                 _LOG.info("deleted %s, which was retired", version)
             self._maker.clean()
             self._keeper.start()
-            threading.Thread(target=self._warm_knowledge, name="knowledge", daemon=True).start()
+            threading.Thread(target=self._warm, name="warm", daemon=True).start()
             self._page = self._start_page()
             self._save(page=_child(self._page.pid))
             uvicorn.Server(config).run()  # handles both signals
@@ -208,10 +208,11 @@ class Supervisor:
                     stop_process_group(child.pid)
             self._home.services_file.unlink(missing_ok=True)
 
-    def _warm_knowledge(self) -> None:
+    def _warm(self) -> None:
         """Load what questions need while the engine starts; an assistant whose documents fail says so when asked."""
         try:
             self._knowledge.warm(_LOG.info)
+            self._catalogue.warm()
         except BrogueError as error:
             _LOG.error("%s", error)
         except Exception:

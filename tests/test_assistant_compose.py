@@ -193,6 +193,15 @@ def test_a_dataset_is_embedded_once_and_again_when_it_has_changed(setup: Setup, 
     assert len(list((home.examples / "cards").iterdir())) == 1, "what the dataset was before is gone"
 
 
+def test_what_examples_are_looked_for_in_is_embedded_when_the_gateway_starts(setup: Setup, home: Home) -> None:
+    add_assistant(home, "broken", "examples_from: {dataset: gone}")
+    add_assistant(home, "few", "examples_from: {dataset: cards, k: 1}")
+    assert setup.knowledge
+    answers = Answers(setup.knowledge, BaseFacts(len, context_length=1000))
+    HomeCatalogue(home, "base", True, setup.pool.live, answers).warm()
+    assert (home.examples / "cards").exists()
+
+
 def test_a_damaged_file_of_vectors_is_made_anew(setup: Setup) -> None:
     add_assistant(setup.home, "few", "examples_from: {dataset: cards, k: 1}")
     first = setup.shots("few", "why a fee")
