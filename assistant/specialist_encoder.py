@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from adapters.threads import share_processor
 from assistant.embeddings import local_model
+from assistant.embeddings_models import multiplies_bfloat16
 from assistant.specialist_labels import label_judge
 from assistant.specialist_logistic import choose
 from assistant.specialist_tags import best_shift, decoded, judges_names, tag_judge
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 _BATCH = 32
 _SEEN = 15_000  # examples that are to be seen
-_PASSES = (3, 10)  # at least, at most
+_PASSES = (3, 10)  # at least, at most; more where that would be fewer steps than _STEPS
+_STEPS, _LOOK = 100, 20  # steps at least; steps between two looks at the validation records
+_PATIENCE = 3  # looks without a gain, then it ends
 _RATE, _HEAD_RATE, _WARM_UP = 1e-4, 1e-3, 0.1  # peaks of AdamW; the first tenth of the steps warms up
 _JUDGED = 400  # validation records that decide which pass was best
 _MOST = 150_000_000  # numbers to be tuned without a GPU; more would take hours
@@ -103,10 +106,11 @@ def learn(lesson: Lesson) -> Learned:
         _begin(net, lesson, inputs, [one[0] for one in wanted])
     held_out = lesson.validation[:_JUDGED]
     best = _Best(net, tuned, lesson, held_out)
-    passes = min(_PASSES[1], max(_PASSES[0], round(_SEEN / len(inputs))))
+    each = -(-len(inputs) // _BATCH)  # steps of a pass
+    passes = max(min(_PASSES[1], max(_PASSES[0], round(_SEEN / len(inputs)))), -(-_STEPS // each))
     taught = [(given, right, row.weight) for given, right, row in zip(inputs, wanted, lesson.train, strict=True)]
     for done in _passes(net, tuned, taught, passes, lesson.tools):
-        if best.after(done):
+        if (done * each % _LOOK < each or done == passes) and best.after(done):
             break
     arrays = {name: value.astype(np.float16) for name, value in best.kept.items()}
     facts = {"labels": labels, "by_word": by_word, "shift": best.shift}
@@ -145,15 +149,17 @@ class _Best:
         self.at, self.shift = 0, 0.0
         self.score: float | None = None
         self.kept: dict[str, NDArray[Any]] = {}
+        self._without_gain = 0
         self.after(0)
 
     def after(self, passes: int) -> bool:
-        """Look at the weights after so many passes; whether two passes in a row have brought nothing."""
+        """Look at the weights after so many passes; whether several looks in a row have shown no gain."""
         score, shift = self._judge() if self._inputs else (None, 0.0)
+        self._without_gain += 1
         if score is None or self.score is None or score > self.score:
-            self.at, self.score, self.shift = passes, score, shift
+            self.at, self.score, self.shift, self._without_gain = passes, score, shift, 0
             self.kept = {name: value.detach().float().cpu().numpy().copy() for name, value in self._tuned.items()}
-        return passes - self.at >= 2
+        return self._without_gain >= _PATIENCE
 
     def _judge(self) -> tuple[float, float]:
         shares, labels = self._net.log_shares(self._inputs), self._lesson.labels
@@ -196,7 +202,7 @@ def _step(net: Net, batch: Sequence[tuple[Any, list[int], float]], optimizer: An
     import torch
 
     device = net.model.device
-    with torch.autocast(device.type, torch.bfloat16):
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or multiplies_bfloat16()):
         logits, words = net.logits([given for given, _, _ in batch])
     right = [right[word] for (_, right, _), some in zip(batch, words, strict=True) for word in (some or [0])]
     weight = [weight for (_, _, weight), some in zip(batch, words, strict=True) for _ in (some or [0])]

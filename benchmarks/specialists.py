@@ -53,9 +53,10 @@ def main() -> None:
         home = Home(Path(folder))
         for name in given.only.split(","):
             rows = read(home, name, given.data)
-            if name == "banking77" and not given.kinds:
+            kinds = given.kinds.split(",") if given.kinds else ("few", *kinds_for(read_task(home, name)))
+            if name == "banking77" and "few" in kinds:
                 print(json.dumps({"set": name, "what": "few", **mteb(home, rows)}), flush=True)
-            for line in whole(home, name, rows, given.kinds.split(",") if given.kinds else ()):
+            for line in whole(home, name, rows, [kind for kind in kinds if kind != "few"]):
                 print(json.dumps({"set": name, "what": "whole", **line}), flush=True)
 
 
@@ -104,7 +105,7 @@ def mteb(home: Home, rows: Records) -> dict[str, Any]:
 def whole(home: Home, name: str, rows: Records, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
     """A line for each kind of specialist that fits the set."""
     task = read_task(home, name)
-    for kind in kinds or kinds_for(task):
+    for kind in kinds:
         card = train_specialist(home, f"{name}-{kind}", kind, task, rows)
         specialist = open_specialist(home, card.name)
         specialist.answer(messages(rows.test[0].record))  # opens it
