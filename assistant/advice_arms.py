@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from assistant import advice_making as making
 from assistant.advice_lab import Lab, made_of, single
+from assistant.advice_prompts import to_train_with
 from assistant.advice_types import Arm, Family, Ready, Records, Task
 from data.errors import unknown
 from data.settings import Settings
@@ -45,7 +46,8 @@ def arms_for(task: Task, records: Records, settings: Settings, knowledge: bool) 
     found += _twins("few-shot-fixed", "few-shot", "the same examples in every prompt", _EXAMPLES, held)
     found += _specialists(task, slow=True)
     found += [_trained("dpo-lora", "weights trained on which answers are better (DPO)")] if pairs else []
-    found += [] if pairs else _fine_tuned(held, knowledge and not tags, settings, single(records.train))
+    told = single(records.train) and bool(to_train_with(task, records))
+    found += [] if pairs else _fine_tuned(held, knowledge and not tags, settings, told)
     if not (knowledge or pairs or tags):
         found += _twins("rag", "rag", "the training examples as documents", _DOCUMENTS, held)
     return found
@@ -106,8 +108,7 @@ def _specialists(task: Task, slow: bool) -> list[Arm]:
     ]
 
 
-def _fine_tuned(held: bool, rag: bool, settings: Settings, single: bool) -> list[Arm]:
-    instruction = "prompt-constrained" if held else "prompt"
+def _fine_tuned(held: bool, rag: bool, settings: Settings, told: bool) -> list[Arm]:
     found = [
         _trained("sft-lora", "weights trained on the examples (LoRA)", held),
         *([_trained("lora+rag", "trained weights and passages of the documents", held, ("sft-lora", "rag"), False)]
@@ -116,8 +117,8 @@ def _fine_tuned(held: bool, rag: bool, settings: Settings, single: bool) -> list
                  False),
         _trained("soft-prompt", "a trained soft prompt before every question", held),
     ]  # fmt: skip
-    if single:
-        found.append(_trained("instruct-lora", "weights trained with the best instruction", held, (instruction,)))
+    if told:
+        found.append(_trained("instruct-lora", "weights trained with a longer instruction", held))
     if settings.engine.max_own_engines != 0:
         # No learning curve: each of its points would take an engine of its own to start.
         found.append(_trained("ia3", "trained factors beside the weights (IA3, additive)", held, learns=False))

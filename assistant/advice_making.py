@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from assistant.advice_examples import fixed_examples
 from assistant.advice_lab import Lab
-from assistant.advice_prompts import best
+from assistant.advice_prompts import best, instructions, to_train_with
 from assistant.advice_task import rendered
 from assistant.advice_training import Training, learnt, train
 from assistant.advice_types import Arm, Ready, Records, Task
@@ -60,7 +60,8 @@ def form_of(task: Task) -> AnswerForm | None:
 def prompt(making: Making) -> Ready:
     """The instruction that does best on validation records."""
     began = time.monotonic()
-    text, note = best(making.lab, making.arm, making.records, making.form)
+    found = instructions(making.lab.task, making.records)
+    text, note = best(making.lab, making.arm, making.records, making.form, found)
     definition = making.lab.define(making.definition_name, making.arm, system_prompt=text, answer=making.form)
     return making.ready(definition, 0, began, notes=(note,))
 
@@ -147,15 +148,19 @@ def trained(recipe: str | None = None, method: str = "lora") -> Callable[[Making
     def make(making: Making) -> Ready:
         lab = making.lab
         wanted = recipe or ("labelled" if lab.task.kind in ("labels", "tags") else "sft")
-        # `labelled` puts its own instruction behind the system prompt; `instruct` is trained with the best one.
-        told = making.instruction() if wanted == "instruct" else lab.task.system_prompt
+        told, notes = lab.task.system_prompt, list[str]()  # `labelled` puts an instruction of its own behind it
+        if wanted == "instruct":
+            some = to_train_with(lab.task, making.records)
+            told, note = best(lab, making.arm, making.records, making.form, some)
+            notes.append(note)
         dataset = lab.dataset(making.records, as_instructions=wanted == "instruct")
         adapter = lab.name(making.arm.name)
         card = train(lab, Training(adapter=adapter, recipe=wanted, method=method, system_prompt=told), dataset)
         definition = lab.define(making.definition_name, making.arm, adapter=card.name, answer=making.form,
                                 system_prompt=card.system_prompt)  # fmt: skip
         count, size = learnt(lab, card)
-        return making.ready(definition, len(making.records.train), minutes=card.minutes, trained=count, bytes=size)
+        return making.ready(definition, len(making.records.train), minutes=card.minutes, trained=count, bytes=size,
+                            notes=tuple(notes))  # fmt: skip
 
     return make
 

@@ -22,6 +22,7 @@ from data.records import InstructionRecord, LabelledRecord, PreferenceRecord, qu
 
 TRIED = 40  # validation records that each instruction is tried on
 _LISTED = 8_000  # characters of labels that an instruction may list
+_TRAINED = 800  # characters of an instruction that stands before every record in a training
 _FEW_WORDS = 6
 _COPIED = 0.6  # of the answers stand in their questions: then they can be copied
 
@@ -48,9 +49,14 @@ def instructions(task: Task, records: Records) -> list[Instruction]:
     return list({one.text: one for one in joined}.values())
 
 
-def best(lab: Lab, arm: Arm, records: Records, form: AnswerForm | None) -> tuple[str | None, str]:
+def to_train_with(task: Task, records: Records) -> list[Instruction]:
+    """Those that weights may be trained with beside the first, which `sft-lora` is told: long ones make it slow."""
+    return [one for one in instructions(task, records)[1:] if len(one.text or "") <= _TRAINED]
+
+
+def best(lab: Lab, arm: Arm, records: Records, form: AnswerForm | None,
+         found: Sequence[Instruction]) -> tuple[str | None, str]:  # fmt: skip
     """The instruction with the best figure on validation records, and how that was found; equal ones: the first."""
-    found = instructions(lab.task, records)
     rows = records.validation[:TRIED]
     if len(found) == 1 or not rows:
         return found[0].text, f"instruction: {found[0].name}; there was no other to try"

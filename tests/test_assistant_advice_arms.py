@@ -359,7 +359,7 @@ def test_what_the_advisor_trains_is_what_the_plain_command_trains(places: AtWork
     assert "--not-stable" in first
     assert second[3] == f"advice-{ID}-24-instructions"
     assert "--system-prompt=" in first
-    assert second[-1].startswith("--system-prompt=Answer with the label")
+    assert second[-1].startswith("--system-prompt=You sort texts."), "with another instruction than the recipe's own"
     assert [row.record.kind for row in load_rows(places.lab.home, second[3])] == ["instruction"] * 30
 
 
