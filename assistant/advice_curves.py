@@ -16,10 +16,10 @@ from assistant import exam_words as words
 from assistant.advice_types import Growth, Point, Result, Task
 
 FEWEST = 3  # points of different numbers of records
-OPEN = 0.10  # an interval wider than this tells nothing
+OPEN = 0.08  # an interval wider than this tells nothing
 NOTHING = 0.01  # a gain below a point in a hundred
-DRAWS = 2000
-POWERS = np.linspace(0.1, 2.0, 39)  # c: from errors that hardly fall to such that fall with the square of the records
+DRAWS = 1000
+POWERS = np.linspace(0.1, 2.0, 20)  # c: from errors that hardly fall to such that fall with the square of the records
 BY_THE_ROOT = 0.5  # the power that is hoped for where one point shows none
 Numbers = NDArray[np.float64]
 
@@ -94,9 +94,9 @@ def _fitted(counts: Numbers, values: Numbers, errors: Numbers, rows: int) -> Num
 
 
 def _told(rows: int, twice: Interval) -> str:
-    span = f"{words.change_between(twice, 'share')} percentage points"
+    span = words.change_between(twice, "share")
     if twice.high - twice.low > OPEN:
-        return f"Whether more records would help cannot be told: twice as many ({2 * rows:,}) may bring {span}."
+        return f"What more records would bring cannot be told: twice as many ({2 * rows:,}) may bring {span} points."
     if max(abs(twice.low), abs(twice.high)) < NOTHING:
-        return f"Twice the records ({2 * rows:,}) would bring next to nothing: {span}."
-    return f"Twice the records ({2 * rows:,}) would bring about {words.difference(twice, 'share')} ({span})."
+        return f"Twice the records ({2 * rows:,}) would bring next to nothing: {span} points."
+    return f"Twice the records ({2 * rows:,}) would bring about {words.difference(twice, 'share')} points ({span})."
