@@ -172,21 +172,21 @@ class Notes:
         if found is None:
             return Journal(asked=asked, created=datetime.now(UTC).isoformat(timespec="seconds"))
         if found.asked == asked:
-            self._forget("failed")
-            return found
+            again = self._forget("failed")
+            return found.model_copy(update={"complete": found.complete and not again})
         self._forget("failed", "stopped", "left")
         return Journal(asked=asked, created=found.created, spent_s=found.spent_s)
 
-    def failures(self) -> bool:
-        """Whether an arm failed."""
-        return any(self.tried(path.stem).failed for path in (self.folder / TRIED).glob("*.json"))
-
-    def _forget(self, *decided: str) -> None:
+    def _forget(self, *decided: str) -> bool:
+        """Whether anything was decided so."""
+        changed = False
         for path in (self.folder / TRIED).glob("*.json"):
             before = self.tried(path.stem)
             after = before.model_copy(update=dict.fromkeys(decided, ""))
             if after != before:
                 self.keep_tried(after)
+                changed = True
+        return changed
 
     def keep(self, journal: Journal) -> None:
         """Write down how far the run is."""

@@ -49,7 +49,7 @@ def run_advice(home: Home, asked: Asked, gateway: Gateway, tell: Tell) -> Advice
     notes = Notes(home, id)
     with held(notes.lock, lambda: f"this very advice is being worked out already (process {holder(notes.lock)})"):
         journal = notes.begin(asked)
-        if journal.complete and not notes.failures():
+        if journal.complete:
             return load(home, id)
         return Run(home, id, task, records, base, gateway, notes, journal, tell).advice()
 

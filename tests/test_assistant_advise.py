@@ -99,6 +99,7 @@ def shops(home: Home, base: Path) -> Iterator[Shop]:
     knowledge = Knowledge(home, load_settings(home.settings_file).knowledge)
     with served(FakeGateway(home, engine, knowledge, max_wait_s=20).app) as url:
         Services(supervisor=me, gateway_url=url, page_url=url, base_model="base", engine_state="ready").save(home)
+        write_text(home.settings_file, f'base_model = "{base}"\n[gateway]\nport = {url.rpartition(":")[2]}\n')
         yield Shop(home, engine)
 
 
@@ -246,7 +247,7 @@ def test_a_replaced_assistant_keeps_its_brand_and_the_adapter_of_its_name_gets_a
     ("words", "line"),
     [
         (("--data", "nothing"), "no dataset 'nothing'; have: places"),
-        (("--data", "places", "--arms", "magic"), "no arm 'magic'; have: few-shot-fixed"),
+        (("--data", "places", "--arms", "magic"), "no arm 'magic'; have: embedding-lr"),
         (("--data", "places", "--budget", "soon"), "--budget wants a time such as 30m or 2h; found 'soon'"),
         (("--data", "places", "--target", "accuracy"), "--target wants a figure and a share of 1"),
         (("--data", "places", "--target", "accuracy=90"), "--target wants a figure and a share of 1"),
