@@ -36,8 +36,7 @@ def page(advice: Advice) -> str:
     body = (
         f'<h1>{heading}</h1><p class="soft">{_circumstances(advice)}</p>{_recommendation(advice)}{_facts(advice)}'
         f"{listed('What would change this', advice.recommendation.changes)}"
-        f"{listed('What more data would bring', shown.growth(advice))}{_quality(advice)}{_table(advice)}"
-        f"{_comparisons(advice)}{_others(advice)}{_curves(advice)}{arms(advice)}{_unfinished(advice)}"
+        f"{_quality(advice)}{_table(advice)}{_comparisons(advice)}{_others(advice)}{_curves(advice)}{arms(advice)}{_unfinished(advice)}"
         f"{listed('What was left out', shown.left_out(advice))}"
     )
     return frame(heading, body, STYLE + ARMS_STYLE)
@@ -170,6 +169,7 @@ def _curves(advice: Advice) -> str:
         f'<h2>Learning curves</h2><p class="soft">{escape(_capital(shown.metric(advice)))} on the validation records, '
         f'with 95% intervals; dashed, what twice the rows would bring.</p><div class="plots">{pictures(drawn)}</div>'
         f"<details><summary>The numbers</summary>{numbers}</details>"
+        f"{listed('What more data would bring', shown.growth(advice))}"
     )
 
 

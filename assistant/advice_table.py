@@ -25,6 +25,9 @@ def print_advice(advice: Advice, width: int | None = None) -> None:
     _print_recommendation(console, advice)
     console.print(_arms(advice, console.width >= _WIDE))
     _print_notes(console, advice)
+    _print_list(console, "What would change this:", advice.recommendation.changes)
+    _print_list(console, "More data:", shown.growth_that_matters(advice))
+    _print_unfinished(console, advice)
 
 
 def _print_recommendation(console: "Console", advice: Advice) -> None:
@@ -32,8 +35,6 @@ def _print_recommendation(console: "Console", advice: Advice) -> None:
     console.print(f"[dim]{safe(shown.circumstances(advice))}[/]")
     for place, line in enumerate(recommendation.words):
         console.print(safe(line), style=f"bold {_COLOURS[recommendation.result]}" if not place else "")
-    _print_list(console, "What would change this:", recommendation.changes)
-    _print_list(console, "More data:", shown.growth(advice))
     console.print()
 
 
@@ -100,6 +101,10 @@ def _print_notes(console: "Console", advice: Advice) -> None:
         notes.append(f"price: {f'{currency} ' if currency else ''}for 1,000 answers, by [prices] in brogue.toml")
     for line in notes:
         console.print(f"[dim]{safe(line)}[/]")
+    console.print()
+
+
+def _print_unfinished(console: "Console", advice: Advice) -> None:
     for result, state in shown.unfinished(advice):
         console.print(f"{state}: [bold]{safe(result.arm.name)}[/]: {safe(result.why)}")
     for line in shown.left_out(advice):

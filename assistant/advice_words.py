@@ -93,6 +93,14 @@ def growth(advice: Advice) -> list[str]:
     return [f"{one.arm}: {one.told}" for one in advice.recommendation.growth]
 
 
+def growth_that_matters(advice: Advice) -> list[str]:
+    """The same of the recommended arm and the best one, where what would change the verdict does not tell it."""
+    told, arms = " ".join(advice.recommendation.changes), (advice.recommendation.arm, advice.recommendation.best)
+    return [
+        f"{one.arm}: {one.told}" for one in advice.recommendation.growth if one.arm in arms and one.told not in told
+    ]
+
+
 def currency(advice: Advice) -> str:
     """What prices are told in; empty where brogue.toml does not say."""
     found = (measure(result.test, "price_per_1000") for result in advice.results if result.test)

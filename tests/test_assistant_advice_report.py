@@ -17,6 +17,7 @@ from assistant.advice_words import (
     currency,
     found,
     front,
+    growth_that_matters,
     left_out,
     ordered,
     seconds,
@@ -99,6 +100,13 @@ def test_what_an_arm_did_not_get_to_is_told_once() -> None:
     assert left_out(found) == ["asking again: no time"]
 
 
+def test_the_terminal_tells_of_more_data_what_matters_and_what_was_not_told() -> None:
+    grown = tuple(Growth(arm=arm, rows=9, twice=interval(0), told=f"{arm} grows.")
+                  for arm in ("word-lr", "embedding-lr", "lora+few-shot"))  # fmt: skip
+    said = recommendation(growth=grown, changes=("With more data another one. lora+few-shot grows.",))
+    assert growth_that_matters(advice(recommendation=said)) == ["embedding-lr: embedding-lr grows."]
+
+
 def test_prices_are_told_in_the_currency_of_their_measure() -> None:
     test = advice().results[0].test
     assert test is not None and currency(advice()) == ""
@@ -131,7 +139,7 @@ def test_the_recommendation_stands_first_and_the_table_fits_the_terminal(
     print_advice(advice(), width)
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= width
-    assert out.index("Use 'embedding-lr'") < out.index("What would change this:") < out.index("accuracy (95%")
+    assert out.index("Use 'embedding-lr'") < out.index("accuracy (95%") < out.index("What would change this:")
     assert re.search(r"\n→ +embedding-lr +87.2% \(84.0–90.4\) +3,200 +0.3 +0\+0 +0.006/0.013", out)
     assert re.search(r"\n= +sft-lora ", out) and re.search(r"\n +word-lr ", out)
     assert re.search(r"\n +soft-prompt +53.0% \(48.0–58.0\) \* +1,600 +9.3", out)
