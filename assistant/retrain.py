@@ -50,7 +50,7 @@ class Steps:
         for name in state.asked.options:
             if name not in OPTIONS:
                 raise unknown("--train-option", name, list(OPTIONS), "The rest is the loop's to set.")
-        check_options(self._config(state, "train"))
+        check_options(self.config(state, "train"))
         load_gate(self._home, state.asked.gate or DEFAULT)
         if state.asked.suite is not None:
             load_suite(self._home, state.asked.suite)
@@ -76,7 +76,7 @@ class Steps:
         from assistant.cli_train import train_here
         from data.dataset import load_card
 
-        dataset, config = load_card(self._home, state.dataset), self._config(state, step)
+        dataset, config = load_card(self._home, state.dataset), self.config(state, step)
         if (card := self._made(dataset, adapter, config)) is not None:
             say(f"{card.name} was trained before this round was stopped")
             return card
@@ -93,7 +93,8 @@ class Steps:
                 return card
         return None
 
-    def _config(self, state: Round, step: StepName) -> "TrainConfig":
+    def config(self, state: Round, step: StepName) -> "TrainConfig":
+        """How a step of a round trains."""
         from adapters.train import TrainConfig
 
         prompt, seed = self._registry.resolve(state.start).system_prompt, state.asked.seed

@@ -4,8 +4,11 @@ from typing import Any
 
 from adapters import loop
 from adapters.loop import Round, StepName
+from adapters.ppo import PPOConfig
 from adapters.recipes import find
-from assistant.retrain_judgements import count
+from assistant.console import working
+from assistant.retrain_judgements import Counted, count
+from assistant.retrain_probe import Found, Probe
 from data.home import Home
 from data.settings import load_settings
 
@@ -22,20 +25,24 @@ DOES: dict[StepName, str] = {
 def planned(home: Home, state: Round, measure: bool) -> dict[str, Any]:
     """What stands in `--plan --json`: the judgements, and of each step what it does, its minutes, and by what they are
     known (an earlier round, a measurement, or nothing)."""
-    counts, told, _ = count(home, state)
-    kept = counts["kept"]
-    steps: list[dict[str, Any]] = []
-    for name in state.names:
-        done = state.steps.get(name)
-        minutes, by = (done.minutes, "complete") if done else _minutes(home, state, name, kept, measure)
-        steps.append({"step": name, "does": _does(state, name), "minutes": minutes, "known_by": by})
+    counted = count(home, state)
+    with working("plan") as tell:
+        probe = Probe(home, state, tell) if measure else None
+        steps = [_step(home, state, name, counted, probe) for name in state.names]
     known = [one["minutes"] for one in steps if one["known_by"] not in ("complete", "nothing")]
     return {
-        "round": state.id, "start": state.start, "since": state.since and state.since.isoformat(), "judgements": told,
-        "usable": kept, "wanted": load_settings(home.settings_file).loop.min_judgements, "steps": steps,
+        "round": state.id, "start": state.start, "since": state.since and state.since.isoformat(),
+        "judgements": counted.told, "usable": counted.counts["kept"],
+        "wanted": load_settings(home.settings_file).loop.min_judgements, "steps": steps,
         "minutes": round(sum(known), 1) if known else None,
         "unknown": [one["step"] for one in steps if one["known_by"] == "nothing"],
     }  # fmt: skip
+
+
+def _step(home: Home, state: Round, name: StepName, counted: Counted, probe: Probe | None) -> dict[str, Any]:
+    done = state.steps.get(name)
+    minutes, by = (done.minutes, "complete") if done else _minutes(home, state, name, counted, probe)
+    return {"step": name, "does": _does(state, name), "minutes": minutes, "known_by": by}
 
 
 def words(found: dict[str, Any]) -> list[str]:
@@ -48,7 +55,11 @@ def words(found: dict[str, Any]) -> list[str]:
         by = {"complete": " (complete)", "nothing": ""}.get(one["known_by"], f" ({one['known_by']})")
         lines.append(f"  {one['step']:8} {time:>9}  {one['does']}{by}")
     if found["minutes"] is not None:
-        more = f", and {' and '.join(found['unknown'])}, never done here yet" if found["unknown"] else ""
+        more = ""
+        if found["unknown"]:
+            more = (
+                f", and {' and '.join(found['unknown'])}, never done here yet; with the engine running it is measured"
+            )
         lines.append(f"about {found['minutes']:.0f} minutes{more}")
     return lines
 
@@ -64,31 +75,30 @@ def _does(state: Round, name: StepName) -> str:
                              gate=asked.gate or "the default gate", place=place)  # fmt: skip
 
 
-def _minutes(home: Home, state: Round, name: StepName, kept: int, measure: bool) -> tuple[float | None, str]:
+def _minutes(home: Home, state: Round, name: StepName, counted: Counted, probe: Probe | None) -> Found:
     """(minutes, how they are known): by the last round of the recipe, by its number of judgements, or measured."""
+    kept = counted.counts["kept"]
     for earlier in reversed(loop.rounds(home, state.adapter)):
         if name in earlier.steps and earlier.asked.recipe == state.asked.recipe:
             share = kept / (earlier.came_of("collect", "judgements") or kept or 1) if name in ("reward", "train") else 1
             return round(earlier.steps[name].minutes * share, 1), f"as in round {earlier.number}"
     if name in ("collect", "gate", "place"):
         return 0.1, "always short"
-    recipe = "reward" if name == "reward" else state.asked.recipe
-    if measure and (name == "reward" or (name == "train" and recipe != "ppo")):
-        return _measured(home, state, recipe, kept), "measured with three steps"
-    return None, "nothing"
+    if probe is None:
+        return None, "nothing"
+    if name == "exam":
+        return probe.exam(counted.splits["test"])
+    if name == "train" and state.asked.recipe == "ppo":
+        return probe.ppo(_ppo(home, state))
+    rows = kept * load_settings(home.settings_file).loop.split[0] // 100
+    passes = find("reward" if name == "reward" else state.asked.recipe).passes(max(rows, 1))
+    return probe.training(rows * (2 if state.asked.recipe in loop.PAIRED else 1), passes)
 
 
-def _measured(home: Home, state: Round, recipe: str, kept: int) -> float:
-    """Three steps on random tokens of the base model, as `brogue plan` measures; a pair counts for two rows."""
-    from adapters import methods, planning
-    from adapters.base_model import prepare
-    from assistant.console import working
+def _ppo(home: Home, state: Round) -> PPOConfig:
+    """As far as it decides how long it takes."""
+    from assistant.retrain import Steps
 
-    settings = load_settings(home.settings_file)
-    rows = kept * settings.loop.split[0] // 100
-    with working("plan") as tell:
-        base = prepare(settings.base_model, home, tell)
-        tell("measuring three steps")
-        speed = planning.measure(base, methods.find("lora"), 8, 8, 256)
-    seen = rows * (2 if state.asked.recipe in loop.PAIRED else 1)
-    return round(planning.steps(seen, 8, find(recipe).passes(max(rows, 1))) * speed.seconds_per_step / 60, 1)
+    config = Steps(home).config(state, "train")
+    given = {"rounds": config.rounds, "batch_size": 2 * config.batch_size, "max_new_tokens": config.max_new_tokens}
+    return PPOConfig.model_validate({name: value for name, value in given.items() if value is not None})
