@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -265,7 +266,8 @@ def test_an_engine_that_is_not_running_is_told_in_one_line(home: Home) -> None:
     assert done.returncode == 1 and done.stderr.strip().endswith("start it: brogue up"), done.stderr
 
 
-class DieAfterSteps(NamedTuple):
+@dataclass
+class DieAfterSteps:
     """The process is killed when so many steps of the run are written down."""
 
     steps: int
@@ -279,7 +281,7 @@ class DieAfterSteps(NamedTuple):
             if len(seen) == self.steps:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        Notes.keep_tried = last  # type: ignore[method-assign]
+        Notes.keep_tried = last  # type: ignore[method-assign, assignment]
 
 
 def tell_trainings(_home: Home) -> None:
