@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from scipy.stats import norm  # type: ignore[import-untyped]
 
@@ -15,6 +15,7 @@ WORTH = 0.05  # of the metric: a gain that is surely less is not worth weights o
 FEWEST = 50  # test records; with fewer only a significant difference decides
 LEAST = 0.02  # of the metric: less is nothing, however low the floor
 SHOWN = 0.15  # above the floor: records that would not even show this cannot say that nothing works
+FineTune = Literal["worth it", "not worth it", "cannot be told"]
 
 
 @dataclass(frozen=True)

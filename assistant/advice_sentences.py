@@ -5,14 +5,17 @@ from collections.abc import Sequence
 
 from adapters.exam_types import Interval
 from assistant import exam_words as words
-from assistant.advice_field import WORTH, Choice, Field, bar, figures, turned
+from assistant.advice_field import WORTH, Choice, Field, FineTune, bar, figures, turned
 from assistant.advice_statistics import needed
 from assistant.advice_types import Growth, Result, Task
 
 NAMED = 6  # arms that a sentence lists
+_FINE_TUNING: dict[FineTune, str] = {
+    "worth it": "is worth it here", "not worth it": "is not worth it here", "cannot be told": "may be worth it, or not",
+}  # fmt: skip
 
 
-def recommended(field: Field, choice: Choice, target: float | None) -> tuple[str, ...]:
+def recommended(field: Field, choice: Choice, target: float | None, fine_tune: FineTune) -> tuple[str, ...]:
     """What to use and why; or that it cannot be told yet."""
     use = f"Use {_named(choice.arm)}: {_figure(field, choice.arm)}."
     if choice.meets:
@@ -21,7 +24,7 @@ def recommended(field: Field, choice: Choice, target: float | None) -> tuple[str
         found = _open(field, choice) if choice.rivals else [use, _why(field, choice)]
     missed = [_missed(field, target)] if target is not None and not choice.meets else []
     aside = [f"Fewer test records have {_listed(field.aside)}: not compared."] if field.aside else []
-    return (*found, *missed, *_tuned(field), *aside)
+    return (*found, *missed, _tuned(field, fine_tune), *aside)
 
 
 def unmeasured(results: Sequence[Result]) -> tuple[str, ...]:
@@ -126,15 +129,18 @@ def _missed(field: Field, target: float) -> str:
     return f"No way surely meets the target of {shown}; {_listed([one.arm.name for one in may])} may."
 
 
-def _tuned(field: Field) -> list[str]:
-    """The best fine-tuned way beside the best of the others."""
+def _tuned(field: Field, verdict: FineTune) -> str:
+    """Whether to fine-tune: the best fine-tuned way beside the best of the others."""
     trained, plain = field.highest(trained=True), field.highest(trained=False)
-    if trained is None or plain is None:
-        return []
-    return [
-        f"The best fine-tuned way, {_quoted(trained)}, has {_value(trained)}, the best other, {_quoted(plain)}, "
-        f"{_value(plain)}: fine-tuning brings {_points(field.gain(trained, plain).difference)}."
-    ]
+    if plain is None:
+        return "No other way than fine-tuning was measured, so whether that is worth it cannot be told."
+    if trained is None:
+        stopped = "Every fine-tuned way was stopped, as it could not win: fine-tuning is not worth it here."
+        return stopped if verdict == "not worth it" else "No fine-tuned way was measured, so nothing is said of it."
+    return (
+        f"Fine-tuning {_FINE_TUNING[verdict]}: the best such way, {_quoted(trained)}, has {_value(trained)}, the best "
+        f"other, {_quoted(plain)}, {_value(plain)}; a gain of {_points(field.gain(trained, plain).difference)}."
+    )
 
 
 def _cheaper(field: Field, arm: Result) -> list[str]:

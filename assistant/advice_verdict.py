@@ -6,15 +6,12 @@ enough evidence.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 from assistant import advice_sentences as sentences
 from assistant.advice_curves import growth
-from assistant.advice_field import FEWEST, MARGIN, SHOWN, WORTH, Choice, Field, field_of, figures
+from assistant.advice_field import FEWEST, MARGIN, SHOWN, WORTH, Choice, Field, FineTune, field_of, figures
 from assistant.advice_statistics import needed, rounded_up
 from assistant.advice_types import Growth, Recommendation, Result, Task
-
-FineTune = Literal["worth it", "not worth it", "cannot be told"]
 
 
 def recommend(task: Task, results: Sequence[Result], *, target: float | None = None, seed: int = 0) -> Recommendation:
@@ -39,7 +36,7 @@ def recommend(task: Task, results: Sequence[Result], *, target: float | None = N
         arm=choice.arm.arm.name,
         best=field.best.arm.name,
         fine_tune=fine_tune,
-        words=sentences.recommended(field, choice, target),
+        words=sentences.recommended(field, choice, target, fine_tune),
         changes=sentences.changes(field, results, choice, target, grown),
         comparisons=field.comparisons,
         growth=grown,

@@ -67,7 +67,8 @@ def test_fine_tuning_is_worth_it_where_all_else_is_significantly_worse() -> None
     ])  # fmt: skip
     assert (found.result, found.arm, found.fine_tune) == ("use", "sft-lora", "worth it")
     assert "Nothing else has a higher figure, and all that costs less (2) is significantly worse." in found.words
-    assert any("fine-tuning brings +25.0 percentage points" in line for line in found.words)
+    assert any(line.startswith("Fine-tuning is worth it here: the best such way") for line in found.words)
+    assert "a gain of +25.0 percentage points" in said(found)
 
 
 def test_upkeep_comes_before_minutes_and_minutes_before_tokens() -> None:
@@ -105,7 +106,7 @@ def test_a_figure_of_which_less_is_better_is_turned_round() -> None:
     found = recommend(task(better="lower", floor=0.9), arms, target=0.1)
     assert (found.arm, found.best, found.fine_tune) == ("sft-lora", "sft-lora", "worth it")
     assert found.comparisons[0].difference.value > 0  # as measured
-    assert any("fine-tuning brings +55.0" in line for line in found.words)
+    assert "a gain of +55.0 percentage points" in said(found)
 
 
 def test_arms_that_were_not_measured_are_named_and_a_stopped_one_counts_against_fine_tuning() -> None:
@@ -113,7 +114,9 @@ def test_arms_that_were_not_measured_are_named_and_a_stopped_one_counts_against_
     stopped = untried("sft-lora", "fine-tuned", "stopped", "it could not win")
     left = untried("soft-prompt", "fine-tuned", "left out", "no time")
     failed = untried("rag", "rag", "failed", "no documents")
-    assert recommend(task(), [best, stopped]).fine_tune == "not worth it"
+    found = recommend(task(), [best, stopped])
+    assert found.fine_tune == "not worth it"
+    assert "stopped, as it could not win" in said(found)
     found = recommend(task(), [best, left, failed])
     assert found.fine_tune == "cannot be told"
     assert "More time (--budget): 'soft-prompt' was not tried." in found.changes
