@@ -163,6 +163,8 @@ def test_an_arm_is_given_up_only_when_even_all_it_may_yet_learn_is_not_enough() 
     assert why.startswith("on 60 validation records it is 40.0 percentage points below the best (−5")
     assert why.endswith("more training records may bring 5.0 at most")
     assert cannot_win(behind, best, hope=0.5) is None
+    assert cannot_win(behind, best, hope=0.05, target=0.6) is None  # it is cheaper, and may meet the target
+    assert cannot_win(behind, best, hope=0.05, target=0.9) is not None
     assert cannot_win(best, behind, hope=0) is None
     assert cannot_win(best, best, hope=0) is None
     assert cannot_win(figures([0] * 50), best, hope=0) is None  # other records: nothing can be said
