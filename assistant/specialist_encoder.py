@@ -208,7 +208,7 @@ def _step(net: Net, batch: Sequence[tuple[Any, list[int], float]], optimizer: An
     weight = [weight for (_, _, weight), some in zip(batch, words, strict=True) for _ in (some or [0])]
     losses = torch.nn.functional.cross_entropy(logits.float(), torch.tensor(right, device=device), reduction="none")
     shares = torch.tensor(weight, device=device)
-    ((losses * shares).sum() / shares.sum()).backward()  # type: ignore[no-untyped-call]
+    ((losses * shares).sum() / shares.sum()).backward()
     torch.nn.utils.clip_grad_norm_(tuned, 1.0)
     optimizer.step()
     optimizer.zero_grad()

@@ -57,7 +57,7 @@ def fit(rows: Matrix, labels: Sequence[int], count: int, weights: Sequence[float
     """Multinomial logistic regression by L-BFGS. `labels` are numbers below `count`; `weights` belong to the rows."""
     from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
     from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     found = Linear(np.zeros((count, rows.shape[1]), np.float32), np.full(count, _NEVER, np.float32))
     there = sorted(set(labels))

@@ -119,7 +119,9 @@ def page(prompt: str) -> Page:
     ends = (len(lines) - 1, 0, *reversed(range(len(lines))))
     at = next((n for n in ends if lines and _QUESTION.search(lines[n])), len(lines) - 1)
     rest = lines[:at] + lines[at + 1 :]
-    text, begins, tokens, sentences = "\n".join(rest), 0, [], []
+    text, begins = "\n".join(rest), 0
+    tokens: list[Token] = []
+    sentences: list[str] = []
     for part in _SENTENCE.split(text):
         begins = text.index(part, begins)
         if part.strip():

@@ -14,9 +14,8 @@ from assistant import specialist_types, specialists
 from assistant.advice_types import Records, Task, TaskKind
 from assistant.specialist_reader import page
 from assistant.specialist_tags import decoded
-from assistant.specialist_types import targets
+from assistant.specialist_types import Learned, SpecialistCard, targets
 from assistant.specialists import (
-    SpecialistCard,
     kinds_for,
     list_specialists,
     load_specialist,
@@ -254,7 +253,12 @@ def test_it_is_opened_once_however_many_ask_at_the_same_time(home: Home, monkeyp
     train_specialist(home, "intents", "embedding-lr", task("labels", "accuracy"), labelled())
     opened: list[Path] = []
     read = specialists._read
-    monkeypatch.setattr(specialists, "_read", lambda folder: opened.append(folder) or read(folder))
+
+    def counted(folder: Path) -> Learned:
+        opened.append(folder)
+        return read(folder)
+
+    monkeypatch.setattr(specialists, "_read", counted)
     specialist, found = open_specialist(home, "intents"), list[str]()
     assert opened == []  # not before it is asked
     threads = [
