@@ -94,7 +94,9 @@ class Steps:
             if leader is None or tried.best is None or not tried.alive or arm.name in (BASELINE, best and best.name):
                 continue
             more = hope(tried.curve, rows, self._task) if arm.learns else 0.0
-            if why := cannot_win(tried.best, leader, more, self._task, self.journal.asked.seed):
+            cheaper = best is not None and arm.upkeep < best.upkeep  # it wins where it meets the target
+            target = self.journal.asked.target if cheaper else None
+            if why := cannot_win(tried.best, leader, more, self._task, self.journal.asked.seed, target):
                 self.notes.keep_tried(tried.model_copy(update={"stopped": why}))
 
     # --- all of them ---
