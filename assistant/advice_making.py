@@ -19,6 +19,7 @@ from data.records import question
 NEAREST = 5  # examples
 PASSAGES = 3  # that a model is shown; small ones lose the thread with more
 DOCUMENTS = 5_000  # training records that are indexed as documents at most: the first by a hash
+_MANY = 5_000  # examples; of more, the embedding model is loaded that is the faster one for many
 Need = Callable[[str], Ready]  # an arm that another one rests on, ready; it is made if it is not there
 
 
@@ -84,12 +85,20 @@ def few_shot_nearest(making: Making) -> Ready:
 
 
 def _with_nearest(making: Making, **fields: object) -> tuple[Assistant, int]:
-    """A definition with the nearest examples, and the bytes of what they are looked for in."""
+    """A definition with the nearest examples, and the bytes of what they are looked for in.
+
+    They are embedded here: the gateway finds them, and none of its questions waits for that.
+    """
+    from assistant.embeddings import open_embedder
+    from assistant.nearest_examples import load_examples
+
     lab = making.lab
     dataset = lab.dataset(making.records)
+    many = len(making.records.train) > _MANY
+    load_examples(lab.home, dataset.name, open_embedder(lab.settings.knowledge, lab.home, many, lab.tell), lab.tell)
     definition = lab.define(making.definition_name, making.arm, answer=making.form,
                             examples_from=ExamplesFrom(dataset=dataset.name, k=NEAREST), **fields)  # fmt: skip
-    return definition, size_of(lab.home.datasets / dataset.name)
+    return definition, sum(size_of(where / dataset.name) for where in (lab.home.datasets, lab.home.examples))
 
 
 def rag(making: Making) -> Ready:
