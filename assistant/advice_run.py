@@ -82,10 +82,11 @@ class Run:
             self._once()
             self._other_bases()
             self._tests(self._own, self._bench)
-            self._curves()
+            self._curves(trained=False)
             for arm in self._alive():
                 steps.ask_again(self._bench, arm)
             self._late_tests()
+            self._curves(trained=True)
         finally:
             steps.keep()
         results = advice_results.results(self._home, [(arm, steps.tried(arm)) for arm in steps.arms])
@@ -192,11 +193,12 @@ class Run:
         steps = self._steps
         return steps.best_first([arm for arm in self._own if steps.tried(arm).alive])
 
-    def _curves(self) -> None:
-        """What is missing of the learning curves of those that may win, the quickest first."""
+    def _curves(self, trained: bool) -> None:
+        """What is missing of the learning curves of those that may win, the best first."""
         steps = self._steps
-        arms = [arm for arm in self._alive() if arm.learns and not steps.after_training(arm)]
-        for arm in sorted(arms, key=lambda arm: steps.step_s(arm.name, steps.train)):
+        for arm in self._alive():
+            if is_trained(arm) is not trained or not arm.learns or steps.after_training(arm):
+                continue
             for rows in rungs(steps.tried(arm).rows or 0)[:-1]:
                 steps.more_of(self._bench, arm, rows)
 
