@@ -5,6 +5,7 @@ validation records), then what is made of both, then other base models. Those th
 records at the end; what time is left goes into learning curves and repeats.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from data.settings import load_settings
 Tell = Callable[[str], None]
 TEST = 200  # records, where nobody says otherwise
 ENGINE_S = 150.0  # to start another base model's
+QUICK_S = 30.0  # to make an arm; learning curves of what takes longer come last
 
 
 def run_advice(home: Home, asked: Asked, gateway: Gateway, tell: Tell) -> Advice:
@@ -82,11 +84,11 @@ class Run:
             self._once()
             self._other_bases()
             self._tests(self._own, self._bench)
-            self._curves(trained=False)
+            self._curves(QUICK_S)
             for arm in self._alive():
                 steps.ask_again(self._bench, arm)
             self._late_tests()
-            self._curves(trained=True)
+            self._curves(math.inf)
         finally:
             steps.keep()
         results = advice_results.results(self._home, [(arm, steps.tried(arm)) for arm in steps.arms])
@@ -193,11 +195,11 @@ class Run:
         steps = self._steps
         return steps.best_first([arm for arm in self._own if steps.tried(arm).alive])
 
-    def _curves(self, trained: bool) -> None:
-        """What is missing of the learning curves of those that may win, the best first."""
+    def _curves(self, most_s: float) -> None:
+        """What is missing of the learning curves of those that may win and take no longer to make, the best first."""
         steps = self._steps
         for arm in self._alive():
-            if is_trained(arm) is not trained or not arm.learns or steps.after_training(arm):
+            if not arm.learns or steps.after_training(arm) or steps.pace.making_s(arm.name, steps.train) > most_s:
                 continue
             for rows in rungs(steps.tried(arm).rows or 0)[:-1]:
                 steps.more_of(self._bench, arm, rows)
