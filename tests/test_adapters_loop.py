@@ -212,48 +212,6 @@ def test_a_plan_says_what_would_be_done_and_changes_nothing(shop: Shop) -> None:
     assert "as in round 1" in text and "about " in text
 
 
-def test_ppos_minutes_are_planned_by_its_earlier_rounds_or_by_some_answers_or_not_at_all(shop: Shop) -> None:
-    def train(*words: str) -> dict[str, Any]:
-        done = shop.retrain("--recipe", "ppo", "--plan", "--json", *words)
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout)
-        return next(step for step in found["steps"] if step["step"] == "train")
-
-    shop.say(0, 24)
-    guess = train()
-    assert guess["known_by"] == "at most, by 32 answers and three steps" and guess["minutes"] > 0
-    config = {"recipe": "ppo", "batch_size": 4}
-    base = Registry(shop.home).resolve("acme@1")
-    asked = runs.asked_now("other", "other", "digest", base.base_model, base.base_sha256, config)
-    write_text(shop.home.runs / "other-1" / runs.RUN, asked.model_dump_json())
-    write_text(shop.home.runs / "other-1" / "metrics.jsonl", '{"step": 1, "loss": 1, "seconds": 3.0}\n')
-    known = train("--train-option", "rounds=84")
-    # A round had 8 answers and takes 16 now; 84 rounds, and before and after them as many answers as in 16.
-    assert (known["minutes"], known["known_by"]) == (10.0, "by the rounds of other-1")
-    shutil.rmtree(shop.home.runs / "other-1")
-    shop.home.services_file.unlink()
-    assert train() == guess | {"minutes": None, "known_by": "nothing"}
-    assert "with the engine running it is measured" in shop.retrain("--recipe", "ppo", "--plan").stdout
-
-
-def test_what_an_exam_would_ask_is_counted_without_what_is_kept(shop: Shop) -> None:
-    from adapters.base_model import prepare
-    from adapters.exam_counting import counted
-    from adapters.exam_suites import load_suite
-    from data.settings import load_settings
-
-    write_text(shop.home.root / "suites" / "plain.yaml",
-               "parts:\n  - {measure: task, data: acme, limit: 2}\n  - {measure: safety, limit: 3}\n")  # fmt: skip
-    base = prepare(load_settings(shop.home.settings_file).base_model, shop.home, lambda _: None)
-    start, suite = Registry(shop.home).resolve("acme@1"), load_suite(shop.home, "plain")
-    before = counted(shop.home, base, start, suite, None)
-    done = run_brogue("exam", "acme@1", "--suite", "plain", "--gate", "open", home=shop.home)
-    assert done.returncode == 0, done.stderr
-    after = counted(shop.home, base, start, suite, None)
-    assert len(after.questions) * 3 == len(before.questions) > 0
-    assert len(after.read) * 3 == len(before.read) > 0
-
-
 def test_an_unfinished_round_goes_on_with_its_own_command_only(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     from assistant.retrain import Steps
     from data.errors import BrogueError
