@@ -19,7 +19,7 @@ FEWEST = 3  # points of different numbers of records
 OPEN = 0.08  # an interval wider than this tells nothing
 NOTHING = 0.01  # a gain below a point in a hundred
 DRAWS = 1000
-POWERS = np.linspace(0.1, 2.0, 20)  # c: from errors that hardly fall to such that fall with the square of the records
+POWERS = np.geomspace(0.1, 2.0, 24)  # c: from errors that hardly fall to such that fall with the square of the records
 BY_THE_ROOT = 0.5  # the power that is hoped for where one point shows none
 Numbers = NDArray[np.float64]
 
