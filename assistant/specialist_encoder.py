@@ -218,7 +218,9 @@ def _open(tools: Tools, labels: int, by_word: bool) -> Net:
     """The home's embedding model in float32 with a head that gives all labels alike."""
     import torch
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     settings = load_settings(tools.home.settings_file).knowledge
     if settings.embedding_url:
         raise DataError(

@@ -10,7 +10,7 @@ import pytest
 
 from adapters.measure_pieces import messages
 from adapters.measure_task_labels import spans
-from assistant import specialist_types, specialists
+from assistant import specialist_encoder, specialist_types, specialists
 from assistant.advice_types import Records, Task, TaskKind
 from assistant.specialist_reader import page
 from assistant.specialist_tags import decoded
@@ -319,7 +319,10 @@ def test_each_kind_of_task_has_its_kinds() -> None:
 
 
 @pytest.mark.slow
-def test_the_tuned_embedding_model_is_no_worse_than_the_head_alone_and_the_same_when_reopened(home: Home) -> None:
+def test_the_tuned_embedding_model_labels_and_tags_and_is_the_same_when_reopened(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(specialist_encoder, "_STEPS", 40)
     card = train_specialist(home, "intents", "encoder", task("labels", "accuracy"), labelled())
     assert card.validation == 1.0
     assert asked(home, "intents", "Where is the parcel?", "money") == ["delivery", "refund"]

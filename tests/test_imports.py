@@ -53,6 +53,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "assistant/embeddings_attention.py",
         "assistant/embeddings_models.py",
         "assistant/name_model.py",
+        "assistant/specialist_encoder.py",
     ),
     "sentence_transformers": (
         "assistant/embeddings_attention.py",
