@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from adapters.exam_types import Interval
 from assistant import exam_words as words
 from assistant.advice_field import WORTH, Choice, Field, FineTune, bar, figures, turned
-from assistant.advice_statistics import needed
+from assistant.advice_statistics import needed, rounded_up
 from assistant.advice_types import Growth, Result, Task
 
 NAMED = 6  # arms that a sentence lists
@@ -92,7 +92,7 @@ def _why(field: Field, choice: Choice) -> str:
     gain = max(field.gain(one, arm).difference.high for one in even if one is not arm)
     return (
         f"It costs least of the {len(even)} ways that may be the best: {_quoted(field.best)} has "
-        f"{_value(field.best)}, but none of them is better by more than {100 * max(0.0, gain):.1f} points."
+        f"{_value(field.best)}, but surely none of them is better by more than {100 * max(0.0, gain):.1f} points."
     )
 
 
@@ -100,9 +100,11 @@ def _open(field: Field, choice: Choice) -> list[str]:
     """Where the records do not tell."""
     arm, more = choice.arm, choice.needed
     rival = max(choice.rivals, key=lambda one: field.gain(one, arm).difference.high)
+    gain = field.gain(rival, arm).difference
+    luck = "; with so many ways compared, luck may do that" if gain.low > 0 else ""
     return [
         f"{field.n} test records do not tell which way is best: {_named(arm)} has {_figure(field, arm)}; "
-        f"{_named(rival)} has {_figure(field, rival)}, a difference of {_points(field.gain(rival, arm).difference)}.",
+        f"{_named(rival)} has {_figure(field, rival)}, a difference of {_points(gain)}{luck}.",
         f"About {more:,} test records would probably tell." if more
         else "More than a million test records would be needed to tell.",
         f"Until then {_quoted(arm)} is the one to use: it costs least of the {len(choice.even)} that may be the best.",
@@ -126,7 +128,11 @@ def _missed(field: Field, target: float) -> str:
     shown = words.number(target, "share")
     if not may:
         return f"No way meets the target of {shown}: {_quoted(field.best)} comes nearest."
-    return f"No way surely meets the target of {shown}; {_listed([one.arm.name for one in may])} may."
+    near = figures(field.best).main
+    worse, distance = (near.low, near.value - target) if high else (near.high, target - near.value)
+    more = rounded_up(field.n * ((near.value - worse) / distance) ** 2) if distance > 0 else None
+    tell = f": about {more:,} test records would probably tell" if more else ""
+    return f"No way surely meets the target of {shown}; {_listed([one.arm.name for one in may])} may{tell}."
 
 
 def _tuned(field: Field, verdict: FineTune) -> str:

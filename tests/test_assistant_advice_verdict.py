@@ -95,8 +95,11 @@ def test_a_target_is_met_by_the_cheapest_arm_whose_whole_interval_is_there() -> 
 
 def test_a_target_that_no_arm_surely_meets_is_said_to_be_missed() -> None:
     arms = [tried("prompt", "prompt", right(100, 200, 1)), tried("sft-lora", "fine-tuned", right(180, 200, 2))]
-    near, far = (recommend(task(), arms, target=target) for target in (0.9, 0.97))
-    assert (near.arm, far.arm) == ("sft-lora", "sft-lora")
+    above, near, far = (recommend(task(), arms, target=target) for target in (0.87, 0.9, 0.97))
+    assert (above.arm, near.arm, far.arm) == ("sft-lora", "sft-lora", "sft-lora")
+    assert "No way surely meets the target of 87.0%; 'sft-lora' may: about 550 test records would probably tell." in (
+        above.words
+    )
     assert "No way surely meets the target of 90.0%; 'sft-lora' may." in near.words
     assert "No way meets the target of 97.0%: 'sft-lora' comes nearest." in far.words
 
