@@ -364,6 +364,7 @@ def test_what_the_advisor_trains_is_what_the_plain_command_trains(places: AtWork
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_a_version_that_is_only_tried_out_never_becomes_stable(home: Home, base: Path, brogue: Run) -> None:
     write_text(home.settings_file, f'base_model = "{base}"\n')
     save(home, "places", labelled)
@@ -390,33 +391,37 @@ def test_a_start_makes_nothing_stable_that_was_not_meant_to_be(places: AtWork) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "recipe"), [("sft-lora", "labelled"), ("instruct-lora", "instruct")])
-def test_the_plain_commands_train_the_same_version_and_find_the_same_figure(
-    places: AtWork, monkeypatch: pytest.MonkeyPatch, brogue: Run, name: str, recipe: str
+@pytest.mark.usefixtures("one_thread")
+def test_the_plain_commands_train_the_same_versions_and_find_the_same_figures(
+    places: AtWork, monkeypatch: pytest.MonkeyPatch, brogue: Run
 ) -> None:
-    lab, home, engine = places.lab, places.lab.home, places.engine
-    ready = made(places, "prompt", "prompt-constrained")
-    monkeypatch.undo()  # a real training, in a process of its own
-    monkeypatch.setenv("BROGUE_HOME", str(home.root))
+    home, registry = places.lab.home, Registry(places.lab.home)
+    few = places.known._replace(train=places.known.train[:8])
+
+    def here(lab: Lab, wanted: Training, dataset: Any) -> None:  # in the place of a process of its own, which is slow
+        done = brogue(*advice_training.command(lab, wanted, dataset))
+        assert done.returncode == 0, done.stderr
+
+    monkeypatch.setattr(advice_training, "_run", here)
     monkeypatch.setenv("BROGUE_ADMIN_KEY", ADMIN_KEY)
-    engine.says = "cellar"
-    arm = make(lab, find(arms_of(places), name), places.known, ready)
-    found = figures(places, arm, places.records.test)
-    registry = Registry(home)
-    card = registry.card(f"advice-{ID}-{name}", 1)
-    told = str(card.config["system_prompt"] or "")
-    done = brogue("train", "mine", "--data", card.dataset, "--recipe", recipe, f"--system-prompt={told}")
-    assert done.returncode == 0, done.stderr
-    mine = registry.card("mine", 1)
-    assert (mine.files["adapter_model.safetensors"], mine.system_prompt) == (
-        card.files["adapter_model.safetensors"], card.system_prompt,
-    )  # fmt: skip
-    running(home, lab.gateway.url)
+    running(home, places.lab.gateway.url)
     write_text(home.root / "suites" / "own.yaml", "parts: [{measure: task, data: places}]\n")
-    exam = brogue("exam", "mine@1", "--suite", "own", "--json")
-    assert exam.returncode == 0, exam.stderr
-    [accuracy] = [one for one in json.loads(exam.stdout)["measures"] if one["name"] == "task.accuracy"]
-    assert accuracy["arms"]["version"]["value"] == found.main.value > 0
+    places.engine.says = "cellar"
+    for name, recipe in (("sft-lora", "labelled"), ("instruct-lora", "instruct")):
+        arm = make(places.lab, find(arms_of(places), name), few, {})
+        card = registry.card(f"advice-{ID}-{name}", 1)
+        told = f"--system-prompt={card.config['system_prompt'] or ''}"
+        done = brogue("train", f"my-{name}", "--data", card.dataset, "--recipe", recipe, told)
+        assert done.returncode == 0, done.stderr
+        mine = registry.card(f"my-{name}", 1)
+        assert mine.files["adapter_model.safetensors"] == card.files["adapter_model.safetensors"]
+        assert mine.system_prompt == arm.definition.system_prompt
+        exam = brogue("exam", f"my-{name}@1", "--suite", "own", "--json")
+        assert exam.returncode == 0, exam.stderr
+        [accuracy] = [one for one in json.loads(exam.stdout)["measures"] if one["name"] == "task.accuracy"]
+        main = figures(places, arm, places.records.test).main
+        assert accuracy["arms"]["version"] == main.model_dump()
+        assert main.value > 0
 
 
 def test_a_training_that_fails_is_told_in_its_own_words(
