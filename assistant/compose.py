@@ -43,6 +43,7 @@ class Composer:
     def __init__(self, home: Home, supports_system: bool, answers: Answers | None) -> None:
         self._home, self._supports_system, self._answers = home, supports_system, answers
         self._examples = None if answers is None else ExampleSets(home, answers.knowledge.embedder)
+        self._embedder = None if answers is None else answers.knowledge.embedder
         self._labels = PerDataset(home, self._read_labels)
         self._specialists: dict[str, tuple[int, Specialist]] = {}  # name → its card's time, what was opened
         self._opening = threading.Lock()
@@ -188,7 +189,7 @@ class Composer:
             stamp = card.stat().st_mtime_ns if card.exists() else 0
             if name not in self._specialists or self._specialists[name][0] != stamp:
                 self._specialists.pop(name, None)
-                self._specialists[name] = (stamp, open_specialist(self._home, name))
+                self._specialists[name] = (stamp, open_specialist(self._home, name, self._embedder))
             return self._specialists[name][1]
 
 

@@ -48,12 +48,15 @@ class SpecialistCard(Frozen):
 class Tools:
     """What a specialist may use: the home's embedding model, opened when the first text is embedded."""
 
-    def __init__(self, home: Home, tell: Tell = lambda _: None) -> None:
-        self.home, self.tell = home, tell
+    def __init__(self, home: Home, tell: Tell = lambda _: None, embedder: Callable[[], Embedder] | None = None) -> None:
+        """`embedder` gives one that is open already."""
+        self.home, self.tell, self._given = home, tell, embedder
 
     @cached_property
     def embedder(self) -> Embedder:
         """That by which questions are embedded when they are asked: what is learnt and what is served agree."""
+        if self._given is not None:
+            return self._given()
         return open_embedder(load_settings(self.home.settings_file).knowledge, self.home, many=False, tell=self.tell)
 
     def vectors(self, texts: Sequence[str]) -> Floats:

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from assistant import specialist_encoder, specialist_labels, specialist_reader, specialist_tags, specialist_words
 from assistant.advice_types import Records, Task, TaskKind
+from assistant.embeddings import Embedder
 from assistant.questions import Messages, last_question
 from assistant.specialist_types import Answerer, Learned, Lesson, SpecialistCard, Tools
 from data.errors import BrogueError, DataError, one_line, unknown
@@ -147,10 +148,13 @@ def train_specialist(home: Home, name: str, kind: str, task: Task, records: Reco
     return card
 
 
-def open_specialist(home: Home, name: str) -> Specialist:
-    """Specialist `name`, or an error that names those there are. Its arrays are read when it is first asked."""
+def open_specialist(home: Home, name: str, embedder: Callable[[], Embedder] | None = None) -> Specialist:
+    """Specialist `name`, or an error that names those there are. Its arrays are read when it is first asked.
+
+    `embedder` gives the home's embedding model where it is open already; else each specialist opens its own.
+    """
     card = load_specialist(home, name)
-    return Specialist(folder_of(home, name), card, Tools(home))
+    return Specialist(folder_of(home, name), card, Tools(home, embedder=embedder))
 
 
 def load_specialist(home: Home, name: str) -> SpecialistCard:
