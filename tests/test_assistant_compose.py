@@ -364,7 +364,7 @@ def test_a_specialist_reads_the_passages_that_the_documents_hold(setup: Setup, m
 
     import assistant.specialists
 
-    monkeypatch.setattr(assistant.specialists, "open_specialist", lambda _home, _name: Reader())
+    monkeypatch.setattr(assistant.specialists, "open_specialist", lambda *_: Reader())
     put(setup.home, "reader", returns=RETURNS)
     add_assistant(setup.home, "reader", "specialist: reader")
     reply = setup.ask("reader", ASKED).json()
