@@ -5,14 +5,13 @@ The engine runs beside the one that serves people, where there is memory for bot
 
     with other_base(home, id, other.base, tell) as at_work:
         lab = Lab(at_work.home, id, task, at_work.base, at_work.gateway, seed, tell)
-        ready = told(other, make(lab, other.inner, records, {}))
+        ready = make(lab, other.inner, records, {}).model_copy(update={"base_model": other.base})
 """
 
 import fcntl
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from assistant.services import running_gateway, stop_services
 from data.errors import BrogueError
 from data.home import Home, write_json, write_text
 from data.settings import AdvisorSettings, EngineSettings, Settings, StoreSettings, load_settings
+from serve.engine import free_port
 from serve.hardware import GIB, detect_device, gib, memory_of, plan_own
 
 ARMS = ("prompt", "prompt-constrained", "few-shot-nearest", "sft-lora")  # that another base model is tried with
@@ -77,11 +77,6 @@ def _short_names(bases: Sequence[str]) -> list[str]:
         number = sum(name == last or name.startswith(f"{last}--") for name in found)
         found.append(f"{last}--{number + 1}" if number else last)
     return found
-
-
-def told(other: OtherArm, ready: Ready) -> Ready:
-    """What was made of the inner arm, as the outer one."""
-    return ready.model_copy(update={"arm": other.arm.name, "base_model": other.base})
 
 
 @contextmanager
@@ -176,7 +171,9 @@ def _start(own: Home, base: BaseModel, tell: Tell) -> None:
 
 def _up(own: Home, lock: int, tell: Tell) -> str | None:
     """None when all is up; else its last words. Whatever ends us here ends it, too."""
-    port, page_port = _free_ports()
+    port = page_port = free_port()
+    while page_port == port:
+        page_port = free_port()
     process = subprocess.Popen(
         [*COMMAND, "up", "--port", str(port), "--page-port", str(page_port)],
         env=os.environ | {"BROGUE_HOME": str(own.root)}, pass_fds=[lock], text=True, errors="replace",
@@ -194,11 +191,3 @@ def _up(own: Home, lock: int, tell: Tell) -> str | None:
         process.terminate()
         process.wait()
         raise
-
-
-def _free_ports() -> tuple[int, int]:
-    """Two ports on loopback that are free now."""
-    with socket.socket() as one, socket.socket() as other:
-        for probe in (one, other):
-            probe.bind((LOOPBACK, 0))
-        return int(one.getsockname()[1]), int(other.getsockname()[1])

@@ -5,6 +5,7 @@ random key that only the gateway knows. Its log goes to `<home>/logs/engine.log`
 """
 
 import os
+import random
 import secrets
 import socket
 import subprocess
@@ -23,15 +24,36 @@ from serve.engine_log import death_reason, phase
 from serve.hardware import EnginePlan
 from serve.process import stop_process_group
 
+FIRST_PORT = 20_000  # what people choose themselves is mostly below
+PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 KEEP_ALIVE_S = 2  # vLLM closes a connection after 5 idle seconds; a request must not be sent into that moment
 Progress = Callable[[str], None]
 
 
 def free_port() -> int:
-    """A TCP port on loopback that is free now."""
+    """A TCP port on loopback that is free now.
+
+    It is bound seconds later, so it is none of those that the system hands out meanwhile by itself, to whoever connects
+    somewhere or binds port 0; where it hands out nearly all of them, it is one of its own.
+    """
+    known = range(FIRST_PORT, _first_handed_out())
+    for port in random.sample(known, min(len(known), 100)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _first_handed_out() -> int:
+    try:
+        return int(PORT_RANGE.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32768  # Linux's own choice
 
 
 def command_line(

@@ -3,7 +3,6 @@
 import gc
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ import pytest
 
 from adapters.base_model import BaseModel, prepare
 from data.home import Home
+from serve.engine import free_port as free_port
 from tests.inside import brogue_inside
 from tests.voices import VOICES, overfit
 
@@ -68,12 +68,6 @@ def run_brogue(
 def brogue() -> Run:
     """Runs `brogue` with the given words."""
     return run_brogue
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,18 +13,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import BinaryIO
 
 from assistant.cli import main
 
 _QUIET = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)  # so is Python by itself
 
 
-def _stream(errors: str = "strict") -> io.TextIOWrapper:
-    return io.TextIOWrapper(tempfile.TemporaryFile(), encoding="utf-8", errors=errors)
+def _file() -> BinaryIO:
+    return tempfile.TemporaryFile()
 
 
-# They outlive a command: what a library's logger took for stderr when it was imported must stay open.
-_OUT, _ERR = _stream(), _stream("backslashreplace")
+class _Stream(io.TextIOWrapper):
+    """A whole process's stdout or stderr: it stays open, whoever closes it.
+
+    What a library's logger took for stderr when it was imported must go on working; absl's even closes that as soon as
+    somebody configures logging anew, as uvicorn does.
+    """
+
+    def __init__(self, errors: str) -> None:
+        super().__init__(_file(), encoding="utf-8", errors=errors)
+
+    def close(self) -> None:
+        self.flush()
+
+
+_OUT, _ERR = _Stream("strict"), _Stream("backslashreplace")
 
 
 def brogue_inside(
@@ -89,7 +103,7 @@ def _set_environment(env: dict[str, str]) -> None:
 @contextmanager
 def _streams(text: str) -> Iterator[None]:
     streams = sys.stdin, sys.stdout, sys.stderr
-    given = _stream()
+    given = io.TextIOWrapper(_file(), encoding="utf-8")
     given.write(text)
     given.seek(0)
     for stream in (_OUT, _ERR):

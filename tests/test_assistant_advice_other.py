@@ -10,7 +10,7 @@ import pytest
 from adapters.base_model import BaseModel, prepare
 from adapters.exam_types import Interval, Measured
 from assistant import advice_cost, advice_other
-from assistant.advice_other import as_toml, how_to_use, other_arms, other_base, told
+from assistant.advice_other import as_toml, how_to_use, other_arms, other_base
 from assistant.advice_types import Arm, Figures, Ready
 from assistant.definitions import Assistant, ExamplesFrom
 from assistant.services import load_services
@@ -140,8 +140,8 @@ def test_each_other_base_is_tried_in_some_ways_under_names_of_its_own() -> None:
     assert {one.arm.family for one in found} == {"other base"}
     assert all(re.match(NAME_PATTERN, one.arm.name) for one in found)
     assert other_arms(ways, []) == []
-    ready = told(found[1], Ready(arm="sft-lora", rows=3, definition=Assistant(name="advice-0a1b2c3d-sft-lora")))
-    assert (ready.arm, ready.base_model) == ("qwen3-0.6b-sft-lora", "Qwen/Qwen3-0.6B")
+    made = Assistant(name="advice-0a1b2c3d-sft-lora")
+    ready = Ready(arm=found[1].arm.name, rows=3, definition=made, base_model=found[1].base)
     assert 'base_model = "Qwen/Qwen3-0.6B" into brogue.toml' in how_to_use(ready, "shop")
 
 

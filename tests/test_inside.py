@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -60,3 +61,18 @@ def test_a_command_says_the_same_inside_and_in_a_process_of_its_own(brogue: Run)
         assert (inside.returncode, inside.stdout, inside.stderr) == (
             process.returncode, process.stdout, process.stderr,
         )  # fmt: skip
+
+
+def test_a_library_that_closes_what_it_took_for_stderr_spoils_no_other_command(brogue: Run) -> None:
+    taken: list[TextIO] = []
+
+    @app.command("take", hidden=True)
+    def take() -> None:
+        taken.append(sys.stderr)
+
+    try:
+        assert brogue("take").returncode == 0
+        taken[0].close()  # as absl's logging does when uvicorn configures logging anew
+        assert "no such command" in brogue("no-such-command").stderr.lower()
+    finally:
+        app.registered_commands.pop()

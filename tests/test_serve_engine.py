@@ -1,6 +1,7 @@
 """The engine's command line, its environment, what its log tells, and how it is stopped. No vLLM here."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ import pytest
 from data.errors import BrogueError
 from data.home import Home
 from data.settings import EngineSettings
-from serve.engine import Engine, command_line, environment
+from serve import engine as engine_module
+from serve.engine import Engine, command_line, environment, free_port
 from serve.engine_log import death_reason, phase
 from serve.hardware import (
     GIB,
@@ -28,6 +30,23 @@ from serve.process import stop_process_group
 
 FOLLOWS = "Engine core initialization failed. See root cause above."
 CPU_PLAN = EnginePlan("cpu", 2048, 16, GIB, "0-1", Path("/lib/omp.so"))
+
+
+def test_a_port_that_is_bound_later_is_none_that_the_system_hands_out_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = tmp_path / "range"
+    monkeypatch.setattr(engine_module, "PORT_RANGE", given)
+    given.write_text("30000\t60999\n")
+    assert all(20_000 <= free_port() < 30_000 for _ in range(20))
+    given.write_text("1024\t65535\n")  # all of them: then one that it hands out
+    assert free_port() >= 1024
+    given.unlink()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", free_port()))
+        monkeypatch.setattr(engine_module, "FIRST_PORT", taken.getsockname()[1])
+        given.write_text(f"{taken.getsockname()[1] + 1} 65535")
+        assert free_port() != taken.getsockname()[1], "somebody has it"
 
 
 def test_the_key_is_in_the_environment_and_not_on_the_command_line(home: Home) -> None:
