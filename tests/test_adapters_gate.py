@@ -15,8 +15,7 @@ from data.home import Home, write_text
 from tests.conftest import ROOT
 from tests.gate_exams import Three, exam, figure
 
-LOOKED_AT = ("preference.implicit_reward", "preference.likelihood", "task.accuracy", "task.f1_macro",
-             "task.exact_match", "voice.required")  # fmt: skip
+LOOKED_AT = ("task.accuracy", "task.f1_macro", "task.entity_f1", "task.field_f1", "task.exact_match", "voice.required")
 
 
 def gate_of(*rules: str, items: int = 20) -> Gate:
@@ -291,7 +290,7 @@ def test_a_version_that_is_better_is_mostly_called_so(home: Home) -> None:
         }  # fmt: skip
         items = [Item(prompt=str(place)) for place in range(80)]
         figures.append(
-            measured(Scores("preference.implicit_reward", "share", "higher", parts, items), ("version", "against"))
+            measured(Scores("task.accuracy", "share", "higher", parts, items), ("version", "against"))
         )
         passed += judge(exam(*figures), gate).rules[0].result == "pass"
     assert passed >= 35, passed
