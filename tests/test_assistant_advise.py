@@ -14,16 +14,17 @@ import pytest
 from adapters.registry import Registry
 from assistant import advice_training
 from assistant.advice_budget import Pace, ladder
-from assistant.advice_files import Notes, Tried
+from assistant.advice_files import Asked, Journal, Notes, Tried
 from assistant.advice_types import Arm, Ready
 from assistant.cli_advise import read_budget
 from assistant.definitions import Assistant, get_assistant, load_assistant
 from assistant.knowledge import Knowledge
 from assistant.services import Child, Services
-from data.dataset import load_card, load_rows
+from assistant.specialist_types import SpecialistCard
+from data.dataset import Row, load_card, load_rows, save_dataset
 from data.errors import BrogueError
-from data.home import Home, write_text
-from data.records import AnyRecord, LabelledRecord, Split
+from data.home import Home, write_json, write_text
+from data.records import AnyRecord, LabelledRecord, Split, record_id
 from data.secrets import ENVIRONMENT
 from data.settings import load_settings
 from tests.advice_lab import save, told_only
@@ -339,3 +340,25 @@ def test_a_pace_is_drawn_from_trainings_of_two_sizes() -> None:
 @pytest.mark.parametrize(("text", "minutes"), [("30m", 30), ("2h", 120), ("1h30m", 90), ("90s", 1.5), ("45", 45)])
 def test_a_budget_is_read_as_people_write_it(text: str, minutes: float) -> None:
     assert read_budget(text) == minutes
+
+
+def test_who_is_forgotten_goes_from_advice_and_from_small_models(home: Home) -> None:
+    rows = []
+    for who in ("ann", "bob"):
+        record = LabelledRecord(text=f"Where does {who} live?", label="here")
+        rows.append(Row(id=record_id(record), split="train", record=record, subject=who))
+    save_dataset(home, "homes", rows, "made", "0", {}, None)
+    for id, dataset in (("0123abcd", "homes"), ("4567abcd", "others")):
+        journal = Journal(asked=Asked(data=dataset), created="2026-11-22")
+        Notes(home, id).keep(journal)
+        write_text(home.root / "advice" / id / "documents" / "24" / "one.txt", f"{dataset}: Where does ann live?")
+        card = SpecialistCard(name=dataset, kind="nearest-answer", task="words", dataset=dataset, key="0", rows=1,
+                              validation_rows=0, metric="rouge_l", validation=None, trained=0, bytes=1, seconds=1,
+                              created="2026-11-22")  # fmt: skip
+        write_json(home.root / "specialists" / dataset / "card.json", card.model_dump(mode="json"))
+    done = run_brogue("data", "forget", "--subject", "ann", "--yes", "--json", home=home)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["advice"], report["specialists"]) == (["0123abcd"], ["homes"])
+    assert [path.name for path in (home.root / "advice").iterdir()] == ["4567abcd"]
+    assert [path.name for path in (home.root / "specialists").iterdir()] == ["others"]
