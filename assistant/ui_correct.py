@@ -25,8 +25,15 @@ QUIET = {"show_progress": "hidden", "api_visibility": "private"}  # no spinners,
 MAX_WORDS = 3_000  # longer texts are compared line by line: comparing words takes the square of their number
 THANKS = "<p>Thank you. Your correction is kept.</p>"
 HEAD = "<h2>Correct this answer</h2><p>Write it as it should have been. What you change is marked below.</p>"
-# Runs whenever the editor comes to be.
-FOCUS = 'requestAnimationFrame(() => element.closest(".corrector").querySelector("textarea")?.focus());'
+# Runs whenever the editor comes to be; its text box may come a little later.
+FOCUS = """
+const focus = (tries) => {
+  const text = element.closest(".corrector")?.querySelector("textarea");
+  if (text?.checkVisibility()) text.focus();
+  else if (tries && element.isConnected) setTimeout(focus, 50, tries - 1);
+};
+requestAnimationFrame(() => focus(100));
+"""
 # Keys of the editor; at its end the keyboard goes back to where it was before.
 SCRIPT = """
 {

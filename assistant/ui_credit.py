@@ -28,6 +28,9 @@ NOT_BY_A_MODEL = "No model was asked."
 Update = Any  # a component's new value or properties, as Gradio takes it
 Given = dict[str, dict[str, Any]]  # response id → {"rating", "reasons", "comment", "judgement", "choices"}
 
+# One after the other: what is said later must not be stored sooner, nor be made of what was known before.
+ORDERLY: dict[str, Any] = {**QUIET, "concurrency_id": "credit", "concurrency_limit": 1}
+
 
 class Credit:
     """The components of the line and what opens below it; build it where they are to stand."""
@@ -79,13 +82,13 @@ class Credit:
     def _wire(self) -> None:
         state = [self._chat, self.given]
         for button, rate in zip(self._thumbs, (self._up, self._down), strict=True):
-            button.click(rate, state, [self.given, *self._judged], **QUIET)
+            button.click(rate, state, [self.given, *self._judged], **ORDERLY)
         more = [self._reasons, self._comment]
         self._reasons.input(
-            self._add, [*state, *more], [self.given, self._thanks], trigger_mode="always_last", **QUIET
+            self._add, [*state, *more], [self.given, self._thanks], trigger_mode="always_last", **ORDERLY
         )  # fmt: skip
-        self._comment.submit(self._add, [*state, *more], [self.given, self._thanks], **QUIET)
-        self._back.click(self._take_back, state, [self.given, *self._judged], **QUIET)
+        self._comment.submit(self._add, [*state, *more], [self.given, self._thanks], **ORDERLY)
+        self._back.click(self._take_back, state, [self.given, *self._judged], **ORDERLY)
         self._correct.click(
             self._open_editor, [self._chat, self._corrector.saved], [self._why, *self._corrector.outputs], **QUIET
         )

@@ -75,17 +75,21 @@ CSS = """
 #loops > .notice, #loops .html-container > .notice { margin-bottom: 14px !important; }
 @media (max-width: 640px) { #loops .card { padding: 14px; } }
 """
-# While a retrain runs the page is asked anew, but not under a question that waits or a list that is being read.
+# While a retrain runs the page is asked anew, but not under a question that waits or a list that is being read. A
+# question that was asked for meanwhile, and is not here yet, is named: the answer to the look comes after it.
 SCRIPT = """
+let asked = "";
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-act]");
+  if (!button) return;
   const recipe = element.querySelector("input[name=recipe]:checked")?.value;
-  if (button) trigger("click", {...button.dataset, ...(recipe && {recipe})});
+  asked = button.dataset.act === "ask" ? button.dataset.adapter : "";
+  trigger("click", {...button.dataset, ...(recipe && {recipe})});
 });
 watch("value", () => element.querySelector("[data-focus]")?.focus());
 setInterval(() => {
   const busy = element.querySelector("progress") && !element.querySelector(".question, details[open]");
-  if (busy && element.offsetParent && !document.hidden) trigger("click", {act: "look"});
+  if (busy && element.offsetParent && !document.hidden) trigger("click", {act: "look", asked});
 }, 3000);
 """
 STARTS: dict[str, dict[str, Any]] = {"start": {}, "start-auto": {"auto": True}, "resume": {}}
@@ -113,10 +117,9 @@ class LoopHistory:
     def _clicked(self, event: gr.EventData, request: gr.Request) -> str:
         data = dict(event._data)
         act, adapter = str(data["act"]), str(data.get("adapter", ""))
-        if act == "ask":
-            return self.show(request, Asked(adapter))
         if act not in STARTS:
-            return self.show(request)
+            asked = adapter if act == "ask" else str(data.get("asked", "")) if act == "look" else ""
+            return self.show(request, Asked(asked) if asked else None)
         recipe = {} if act == "resume" else {"recipe": str(data.get("recipe", "dpo"))}
         try:
             self._people.admin(request).retrain(adapter, **recipe, **STARTS[act])

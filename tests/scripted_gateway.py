@@ -141,6 +141,7 @@ class ScriptedGateway:
     checked: dict[str, Any] | None = None  # its field `brogue`
     has_documents: bool = True
     seconds_to_list: float = 0  # how long the list of assistants takes
+    seconds_to_rate: float = 0  # how long a rating with reasons takes
 
     def reset(self) -> None:
         self.adapters = {"reed-voice": adapter()}
@@ -155,7 +156,7 @@ class ScriptedGateway:
         self.version = "reed-voice@2"
         self.text = self.checked = None
         self.has_documents = True
-        self.seconds_to_list = 0
+        self.seconds_to_list = self.seconds_to_rate = 0
         self.assistants = [brand("reed", "#4a6b57"), brand("fern", "#8a4a2f")]
         self.bodies.clear()
         self.broken.clear()
@@ -183,7 +184,9 @@ class ScriptedGateway:
         async def rate(request: Request) -> Response:
             if self.forgotten:
                 return JSONResponse({"error": {"message": "no such answer"}}, 404)
-            self.ratings.append(await request.json())
+            rating = await request.json()
+            await asyncio.sleep(self.seconds_to_rate if rating.get("reasons") else 0)
+            self.ratings.append(rating)
             judgement = f"judgement-{len(self.ratings)}"
             return JSONResponse({"version": self.version, "stored": True, "judgement": judgement})
 

@@ -10,6 +10,10 @@ from playwright.sync_api import Page, expect
 from assistant.ui_loop_html import RECIPES, Asked, loops_html, panels
 from tests.scripted_gateway import ADMIN_KEY, ScriptedGateway, adapter, loop, round_, served, served_page
 
+# What is asked of the server takes longer than it takes the page to look again.
+SLOW = """() => { const now = window.fetch;
+  window.fetch = (...asked) => new Promise((done) => setTimeout(done, 3500)).then(() => now(...asked)); }"""
+
 
 @pytest.fixture(scope="module")
 def gateway_and_page() -> Iterator[tuple[ScriptedGateway, str]]:
@@ -63,6 +67,30 @@ def test_what_a_retrain_learns_from_can_be_chosen_by_keyboard(page: Page, gatewa
     page.get_by_role("button", name="Start, and wait for my word").click()
     expect(page.get_by_role("progressbar", name="Retrain of reed-voice")).to_be_visible()
     assert gateway.admin_requests == [("POST", "reed-voice/retrain", {"recipe": "sft"})]
+
+
+@pytest.mark.browser
+def test_a_question_stays_when_a_look_at_another_retrain_overtakes_it(
+    page: Page, gateway: ScriptedGateway, url: str
+) -> None:
+    gateway.adapters["fern-voice"] = adapter("fern-voice")
+    gateway.loops["fern-voice"] = loop("fern-voice") | {"running": True}
+    page.goto(f"{url}/?tab=adapters")
+    expect(page.get_by_role("progressbar", name="Retrain of fern-voice")).to_be_visible()
+    looks: list[str] = []
+    page.on("request", lambda asked: looks.append(asked.post_data or "") if "queue/join" in asked.url else None)
+    page.evaluate(SLOW)
+    page.get_by_role("button", name="Retrain: reed-voice").click()
+    question = page.get_by_role("alertdialog", name="Retrain reed-voice?")
+    expect(question).to_be_visible()
+    for _ in range(100):  # a look that was begun before the question was there
+        if any("look" in one for one in looks):
+            break
+        page.wait_for_timeout(100)
+    assert any("look" in one for one in looks)
+    expect(question).to_be_visible()
+    page.wait_for_timeout(1000)  # until it is answered
+    expect(question).to_be_visible()
 
 
 @pytest.mark.browser
