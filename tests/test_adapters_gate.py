@@ -289,8 +289,6 @@ def test_a_version_that_is_better_is_mostly_called_so(home: Home) -> None:
             (("version", own), ("against", other))
         }  # fmt: skip
         items = [Item(prompt=str(place)) for place in range(80)]
-        figures.append(
-            measured(Scores("task.accuracy", "share", "higher", parts, items), ("version", "against"))
-        )
+        figures.append(measured(Scores("task.accuracy", "share", "higher", parts, items), ("version", "against")))
         passed += judge(exam(*figures), gate).rules[0].result == "pass"
     assert passed >= 35, passed
