@@ -17,7 +17,8 @@ test: setup browser check
 # Unit tests without a model, about a minute on two cores: two processes have half of them each. Without those of the
 # page, the kernels, soft prompts, trainers and exams, since to import Gradio, PyTorch and PEFT takes ten seconds alone.
 LIGHT := $(filter-out $(foreach of,assistant_ui system serve_cpu_lora serve_rollouts serve_soft_prompt adapters_ppo \
-  adapters_methods adapters_train adapters_exam adapters_loop adapters_measures_exam,tests/test_$(of)%), \
+  adapters_methods adapters_train adapters_exam adapters_loop adapters_measures_exam assistant_retrain_plan \
+  assistant_advice_other,tests/test_$(of)%), \
   $(wildcard tests/test_*.py))
 HALF := $(filter tests/test_data_% tests/test_adapters_% tests/test_assistant_cli%,$(LIGHT))
 QUICK := .venv/bin/python -m pytest -p no:langsmith_plugin -m "not slow and not engine and not browser"

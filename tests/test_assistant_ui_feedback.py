@@ -101,6 +101,7 @@ def test_the_other_thumb_has_other_reasons(page: Page, gateway: ScriptedGateway,
     page.get_by_role("button", name="Not helpful").click()
     expect(page.get_by_role("checkbox", name="Wrong", exact=True)).not_to_be_checked()
     expect(page.get_by_role("checkbox", name="Right tone")).to_have_count(0)
+    wait_until(lambda: len(gateway.ratings) == 3, "both thumbs and the reason")
     assert (gateway.ratings[-1]["rating"], gateway.ratings[-1]["reasons"]) == (-1, [])
 
 
