@@ -117,6 +117,7 @@ def found(advice: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.slow  # the embedding model is loaded
 def test_every_arm_is_measured_and_what_was_asked_once_is_not_asked_again(shop: Shop) -> None:
     advice = shop.advise(*ARMS)
     states = {result["arm"]["name"]: result["state"] for result in advice["results"]}
@@ -138,13 +139,13 @@ def test_every_arm_is_measured_and_what_was_asked_once_is_not_asked_again(shop: 
 
 
 def test_what_the_budget_has_no_room_for_is_named_and_done_with_more_time(shop: Shop) -> None:
-    short = shop.advise(*ARMS, "--budget", "1s")
+    short = shop.advise(*FEW, "--budget", "1s")
     states = {result["arm"]["name"]: (result["state"], result["why"]) for result in short["results"]}
     assert states["prompt"][0] == "measured", "the prompt alone is always measured"
     assert states["sft-lora"][0] == "left out" and "no time" in states["sft-lora"][1]
     assert any(line.startswith("sft-lora: no time") for line in short["left_out"])
     asked = [body for body in shop.engine.bodies if "structured_outputs" not in body]
-    longer = shop.advise(*ARMS, "--budget", "30m")
+    longer = shop.advise(*FEW, "--budget", "30m")
     assert longer["id"] == short["id"] and found(longer)["sft-lora"][0] == "measured"
     again = [body for body in shop.engine.bodies if body in asked]
     assert len(again) == len(asked), "the prompt's answers were kept"
@@ -191,6 +192,7 @@ def test_an_arm_that_fails_is_named_and_tried_again(shop: Shop, monkeypatch: pyt
     assert found(shop.advise(*words))["sft-lora"][0] == "measured"
 
 
+@pytest.mark.slow
 def test_an_arm_becomes_an_assistant_with_all_that_it_is_made_of(shop: Shop) -> None:
     id = shop.advise(*ARMS)["id"]
     done = run_brogue("advise", "apply", id, "--as", "clerk", "--arm", "sft-lora", "--json", home=shop.home)
