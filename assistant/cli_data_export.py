@@ -19,9 +19,9 @@ _OWN = ("jsonl", "csv", "parquet", "conll")  # an import takes these up again
 def export_(
     name: Annotated[str, typer.Argument(help="The dataset's name.")],
     to: Annotated[Path, typer.Option("--to", help="The file to write.")],
-    split: Annotated[Split | None, typer.Option(help="Only this split [default: all].")] = None,
+    split: Annotated[Split | None, typer.Option(help="Only this split (default: all).")] = None,
     format: Annotated[
-        str | None, typer.Option("--format", help=f"{', '.join(SHAPES)} [default: by the file's name].")
+        str | None, typer.Option("--format", help=f"{', '.join(SHAPES)} (default: by the file's name).")
     ] = None,
     replace: Annotated[bool, typer.Option(help="Overwrite a file of that name.")] = False,
     json: Json = False,

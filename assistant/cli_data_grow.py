@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def template(
     form: Annotated[Form, typer.Argument(help="What the records are to be.")],
-    to: Annotated[Path | None, typer.Option("--to", help="The file to write [default: print it].")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="The file to write (default: print it).")] = None,
     replace: Annotated[bool, typer.Option(help="Overwrite a file of that name.")] = False,
     json: Json = False,
 ) -> None:
@@ -63,9 +63,9 @@ def expand(
     into: Annotated[str | None, typer.Option(help="Name of the new dataset.")] = None,
     per_record: Annotated[int, typer.Option(min=1, max=8, help="Rewordings wanted of a question, at most.")] = 2,
     model: Annotated[
-        str | None, typer.Option("--with", help="The model that writes them [default: the served base model].")
+        str | None, typer.Option("--with", help="The model that writes them (default: the served base model).")
     ] = None,
-    only: Annotated[int | None, typer.Option(min=1, help="Only so many questions [default: all].")] = None,
+    only: Annotated[int | None, typer.Option(min=1, help="Only so many questions (default: all).")] = None,
     likeness: Annotated[
         float, typer.Option(min=0, max=1, help="Refuse what has less in common with its question.")
     ] = LIKENESS,

@@ -54,7 +54,7 @@ def import_(
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help=f"Percent of train/validation/test [default: a dataset folder's own, else {DEFAULT_SPLIT}]."),
+        typer.Option(help=f"Percent of train/validation/test (default: a dataset folder's own, else {DEFAULT_SPLIT})."),
     ] = None,
     origin: Annotated[str, typer.Option(help="Who made the data and where it is from, for its card.")] = "",
     licence: Annotated[str, typer.Option(help="Its licence, for its card.")] = "",

@@ -15,10 +15,10 @@ from data.records import Kind
 DEFAULT_SPLIT = "80/10/10"
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-As = Annotated[Kind | None, typer.Option("--as", help="What the records are [default: recognised].")]
+As = Annotated[Kind | None, typer.Option("--as", help="What the records are (default: recognised).")]
 FormatName = Annotated[
     str | None,
-    typer.Option("--format", help=f"How the file is written [default: recognised]: {', '.join(FORMAT_NAMES)}."),
+    typer.Option("--format", help=f"How the file is written (default: recognised): {', '.join(FORMAT_NAMES)}."),
 ]
 PromptColumn = Annotated[str | None, typer.Option(help="Column with the question.")]
 ResponseColumn = Annotated[str | None, typer.Option(help="Column with the answer (instruction).")]

@@ -48,7 +48,7 @@ def balance(
     into: Into,
     by: Annotated[BalanceBy, typer.Option(help="What is to have equally many rows.")] = "label",
     at_most: Annotated[
-        int | None, typer.Option(min=1, help="Rows that each may have in train [default: what the smallest has].")
+        int | None, typer.Option(min=1, help="Rows that each may have in train (default: what the smallest has).")
     ] = None,
     replace: Replace = False,
     json: Json = False,

@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Exams that were sat, and suites: list, show.", no_args_is_help=True)
 SuiteOption = Annotated[
     str | None,
-    typer.Option(help="A suite's name, a YAML file, or a folder of JSONL files [default: what the home has]."),
+    typer.Option(help="A suite's name, a YAML file, or a folder of JSONL files (default: what the home has)."),
 ]
 
 
 def exam(
     version: Annotated[str, typer.Argument(help="name@version, or name@candidate; a bare name is its stable version.")],
     against: Annotated[
-        str | None, typer.Option(help="name@version to compare with [default: stable, or the one before it].")
+        str | None, typer.Option(help="name@version to compare with (default: stable, or the one before it).")
     ] = None,
     suite: SuiteOption = None,
     judge: Annotated[str | None, typer.Option(help="A reward model, NAME@N, that compares answers.")] = None,
     gate: Annotated[str, typer.Option(help="The rules for the verdict: a gate's name, or a YAML file.")] = "default",
-    limit: Annotated[int | None, typer.Option(min=1, help="Items of each part at most [default: the suite's].")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Items of each part at most (default: the suite's).")] = None,
     seed: Annotated[int, typer.Option(help="Seed of samples and of the intervals' draws.")] = 0,
     again: Annotated[bool, typer.Option("--again", help="Measure anew; kept answers are not asked for again.")] = False,
     json: Json = False,

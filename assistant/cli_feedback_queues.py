@@ -22,14 +22,14 @@ def queue(
     split: Annotated[str | None, typer.Option(help="Only its split train, validation or test.")] = None,
     traffic: Annotated[str | None, typer.Option(help="What people asked this assistant, the newest first.")] = None,
     since: Annotated[str | None, typer.Option(help="Only what they asked from this day on.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many questions [default: 100].")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many questions (default: 100).")] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A question, as often as you like.")] = None,
     topic: Annotated[str | None, typer.Option(help="What those questions are about.")] = None,
     overlap: Annotated[float | None, typer.Option(help="Share of questions that go to several raters "
-                                                       "[default: 0.2].")] = None,
-    raters: Annotated[int | None, typer.Option(help="How many those go to [default: 2].")] = None,
+                                                       "(default: 0.2).")] = None,
+    raters: Annotated[int | None, typer.Option(help="How many those go to (default: 2).")] = None,
     repeat: Annotated[float | None, typer.Option(help="Share that come back to the same rater once "
-                                                      "[default: 0.1].")] = None,
+                                                      "(default: 0.1).")] = None,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Make a queue for raters: questions from a dataset, from live traffic, or typed; who answers them is not shown."""

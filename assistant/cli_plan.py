@@ -38,7 +38,7 @@ class Asked(NamedTuple):
 def plan(
     method: Annotated[str, typer.Option(help="Which weights, PEFT's names; 'all' compares the known ones.")] = "lora",
     base_model: Annotated[
-        str | None, typer.Option(help="A folder or a Hugging Face id [default: brogue.toml's].")
+        str | None, typer.Option(help="A folder or a Hugging Face id (default: brogue.toml's).")
     ] = None,
     rank: Annotated[int, typer.Option(min=1, help="LoRA rank, and that of its relatives.")] = 8,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows in one step.")] = 8,

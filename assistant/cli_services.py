@@ -22,8 +22,8 @@ GREETING = "Hello, who are you?"
 
 def up(
     foreground: Annotated[bool, typer.Option(help="Stay; Ctrl-C stops everything.")] = False,
-    port: Annotated[int | None, typer.Option(help="The gateway's port [default: brogue.toml, else 8000].")] = None,
-    page_port: Annotated[int | None, typer.Option(help="The page's port [default: brogue.toml, else 7860].")] = None,
+    port: Annotated[int | None, typer.Option(help="The gateway's port (default: brogue.toml, else 8000).")] = None,
+    page_port: Annotated[int | None, typer.Option(help="The page's port (default: brogue.toml, else 7860).")] = None,
 ) -> None:
     """Start the engine, the gateway and the page; the first time it makes an example with two voices."""
     home = Home.from_environment()

@@ -43,13 +43,13 @@ def train(
         str | None, typer.Option("--from", help="Go on from this version, NAME or NAME@N; dpo and kto stay near it.")
     ] = None,
     rank: Annotated[int, typer.Option(min=1, help="LoRA rank; with --from it is that version's.")] = 8,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data [default: from its size].")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data (default: from its size).")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows in one step.")] = 8,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak [default: from the recipe and the model's size].")
+        float | None, typer.Option(help="Peak (default: from the recipe and the model's size).")
     ] = None,
     beta: Annotated[
-        float | None, typer.Option(help="Larger stays nearer to what training starts from [default: the recipe's].")
+        float | None, typer.Option(help="Larger stays nearer to what training starts from (default: the recipe's).")
     ] = None,
     head: Annotated[
         bool, typer.Option("--head", help="labelled: train a classification head, for brogue classify.")
@@ -59,11 +59,11 @@ def train(
         int, typer.Option(min=1, help="ppo, rloo, grpo: in each, answers are written, scored and learnt from.")
     ] = 50,
     max_new_tokens: Annotated[
-        int | None, typer.Option(help="ppo, rloo, grpo: longer answers are cut [default: 64].")
+        int | None, typer.Option(help="ppo, rloo, grpo: longer answers are cut (default: 64).")
     ] = None,
     kl_target: Annotated[
         float | None,
-        typer.Option(help="ppo, rloo, grpo: nats an answer may stray; five times that ends it [default: ppo's 6]."),
+        typer.Option(help="ppo, rloo, grpo: nats an answer may stray; five times that ends it (default: ppo's 6)."),
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longer rows are left out and counted.")] = 1024,
     seed: Annotated[int, typer.Option(help="Seed of order and initial weights.")] = 0,

@@ -49,7 +49,7 @@ def promote(
 def canary(
     version: Annotated[str, typer.Argument(help="name@version; with --stop the name is enough.")],
     share: Annotated[
-        int | None, typer.Option(min=0, max=100, help="Percent of the traffic [default: 10; with --shadow 0].")
+        int | None, typer.Option(min=0, max=100, help="Percent of the traffic (default: 10; with --shadow 0).")
     ] = None,
     shadow: Annotated[bool, typer.Option("--shadow", help="Answer in the background too, never shown.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End the trial: everybody gets stable again.")] = False,

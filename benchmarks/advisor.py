@@ -79,6 +79,8 @@ def advise(home: Home, name: str, data: Path, asked: list[str], run: Run) -> Adv
     words = import_set(home, name, data, run)
     begun = running_gateway(home) is None
     if begun:
+        if not list(home.assistants.glob("*.yaml")):
+            write_text(home.assistants / "plain.yaml", "name: plain\n")  # else the example's two voices are trained
         run("up")
     try:
         return Advice.model_validate_json(run("advise", *words, *asked, "--json"))
