@@ -102,7 +102,7 @@ def _specialists(task: Task, slow: bool) -> list[Arm]:
     from assistant.specialists import KINDS, kinds_for
 
     return [
-        Arm(name=kind, family="specialist", title=KINDS[kind].title, learns=True, upkeep=_SPECIALIST)
+        Arm(name=kind, family="specialist", title=KINDS[kind].title, learns=True, slow=slow, upkeep=_SPECIALIST)
         for kind in kinds_for(task)
         if (kind in _SLOW) is slow
     ]

@@ -70,7 +70,7 @@ class Pace:
     def making_s(self, arm: str, rows: int) -> float:
         """Seconds to make an arm of so many rows: by its own trainings, else by the other arms' of its sort."""
         own = self._make.get(arm, {})
-        if not self._is_trained(arm):
+        if not self._in_rounds(arm):
             return max((seconds * rows / max(n, 1) for n, seconds in own.items()), default=0.0)
         known = list(own.items()) or self._trained()
         if not known:
@@ -78,10 +78,20 @@ class Pace:
         return _line(known, rows)
 
     def _trained(self) -> list[tuple[int, float]]:
-        return [one for arm, made in self._make.items() if self._is_trained(arm) for one in made.items()]
+        return [one for arm, made in self._make.items() if self._in_rounds(arm) for one in made.items()]
 
-    def _is_trained(self, arm: str) -> bool:
-        return arm in self._arms and self._arms[arm].upkeep >= TRAINED
+    def _in_rounds(self, arm: str) -> bool:
+        return arm in self._arms and in_rounds(self._arms[arm])
+
+
+def is_trained(arm: Arm) -> bool:
+    """Whether weights of the base model's size are trained for it."""
+    return arm.upkeep >= TRAINED
+
+
+def in_rounds(arm: Arm) -> bool:
+    """Whether it takes minutes to make, so that it learns from few records first."""
+    return arm.slow or is_trained(arm)
 
 
 def seen(rows: int) -> int:

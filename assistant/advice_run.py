@@ -16,12 +16,12 @@ from adapters.registry import Registry
 from assistant import advice_results
 from assistant.advice_arms import arms_for
 from assistant.advice_bench import BASELINE, Bench
-from assistant.advice_budget import GOOD_ROWS, earlier_example_s, ladder, rungs
+from assistant.advice_budget import GOOD_ROWS, earlier_example_s, in_rounds, is_trained, ladder, rungs
 from assistant.advice_files import Asked as Asked
 from assistant.advice_files import Journal, Notes, advice_id, load, save
 from assistant.advice_lab import Lab
 from assistant.advice_other import OtherArm, other_arms, other_base
-from assistant.advice_steps import Steps, is_trained
+from assistant.advice_steps import Steps
 from assistant.advice_task import read_records, read_task
 from assistant.advice_types import Advice, Arm, Records, Task
 from data.errors import BrogueError, one_line, unknown
@@ -99,16 +99,16 @@ class Run:
         return found
 
     def _cheap(self) -> None:
-        """What needs no training of the base model, of all training records."""
-        cheap = [arm for arm in self._own if not is_trained(arm)]
+        """What takes seconds to make, of all training records."""
+        cheap = [arm for arm in self._own if not in_rounds(arm)]
         for arm in cheap:
             self._steps.try_out(self._bench, arm, self._steps.train)
         self._steps.drop(cheap, self._steps.train)
 
     def _trained(self) -> None:
-        """The trained arms, in rounds; after each one those are dropped that cannot win any more."""
+        """The trained arms and slow specialists, in rounds; after each those are dropped that cannot win any more."""
         steps = self._steps
-        arms = [arm for arm in self._own if is_trained(arm) and arm.learns and not steps.after_training(arm)]
+        arms = [arm for arm in self._own if in_rounds(arm) and arm.learns and not steps.after_training(arm)]
         if arms and not steps.journal.ladder:
             self._plan(arms)
         rounds = steps.journal.ladder
@@ -123,7 +123,8 @@ class Run:
         """How many records the trained arms learn from in each round, by the time there is; noted, so that it stays."""
         steps = self._steps
         if not steps.pace.knows_training:  # the first training is the measurement
-            steps.try_out(self._bench, arms[0], min(steps.train, GOOD_ROWS // 4))
+            first = next((arm for arm in arms if is_trained(arm)), arms[0])
+            steps.try_out(self._bench, first, min(steps.train, GOOD_ROWS // 4))
         questions = len(self._records.validation)
         found = ladder(steps.train, [arm.name for arm in arms], steps.pace, questions, steps.free_s)
         for arm in arms[found.arms :]:
@@ -168,7 +169,7 @@ class Run:
                 lab = Lab(own.home, self._id, self._task, own.base, own.gateway, self._asked.seed, steps.say)
                 bench = Bench(lab, self._records, steps.notes, steps.noted, setting)
                 for other in group:
-                    count = self._most_rows if is_trained(other.inner) else steps.train
+                    count = self._most_rows if in_rounds(other.inner) else steps.train
                     steps.try_out(bench, other.arm, count, inner=other.inner)
                 steps.drop([other.arm for other in group], 0)
                 self._tests([other.arm for other in group], bench)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from adapters.progress import duration
 from assistant.advice_bench import ASKED_AGAIN, BASELINE, CHOSEN_ON, Bench
-from assistant.advice_budget import TRAINED, Clock, Pace
+from assistant.advice_budget import Clock, Pace, is_trained
 from assistant.advice_curves import hope
 from assistant.advice_files import Journal, Notes, Tried
 from assistant.advice_promising import cannot_win
@@ -157,8 +157,3 @@ class Steps:
     def _at(self, arm: Arm) -> None:
         place = next(number for number, one in enumerate(self.arms, 1) if one.name == arm.name)
         self._now = f"arm {place} of {len(self.arms)}: {arm.name}"
-
-
-def is_trained(arm: Arm) -> bool:
-    """Whether weights of the base model's size are trained for it."""
-    return arm.upkeep >= TRAINED

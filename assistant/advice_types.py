@@ -1,7 +1,7 @@
 """What the advisor's parts share: the task, the ways to do it (arms), and what is measured of them. Pure: no torch.
 
-An arm that can be asked is an assistant's definition: prompt, examples, knowledge, adapter, specialist. The advisor asks
-it as a client would, and `brogue advise apply` writes the winner's definition under a name of its own.
+An arm that can be asked is an assistant's definition: prompt, examples, knowledge, adapter, specialist. The advisor
+asks it as a client would, and `brogue advise apply` writes the winner's definition under a name of its own.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -46,6 +46,7 @@ class Arm(Frozen):
     family: Family
     title: str  # for a person who is no engineer: "the five nearest examples in the prompt"
     needs: tuple[str, ...] = ()  # arms that have to be ready before: lora+rag wants sft-lora
+    slow: bool = False  # a small model that takes minutes to make: it is tried in rounds, as trained weights are
     learns: bool = False  # whether it changes with the number of training rows, so that it has a learning curve
     upkeep: int = 0  # 0 a prompt, 1 examples, 2 documents, 3 a small model, 4 trained weights, 5 another base model
     constrained: bool = False  # its answers are held to the labels or the schema

@@ -124,11 +124,13 @@ def migrate(engine: Engine, to: str = "head") -> None:
 def erase_deleted(engine: Engine) -> None:
     """Leave nothing of deleted rows in the database's files: free pages and SQLite's write-ahead log.
 
-    PostgreSQL's tables are written anew; its write-ahead log and its backups are the server's own matter.
+    PostgreSQL's tables are written anew, its statistics of them too where the user owns the database; its write-ahead
+    log and its backups are the server's own matter.
     """
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {', '.join(Base.metadata.tables)}")
+            connection.exec_driver_sql("VACUUM (FULL) pg_statistic")  # it holds common texts, and their old versions
         return
     sqlite = engine.raw_connection()  # without a transaction, for neither command works inside one
     try:

@@ -155,7 +155,7 @@ def test_wrong_usage_is_exit_code_2(brogue: Run) -> None:
     ("text", "words"),
     [
         ("name: other", "name is 'other', but the file is called reed.yaml"),
-        ("name: reed\nadaptor: x", "unknown key 'adaptor'; known keys here: adapter, brand"),
+        ("name: reed\nadaptor: x", "unknown key 'adaptor'; known keys here: adapter, answer, brand"),
         ("name: reed\nsampling: {temperature: 9}", "sampling.temperature"),
         ("name: [", "not readable as YAML"),
         ("", "wanted keys such as 'name:'"),
