@@ -77,6 +77,8 @@ def command_line(
         command += ["--kv-cache-memory-bytes", str(plan.kv_cache_bytes)]
     if plan.device == "gpu":
         command += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
+    else:
+        command += ["--worker-cls", "serve.cpu_worker.Worker"]
     return command + list(settings.extra_args)
 
 

@@ -76,7 +76,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "adapters/merging.py",
     ),
     "trl": ("adapters/headed.py", "adapters/trainer*.py"),
-    "vllm": ("serve/cpu_lora.py", "serve/cpu_lora_kernel.py", "serve/model_check.py"),
+    "vllm": ("serve/cpu_lora.py", "serve/cpu_lora_kernel.py", "serve/cpu_worker.py", "serve/model_check.py"),
     "fastapi": (
         "serve/gateway.py",
         "serve/admin.py",

@@ -68,6 +68,19 @@ def test_the_client_lists_assistants_then_adapters_the_base_and_the_embedding_mo
     assert names[-2:] == [base_name, "all-minilm-l6-v2"]
 
 
+def test_long_questions_with_a_seed_asked_at_once_do_not_end_the_engine(client: openai.OpenAI, base_name: str) -> None:
+    # More than one step reads, so that some are read in pieces: vLLM's own CPU worker dies of that with a seed.
+    question = " ".join(f"My plant number {n} needs water." for n in range(60))
+
+    def answer(seed: int) -> int:
+        messages: Any = [{"role": "user", "content": f"{seed}. {question}"}]
+        reply = client.chat.completions.create(model=base_name, messages=messages, seed=seed, max_tokens=4)
+        return reply.usage.completion_tokens if reply.usage else 0
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(answer, range(16)))
+
+
 @pytest.mark.parametrize("model", ["reed", "fern"])
 def test_the_client_streams_an_answer_from_each_assistant(client: openai.OpenAI, model: str) -> None:
     stream = client.chat.completions.create(
