@@ -12,6 +12,7 @@ from assistant.advice_task import rendered
 from assistant.advice_training import Training, learnt, train
 from assistant.advice_types import Arm, Ready, Records, Task
 from assistant.definitions import MOST_CHOICES, AnswerForm, Assistant, ExamplesFrom, KnowledgeUse
+from assistant.knowledge_manage import knowledge_folder
 from data.errors import BrogueError
 from data.home import write_text
 from data.records import question
@@ -113,7 +114,7 @@ def rag(making: Making) -> Ready:
     use = KnowledgeUse(use=name, passages=PASSAGES, decline_below=0)  # declining would never be right here
     definition = lab.define(name, making.arm, system_prompt=making.instruction(), knowledge=use)
     note, rows = _index(lab, name, making.records)
-    size = size_of(lab.home.root / "knowledge" / name)
+    size = size_of(knowledge_folder(lab.home, name))
     return making.ready(definition, rows, began, bytes=size, notes=(note,))
 
 

@@ -12,10 +12,8 @@ from assistant import exam_words as words
 from assistant.advice_report_arms import STYLE as ARMS_STYLE
 from assistant.advice_report_arms import arms
 from assistant.advice_types import Advice, Result
-from assistant.report_html import frame
+from assistant.report_html import frame, write_page
 from assistant.report_pieces import STYLE, listed, pictures, value, wide
-from data.errors import BrogueError, one_line
-from data.home import write_text
 
 _MARKS = {"use": "good", "nothing works": "error", "not enough evidence": "warning"}
 _CURVE = 2  # points that are a curve
@@ -24,10 +22,7 @@ _ASIDE = 6  # figures that do not decide, beside each other
 
 def write(advice: Advice, path: Path) -> None:
     """Write the page to `path`, whole or not at all."""
-    try:
-        write_text(path.absolute(), page(advice))
-    except OSError as error:
-        raise BrogueError(f"cannot write {path}: {one_line(error)}") from error
+    write_page(path, page(advice))
 
 
 def page(advice: Advice) -> str:

@@ -21,6 +21,7 @@ from assistant.advice_types import Ready
 from assistant.citations import bare
 from assistant.definitions import Assistant
 from assistant.knowledge import manifest_file
+from assistant.knowledge_manage import has_documents
 from assistant.knowledge_plan import load_manifest
 from data.dataset import Row, load_card
 from data.errors import BrogueError
@@ -75,7 +76,10 @@ class ArmRoom:
         refused = self._complete(dict(zip(keys, questions, strict=True)))
         kept, name = self._lab.kept, self._lab.kept_as
         found = [refused.get(key) or Answer.model_validate(kept.get(name, key)) for key in keys]
-        return [self._read(answer) for answer in found]
+        if not _knows(self._lab, self._ready.definition):
+            return found
+        # As a page shows them: of what was drawn from documents, the citations stand apart.
+        return [answer.model_copy(update={"text": bare(answer.text)}) for answer in found]
 
     def likelihoods(self, arm: Who, prompts: Sequence[Messages | None], texts: Sequence[str]) -> list[list[float]]:  # noqa: ARG002
         """Log-probability (nats) of each token of each text, behind what the gateway would send to the engine.
@@ -129,12 +133,6 @@ class ArmRoom:
         exam_asking.ask(lab.gateway, self._ready.definition.name, version, asked, take, skip)
         return refused
 
-    def _read(self, answer: Answer) -> Answer:
-        """The answer as a page shows it: of what was drawn from documents, the citations stand apart."""
-        if not _knows(self._lab, self._ready.definition):
-            return answer
-        return answer.model_copy(update={"text": bare(answer.text)})
-
     def _composed(self, prompts: Sequence[Messages | None]) -> list[Messages | None]:
         """What the gateway would make of the prompts: the system message, examples, passages."""
 
@@ -173,4 +171,4 @@ def identity(lab: Lab, definition: Assistant) -> dict[str, Any]:
 
 def _knows(lab: Lab, definition: Assistant) -> bool:
     """Whether it answers from documents."""
-    return (lab.home.root / "knowledge" / (definition.knowledge.use or definition.name) / "store.json").exists()
+    return has_documents(lab.home, definition.knowledge.use or definition.name)

@@ -182,9 +182,9 @@ class Composer:
 
     def _specialist(self, name: str) -> "Specialist":
         """Opened once, and again when it was made anew."""
-        from assistant.specialists import open_specialist
+        from assistant.specialists import CARD, folder_of, open_specialist
 
-        card = self._home.root / "specialists" / name / "card.json"
+        card = folder_of(self._home, name) / CARD
         with self._opening:
             stamp = card.stat().st_mtime_ns if card.exists() else 0
             if name not in self._specialists or self._specialists[name][0] != stamp:

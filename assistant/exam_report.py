@@ -11,10 +11,8 @@ from adapters.exam_types import Arm, Exam, Moved, Verdict
 from assistant import exam_plots
 from assistant import exam_words as words
 from assistant.exam_words import Judged, other_arm, title
-from assistant.report_html import frame
+from assistant.report_html import frame, write_page
 from assistant.report_pieces import STYLE, asked, listed, pictures, value, wide
-from data.errors import BrogueError, one_line
-from data.home import write_text
 
 _MANY = 10  # compared figures, from which on chance is worth a word
 _OPEN = 2  # prompts that are shown unfolded, each way
@@ -25,10 +23,7 @@ _MARKS = {"pass": "good", "fail": "error", "not enough evidence": "warning"}
 
 def write(exam: Exam, path: Path) -> None:
     """Write the page to `path`, whole or not at all."""
-    try:
-        write_text(path.absolute(), page(exam))
-    except OSError as error:
-        raise BrogueError(f"cannot write {path}: {one_line(error)}") from error
+    write_page(path, page(exam))
 
 
 def page(exam: Exam) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from assistant.decline import Measure, measure
 from assistant.definitions import KnowledgeUse, definition_file, get_assistant
 from assistant.embeddings import STARTER_NAME, Embedder, open_embedder
-from assistant.knowledge_manage import knowledge_folder, list_knowledge, open_knowledge
+from assistant.knowledge_manage import has_documents, knowledge_folder, list_knowledge, open_knowledge
 from assistant.knowledge_plan import load_manifest
 from assistant.knowledge_store import KnowledgeStore, read_state
 from assistant.lexical import Filters
@@ -79,7 +79,7 @@ class Knowledge:
 
     def has(self, name: str) -> bool:
         """Whether documents were added for `name`. Costs the look at a file's name."""
-        there = (self.home.root / "knowledge" / name / "store.json").exists()
+        there = has_documents(self.home, name)
         if not there and name in self._stores:  # removed: nothing of it may stay open, should it be made anew
             self._let_go(name)
         return there

@@ -19,6 +19,11 @@ def knowledge_folder(home: Home, name: str) -> Path:
     return home.root / "knowledge" / check_name("a knowledge", name)
 
 
+def has_documents(home: Home, name: str) -> bool:
+    """Whether documents were added for `name`. Costs the look at a file's name."""
+    return (home.root / "knowledge" / name / "store.json").exists()
+
+
 def list_knowledge(home: Home) -> list[str]:
     """The names of all that hold something."""
     return sorted(path.parent.name for path in (home.root / "knowledge").glob("*/store.json"))
@@ -27,7 +32,7 @@ def list_knowledge(home: Home) -> list[str]:
 def open_knowledge(home: Home, name: str, settings: KnowledgeSettings, embedder: Embedder) -> KnowledgeStore:
     """The knowledge called `name`, or an error that lists those there are."""
     folder = knowledge_folder(home, name)
-    if not (folder / "store.json").exists():
+    if not has_documents(home, name):
         raise unknown("knowledge", name, list_knowledge(home), f"Add documents: brogue knowledge add {name} PATH")
     return KnowledgeStore(folder, name, settings, embedder)
 

@@ -40,10 +40,15 @@ svg { display: block; width: 100%; height: auto; font-family: system-ui, sans-se
 
 def write_report(path: Path, report: Report) -> None:
     """Write the page to `path`, whole or not at all."""
+    write_page(path, page(report), "; choose another place with --html")
+
+
+def write_page(path: Path, html: str, advice: str = "") -> None:
+    """Write a page, whole or not at all. Raises `BrogueError`, which ends with `advice`."""
     try:
-        write_text(path.absolute(), page(report))
+        write_text(path.absolute(), html)
     except OSError as error:
-        raise BrogueError(f"cannot write {path}: {one_line(error)}; choose another place with --html") from error
+        raise BrogueError(f"cannot write {path}: {one_line(error)}{advice}") from error
 
 
 def page(report: Report) -> str:

@@ -178,7 +178,8 @@ def results(home: Home, seeds: int, limit: int | None) -> Iterator[Line]:
     for name, spoilt in SPOILT.items():
         exam, seconds = examined(home, f"gate-{name}@1", f"{GOOD}@2", "spoilt", limit)
         failed = [rule.because for rule in _verdict(exam).rules if rule.result == "fail"]
-        right = any(because.startswith(spoilt.fails) for because in failed) if spoilt.fails else not _passes(exam)
+        passed = _verdict(exam).result == "pass"
+        right = any(because.startswith(spoilt.fails) for because in failed) if spoilt.fails else not passed
         yield {"spoilt": name, "result": _verdict(exam).result, "exam": exam.id, "seconds": seconds,
                "right": right, "failed": failed}  # fmt: skip
     better = 0
@@ -201,10 +202,6 @@ def examined(home: Home, version: str, against: str, suite: str, limit: int | No
     asked = plan(home, version, against=against, suite=suite, limit=limit)
     found = run_exam(home, asked, running(home), lambda text: print(f"{version}: {text}", file=sys.stderr))
     return judged(home, found, DEFAULT), round(time.monotonic() - began)
-
-
-def _passes(exam: Exam) -> bool:
-    return bool(_verdict(exam).result == "pass")
 
 
 def _verdict(exam: Exam) -> Any:
