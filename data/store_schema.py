@@ -163,3 +163,89 @@ class TurnRow(Base):
     reason: Mapped[str]  # why it was skipped
     judgement_id: Mapped[str | None] = mapped_column(ForeignKey("judgements.id", ondelete="CASCADE"), index=True)
     task: Mapped[TaskRow] = relationship()
+
+
+class KeyRow(Base):
+    """An API key of the gateway. The key itself is shown once and kept nowhere."""
+
+    __tablename__ = "keys"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    created: Mapped[datetime]
+    digest: Mapped[str] = mapped_column(unique=True)  # the key's SHA-256
+    hint: Mapped[str]  # its first and last letters, to tell keys apart
+    role: Mapped[str]
+    rules: Mapped[dict[str, Any]]  # assistants, and limits of requests, tokens and answers at once
+    expires: Mapped[datetime | None]
+    revoked: Mapped[datetime | None]
+
+
+class UsageRow(Base):
+    """What a key has used in one window of time: its limits hold in every gateway and after a restart."""
+
+    __tablename__ = "usage"
+
+    key: Mapped[str] = mapped_column(ForeignKey("keys.name", ondelete="CASCADE"), primary_key=True)
+    window: Mapped[str] = mapped_column(primary_key=True)  # such as 2026-11-29, a day in UTC
+    requests: Mapped[int]
+    tokens: Mapped[int]
+
+
+class StoredResponseRow(Base):
+    """An answer of /v1/responses that was stored, so that a next request can go on from it."""
+
+    __tablename__ = "stored_responses"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    created: Mapped[datetime] = mapped_column(index=True)
+    owner: Mapped[str | None] = mapped_column(index=True)  # who asked, as serve.identity names them
+    subject: Mapped[str | None] = mapped_column(index=True)  # whose words it holds
+    previous: Mapped[str | None]
+    asked: Mapped[list[dict[str, Any]]]  # the input items of this turn
+    body: Mapped[dict[str, Any]]  # OpenAI's response object
+
+
+class FileRow(Base):
+    """An uploaded file; its bytes are in the home folder."""
+
+    __tablename__ = "files"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    created: Mapped[datetime] = mapped_column(index=True)
+    owner: Mapped[str | None] = mapped_column(index=True)
+    filename: Mapped[str]
+    purpose: Mapped[str]
+    size: Mapped[int]  # bytes
+    sha256: Mapped[str]
+
+
+class JobRow(Base):
+    """A fine-tuning job."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    created: Mapped[datetime] = mapped_column(index=True)
+    owner: Mapped[str | None] = mapped_column(index=True)
+    status: Mapped[str] = mapped_column(index=True)  # OpenAI's words, and what was asked of it meanwhile
+    wanted: Mapped[str | None]  # cancel or pause, until the worker has done it
+    asked: Mapped[dict[str, Any]]  # the request, defaults filled in
+    found: Mapped[dict[str, Any]]  # run, version, tokens, result files, error
+    finished: Mapped[datetime | None]
+    worker: Mapped[str | None]  # who works on it
+    beat: Mapped[datetime | None]  # the worker's last sign of life
+    events: Mapped[list["JobEventRow"]] = relationship(order_by="JobEventRow.number", cascade="all, delete-orphan")
+
+
+class JobEventRow(Base):
+    """Something that happened to a fine-tuning job."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    created: Mapped[datetime]
+    level: Mapped[str]  # info, warn or error
+    kind: Mapped[str]  # message or metrics
+    message: Mapped[str]
+    data: Mapped[dict[str, Any]]
