@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from adapters.registry import AdapterCard
 from data.judgements import PassageRef
+from serve.identity import Caller
 
 CHAT = "/v1/chat/completions"
 BASE = "base"  # the version, where the base model itself answers
@@ -48,6 +49,7 @@ class Exchange:
     began: float  # time.perf_counter
     card: AdapterCard | None = None
     examined: str | None = None  # this version answers in an exam: nothing is kept, no version's tallies count it
+    caller: Caller | None = None  # none: the gateway itself asks
     shadowed: bool = False  # its answer is to be compared with the canary's
     response_id: str = field(default_factory=lambda: f"resp-{uuid.uuid4().hex}")
 

@@ -34,6 +34,15 @@ class Caller:
     is_open: bool  # there are no users
     token: str | None = None  # of a session
 
+    @property
+    def owner(self) -> str | None:
+        """Whose the things are that they make; none while the system is open: then they are everybody's."""
+        return None if self.is_open else self.name
+
+    def may_see(self, owner: str | None) -> bool:
+        """Whether what this owner made is there for the caller; to others it does not exist (404)."""
+        return self.is_open or self.may("admin") or (owner is not None and owner == self.owner)
+
     def may(self, role: Role) -> bool:
         """Whether the caller's role is `role` or above it."""
         return self.role is not None and ROLES.index(self.role) >= ROLES.index(role)
@@ -69,6 +78,12 @@ class Access:
         named = request.headers.get(USER_HEADER)
         return await asyncio.to_thread(self._who, bearer, as_key(unquote(named)) if named else None)
 
+    async def client(self, request: Request) -> Caller:
+        """Who asks for answers, files or jobs. While the system is open anybody may, whatever key a client sends."""
+        named = request.headers.get(USER_HEADER)
+        bearer = request.headers.get("authorization")
+        return await asyncio.to_thread(self._client, bearer, as_key(unquote(named)) if named else None)
+
     def at_least(self, role: Role) -> Callable[[Request], Coroutine[Any, Any, Caller]]:
         """What lets a request pass only from who has this role or a higher one, and gives the caller."""
 
@@ -98,6 +113,14 @@ class Access:
     def _is_key(self, bearer: str) -> bool:
         # compare_digest takes as long for a nearly right key as for a wrong one, and only ASCII as text
         return secrets.compare_digest(bearer.encode(), f"Bearer {self._key}".encode())
+
+    def _client(self, bearer: str | None, named: str | None) -> Caller:
+        if not self.users.any() and (bearer is None or not self._is_key(bearer)):
+            return Caller(named, "rater", True)
+        caller = self._who(bearer, named)
+        if caller.role is None:
+            raise ApiError(401, "wanted an API key: 'Authorization: Bearer KEY'", code="invalid_api_key")
+        return caller
 
     def _who(self, bearer: str | None, named: str | None) -> Caller:
         is_open = not self.users.any()
