@@ -94,6 +94,7 @@ def build_app(
         openapi_url=None,
     )  # fmt: skip
     doors.add_to(app)
+    app.state.access = access
     _add_health(app, pool, access)
     _add_models(app, catalogue, embedding, access)
     _add_answers(app, catalogue, relay, access)

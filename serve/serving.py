@@ -31,7 +31,7 @@ def _config(app: ASGIApp, settings: GatewaySettings, host: str, port: int, is_ou
         app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE_S, ws="none",
         http=connection(settings), lifespan="on" if is_outer else "off", server_header=False,
         proxy_headers=is_outer and settings.behind_proxy, forwarded_allow_ips="*" if settings.behind_proxy else None,
-        **tls,  # type: ignore[arg-type]
+        **tls,
     )  # fmt: skip
 
 

@@ -1,0 +1,60 @@
+"""A gateway over the fake engine with keys, and a client that asks it with one of them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from data.home import Home
+from data.judgements import now
+from data.keys import KeyRules, NewKey
+from data.store_keys import Keys
+from data.users import Role
+from tests.fakes import ADMIN_KEY, FakeGateway, add_assistant, add_version
+
+CHAT = "/v1/chat/completions"
+
+
+class KeyGateway(FakeGateway):
+    """The assistants reed and fern, the base model, and whatever keys a test makes."""
+
+    client: TestClient
+
+    @property
+    def keys(self) -> Keys:
+        return Keys(self.recorder.store())
+
+    def key(self, name: str, role: Role = "user", days: float | None = None, **rules: Any) -> str:
+        """A new key's secret; `days`: how long it lives."""
+        expires = None if days is None else now() + timedelta(days=days)
+        return self.keys.create(NewKey(name=name, role=role, rules=KeyRules(**rules), expires=expires))[1]
+
+    def ask(self, key: str | None, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """A request with a key, or without; "admin": the admin key."""
+        secret = ADMIN_KEY if key == "admin" else key
+        bearer = {} if secret is None else {"Authorization": f"Bearer {secret}"}
+        return self.client.request(method, path, json=body, headers=bearer | headers)
+
+    def chat(self, key: str | None, model: str = "base", **more: Any) -> Any:
+        body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], **more}
+        return self.ask(key, "POST", CHAT, body)
+
+
+@contextmanager
+def key_gateway(home: Home, **options: Any) -> Iterator[KeyGateway]:
+    """It, running."""
+    for adapter in ("reed-voice", "fern-voice"):
+        add_version(home, adapter)
+        add_assistant(home, adapter.removesuffix("-voice"), f"adapter: {adapter}\nsystem_prompt: Be {adapter}.")
+    gateway = KeyGateway(home, max_wait_s=0.5, **options)
+    with TestClient(gateway.app, raise_server_exceptions=False) as gateway.client:
+        yield gateway
+
+
+def error_of(reply: Any) -> tuple[int, str, str]:
+    """(status, code, the one line) of a refusal."""
+    error = reply.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"} and "\n" not in error["message"]
+    return reply.status_code, error["code"], error["message"]
