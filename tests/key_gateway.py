@@ -1,6 +1,8 @@
 """A gateway over the fake engine with keys, and a client that asks it with one of them."""
 
-from collections.abc import Iterator
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -51,6 +53,24 @@ def key_gateway(home: Home, **options: Any) -> Iterator[KeyGateway]:
     gateway = KeyGateway(home, max_wait_s=0.5, **options)
     with TestClient(gateway.app, raise_server_exceptions=False) as gateway.client:
         yield gateway
+
+
+def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A test that runs in an event loop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **options: Any) -> None:
+        asyncio.run(test(*args, **options))
+
+    return run
+
+
+def chat_scope(key: str) -> dict[str, Any]:
+    """The ASGI scope of a chat completion, for tests that are their own server."""
+    headers = [(b"authorization", f"Bearer {key}".encode()), (b"content-type", b"application/json")]
+    return {"type": "http", "method": "POST", "path": CHAT, "raw_path": CHAT.encode(), "query_string": b"",
+            "headers": headers, "http_version": "1.1", "scheme": "http", "server": ("gateway", 80),
+            "client": ("127.0.0.1", 1), "root_path": "", "asgi": {"version": "3.0", "spec_version": "2.3"}}  # fmt: skip
 
 
 def error_of(reply: Any) -> tuple[int, str, str]:
