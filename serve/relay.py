@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from data.errors import one_line
 from serve import own_answer
+from serve.asked import Asked
 from serve.canary import CONVERSATION_HEADER, picks_canary, sticky_key
 from serve.engine_api import Refused, Unavailable
 from serve.exchange import BASE, Exchange
@@ -34,8 +35,9 @@ CLIENT_GONE = 499  # the status in the metrics of a stream that nobody read to i
 class Relay:
     """Sends prepared requests to the engine."""
 
-    def __init__(self, pool: AdapterPool, shadow: Shadow, recorder: Recorder) -> None:
+    def __init__(self, pool: AdapterPool, shadow: Shadow, recorder: Recorder, asked: Asked) -> None:
         self._pool = pool
+        self._asked = asked
         self._shadow = shadow
         self._recorder = recorder
 
@@ -43,6 +45,7 @@ class Relay:
         """The engine's answer, with the asked name in the place of the engine's own."""
         if exchange.caller is not None:
             exchange.caller.require_model(exchange.asked_name)
+            self._asked.check(exchange.asked)
         if exchange.prepared.instead is not None:
             return self._answer_ourselves(exchange, exchange.prepared.instead)
         self._choose_version(exchange)
@@ -114,7 +117,7 @@ class Relay:
         What the engine cannot have begun to answer is sent again when it is back; all else is for the client to decide.
         """
         deadline = time.monotonic() + self._pool.limits.max_wait_s
-        body = with_usage(exchange.prepared.body)
+        body = self._asked.capped(exchange.path, with_usage(exchange.prepared.body))
         ours, may_reload = time.perf_counter() - exchange.began, exchange.card is not None
         while True:
             try:
