@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from data.settings import GatewaySettings
 from serve.connections import connection
+from serve.local_names import LocalNames
 
 GRACE_S = 5  # for answers that are being written when it stops
 
@@ -16,6 +17,8 @@ GRACE_S = 5  # for answers that are being written when it stops
 def serve(app: ASGIApp, settings: GatewaySettings, inner_port: int | None = None) -> None:
     """Serve `app`; also by plain HTTP on loopback at `inner_port`: the page and the commands of this machine cannot
     check a certificate that bears another name."""
+    if settings.is_local and not settings.behind_proxy:
+        app = LocalNames(app, settings.cors_origins)
     outer = uvicorn.Server(config_of(app, settings, settings.host, settings.port, is_outer=True))
     if inner_port is None:
         outer.run()
@@ -27,12 +30,12 @@ def serve(app: ASGIApp, settings: GatewaySettings, inner_port: int | None = None
 
 def config_of(app: ASGIApp, settings: GatewaySettings, host: str, port: int, is_outer: bool) -> uvicorn.Config:
     """How uvicorn serves it: with our connections, without websockets; only the outer one runs the app's lifespan."""
-    tls = {"ssl_certfile": settings.tls_certificate, "ssl_keyfile": settings.tls_key} if is_outer else {}
+    tls = (settings.tls_certificate, settings.tls_key) if is_outer else (None, None)
     return uvicorn.Config(
         app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE_S, ws="none",
         http=connection(settings), lifespan="on" if is_outer else "off", server_header=False,
         proxy_headers=is_outer and settings.behind_proxy, forwarded_allow_ips="*" if settings.behind_proxy else None,
-        **tls,
+        ssl_certfile=tls[0], ssl_keyfile=tls[1],
     )  # fmt: skip
 
 
@@ -50,5 +53,5 @@ class _Inner(uvicorn.Server):
     """One that leaves the signals to the other."""
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         yield
