@@ -57,7 +57,7 @@ class Wanted(BaseModel):
 
 def embedding_routes(model: Model) -> APIRouter:
     """The route /v1/embeddings."""
-    routes = APIRouter()
+    routes = APIRouter(tags=["answers"])
 
     @routes.post("/v1/embeddings")
     async def embeddings(wanted: Wanted) -> dict[str, Any]:

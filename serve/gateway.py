@@ -17,7 +17,7 @@ import httpx
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from data.errors import BrogueError, UnknownName
 from data.home import Home
@@ -33,6 +33,7 @@ from serve.feedback_answers import TaskAnswers
 from serve.feedback_turns import queue_routes, turn_routes
 from serve.identity import Access
 from serve.openai_errors import ApiError, engine_down
+from serve.openapi import new_app
 from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
@@ -43,12 +44,6 @@ from serve.shadow import Shadow
 from serve.users import user_routes
 
 _LOG = logging.getLogger("brogue.gateway")
-DESCRIPTION = (
-    "OpenAI's chat completions, and what people say of the answers. Who asks: 'Authorization: Bearer TOKEN' with a "
-    "token of POST /v1/sign-in, or with the admin key, which acts for a person named (URL-encoded) in x-brogue-user. "
-    "While there are no users nobody signs in, and whoever asks is a rater under the `rater` that they give. "
-    "Errors have OpenAI's shape."
-)
 RETRY_S = 5  # when the store is away
 
 
@@ -79,10 +74,7 @@ def build_app(
         await asyncio.to_thread(recorder.stop)
         pool.trials.flush()
 
-    # Interactive docs would load scripts from a CDN; the schema itself stays at /openapi.json.
-    app = FastAPI(
-        title="Brogue gateway", description=DESCRIPTION, docs_url=None, redoc_url=None, lifespan=lifespan
-    )  # fmt: skip
+    app = new_app(lifespan=lifespan)
     _add_health(app, pool)
     _add_models(app, catalogue, embedding)
     access = Access(admin_key, recorder)
@@ -108,12 +100,12 @@ def build_app(
 
 
 def _add_health(app: FastAPI, pool: AdapterPool) -> None:
-    @app.get("/health")
+    @app.get("/health", tags=["health"])
     async def health() -> dict[str, str]:
         """The gateway itself is alive."""
         return {"status": "ok"}
 
-    @app.get("/ready")
+    @app.get("/ready", tags=["health"])
     async def ready() -> JSONResponse:
         """The engine answers, and how its adapter slots are used."""
         reason = pool.why_closed() or await _why_unhealthy(pool.client)
@@ -124,7 +116,7 @@ def _add_health(app: FastAPI, pool: AdapterPool) -> None:
         refused = {version: why for version, (why, _) in pool.refusals.reasons.items()}
         return JSONResponse({"status": "ready", "slots": used, "refused": refused})
 
-    @app.get("/metrics")
+    @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """What Prometheus reads."""
         slots, measured = pool.slots, pool.metrics
@@ -151,12 +143,12 @@ def _add_models(app: FastAPI, catalogue: Catalogue, embedding: embeddings.Model 
         entry = {"object": "model", "created": 0, "owned_by": "brogue", "kind": "embedding model"}
         return [*catalogue.models(), *([{"id": embedding.model, **entry}] if embedding else [])]
 
-    @app.get("/v1/models")
+    @app.get("/v1/models", tags=["models"])
     async def models() -> dict[str, Any]:
         """Assistants, then adapters by alias and version, then the base model, then the embedding model."""
         return {"object": "list", "data": entries()}
 
-    @app.get("/v1/models/{name:path}")
+    @app.get("/v1/models/{name:path}", tags=["models"])
     async def model(name: str) -> dict[str, Any]:
         """One model of the list."""
         for entry in entries():
@@ -166,7 +158,7 @@ def _add_models(app: FastAPI, catalogue: Catalogue, embedding: embeddings.Model 
 
 
 def _add_answers(app: FastAPI, catalogue: Catalogue, relay: Relay, access: Access) -> None:
-    @app.post(CHAT)
+    @app.post(CHAT, tags=["answers"])
     async def chat_completions(request: Request) -> Response:
         """OpenAI's chat completions, plain and streaming; what vLLM understands passes through.
 
@@ -232,7 +224,9 @@ def _answer_errors_in_openai_shape(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        return ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
+        reply = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
+        reply.headers.update(error.headers or {})  # with a 405, the methods that there are
+        return reply
 
     @app.exception_handler(Exception)
     async def bug(_request: Request, _error: Exception) -> JSONResponse:

@@ -139,8 +139,9 @@ class FakeEngine(httpx.AsyncBaseTransport):
         pieces = [json.loads(e[6:])["choices"][0]["delta"]["content"] async for e in events if b"delta" in e]
         text = ("" if self.says else " ").join(pieces)
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 7, "completion_tokens": self.words}
-        return httpx.Response(200, content=_json({"id": "x", "model": model, "choices": [choice], "usage": usage}),
+        usage = {"prompt_tokens": 7, "completion_tokens": self.words, "total_tokens": 7 + self.words}
+        head = {"id": "x", "object": "chat.completion", "created": 0, "model": model}
+        return httpx.Response(200, content=_json(head | {"choices": [choice], "usage": usage}),
                               headers={"content-type": "application/json"})  # fmt: skip
 
     async def _events(self, model: str, body: dict[str, Any], starts: int, word: str) -> AsyncIterator[bytes]:
@@ -148,7 +149,7 @@ class FakeEngine(httpx.AsyncBaseTransport):
         count = len(said) or self.words
         self._count(model, 1)
         try:
-            for number in range(min(count, body.get("max_tokens", count))):
+            for number in range(min(count, body.get("max_tokens") or count)):
                 if number == self.end_after and body.get("stream"):
                     return
                 await asyncio.sleep(self.pause_s)

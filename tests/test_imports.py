@@ -83,6 +83,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "serve/embeddings.py",
         "serve/exams.py",
         "serve/knowledge.py",
+        "serve/openapi.py",
         "serve/runs.py",
         "serve/rollouts.py",
         "serve/feedback.py",
