@@ -42,11 +42,11 @@ class Relay:
 
     async def send(self, exchange: Exchange) -> Response:
         """The engine's answer, with the asked name in the place of the engine's own. Cancelled, the engine ends too."""
-        vet(exchange.prepared.body, self._has_eyes)
-        if exchange.prepared.instead is not None:
-            return self._answer_ourselves(exchange, exchange.prepared.instead)
-        self._choose_version(exchange)
         try:
+            vet(exchange.prepared.body, self._has_eyes)
+            if exchange.prepared.instead is not None:
+                return self._answer_ourselves(exchange, exchange.prepared.instead)
+            self._choose_version(exchange)
             name, reply, held, headers = await self._open(exchange)
             if reply.status_code == 200 and reply.headers.get("content-type", "").startswith("text/event-stream"):
                 return EventStream(self._events(exchange, reply, name), headers, held)

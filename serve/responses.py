@@ -40,8 +40,8 @@ class Memory:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
-    async def before(self, id: Any, who: Caller) -> list[Body]:
-        """The items of the conversation up to this answer. Raises `ApiError`."""
+    async def before(self, id: Any, who: Caller) -> list[StoredResponse]:
+        """The conversation up to this answer. Raises `ApiError`."""
         if id is None:
             return []
         try:
@@ -50,7 +50,7 @@ class Memory:
             raise _unknown(str(id), "previous_response_id") from error
         if not all(who.may_see(turn.owner) for turn in turns):
             raise _unknown(str(id), "previous_response_id")
-        return [item for turn in turns for item in (*turn.asked, *turn.body["output"])]
+        return turns
 
     async def get(self, id: str, who: Caller) -> StoredResponse:
         """One answer. Raises `ApiError` for one that is not there, or not theirs."""
@@ -88,7 +88,7 @@ class _Turn:
     """One request on its way."""
 
     memory: Memory
-    body: Body
+    chat: Body
     items: list[Body]
     who: Caller
     answer: Answer
@@ -99,8 +99,8 @@ class _Turn:
         if not self.stores:
             return result
         stored = StoredResponse(
-            id=self.answer.id, owner=self.who.owner, subject=key_of(subject_of(self.body)),
-            previous=self.body.get("previous_response_id"), asked=tuple(self.items), body=result, created=now(),
+            id=self.answer.id, owner=self.who.owner, subject=key_of(subject_of(self.chat)),
+            previous=self.answer.previous, asked=tuple(self.items), body=result, created=now(),
         )  # fmt: skip
         return result if await self.memory.keep(stored) else result | {"store": False}
 
@@ -117,13 +117,16 @@ def response_routes(catalogue: Catalogue, relay: Relay, access: Access, recorder
         check_one(body)
         items = input_items(body)
         before = await memory.before(body.get("previous_response_id"), who)
-        chat = as_chat(body, [*before, *items])
+        said = [item for turn in before for item in (*turn.asked, *turn.body["output"])]
+        chat = as_chat(body, [*said, *items])
+        if before and before[-1].subject is not None and subject_of(chat) is None:
+            chat["user"] = before[-1].subject  # their words are in this answer, too
         with told():
             prepared = await catalogue.prepare(chat)
             exchange = Exchange(CHAT, chat, request.headers, prepared, began, caller=who)
             stores = body.get("store") is not False and await memory.keeps()
             answer = Answer(exchange.response_id.replace("resp-", "resp_", 1), body, stores)
-            turn = _Turn(memory, body, items, who, answer, stores)
+            turn = _Turn(memory, chat, items, who, answer, stores)
             return await unless_gone(request, _answered(relay, exchange, turn))
 
     @routes.get(RESPONSES + "/{id}")

@@ -25,6 +25,7 @@ class Answer:
 
     def __init__(self, id: str, body: Body, store: bool) -> None:
         self.id = id
+        self.previous: str | None = body.get("previous_response_id")
         self._suffix = id.removeprefix("resp_")
         self._repeated = {
             key: default if (value := body.get(key)) is None else value for key, default in _REPEATED.items()

@@ -17,8 +17,8 @@ _RENAMED = {"max_output_tokens": "max_completion_tokens"}
 # What is answered by other means than the chat's own fields, or means nothing to it.
 _OWN = frozenset({
     "input", "instructions", "previous_response_id", "text", "tools", "tool_choice", "reasoning", "include",
-    "truncation", "background", "stream_options", "max_tool_calls", "top_logprobs", "prompt_cache_key", "prompt_cache_retention",
-    "service_tier", "messages",
+    "truncation", "background", "stream_options", "max_tool_calls", "top_logprobs", "prompt_cache_key",
+    "prompt_cache_retention", "service_tier", "messages",
 })  # fmt: skip
 _REFUSED = {
     "conversation": "send previous_response_id, or the whole conversation as input",
