@@ -11,6 +11,7 @@ from serve.identity import Caller
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
+RESPONSES = "/v1/responses"
 BASE = "base"  # the version, where the base model itself answers
 SPECIALIST = "specialist:"  # before a specialist's name, where one answered
 

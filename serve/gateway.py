@@ -15,6 +15,7 @@ import httpx
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from data.errors import BrogueError, UnknownName
@@ -29,13 +30,14 @@ from serve.exchange import Catalogue
 from serve.feedback import complaint, feedback_routes
 from serve.feedback_answers import TaskAnswers
 from serve.feedback_turns import queue_routes, turn_routes
+from serve.hangups import HangUps
 from serve.identity import Access
 from serve.openai_errors import ApiError, engine_down
 from serve.openapi import new_app
 from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
-from serve.relay import Relay
+from serve.relay import CLIENT_GONE, Relay
 from serve.responses import response_routes
 from serve.rollouts import rollout_routes
 from serve.runs import Runs, run_routes
@@ -74,6 +76,7 @@ def build_app(
         pool.trials.flush()
 
     app = new_app(lifespan=lifespan)
+    app.add_middleware(HangUps)
     _add_health(app, pool)
     _add_models(app, catalogue, embedding)
     access = Access(admin_key, recorder)
@@ -188,6 +191,11 @@ def _answer_errors_in_openai_shape(app: FastAPI) -> None:
         reply = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
         reply.headers.update(error.headers or {})  # with a 405, the methods that there are
         return reply
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_request: Request, _error: ClientDisconnect) -> Response:
+        """While its request was being read."""
+        return Response(status_code=CLIENT_GONE)
 
     @app.exception_handler(Exception)
     async def bug(_request: Request, _error: Exception) -> JSONResponse:

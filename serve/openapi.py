@@ -52,6 +52,7 @@ def new_app(**more: Any) -> FastAPI:
     app = FastAPI(
         title="Brogue", version=version("brogue"), description=DESCRIPTION, docs_url=None, redoc_url=None,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"}, generate_unique_id_function=_operation_id,
+        redirect_slashes=False,  # a redirect would repeat whatever host the client names
         openapi_tags=[{"name": name, "description": text} for name, text in TAGS.items()], **more,
     )  # fmt: skip
     plain = app.openapi
@@ -70,7 +71,7 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own errors; ours have OpenAI's shape
         schemas.pop(name, None)
-    models = [model for body in BODIES.values() for model in body if model is not None]
+    models = [model for body in BODIES.values() for model in body]
     kinds = [(model, "validation") for model in (*models, ErrorAnswer)]
     _, found = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     schemas |= found["$defs"]
@@ -97,12 +98,9 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
         operation["security"] = []
     if path in BODIES:
         request, answer = BODIES[path]
-        operation.setdefault("requestBody", {"required": True, "content": _json(request.__name__)})
-        if answer is not None:
-            events = {"schema": {"description": "With `stream`: server-sent events, the last one is [DONE]."}}
-            operation["responses"]["200"] |= {
-                "content": _json(answer.__name__) | {"text/event-stream": events}, "headers": ANSWER_HEADERS,
-            }  # fmt: skip
+        operation["requestBody"] = {"required": True, "content": _json(request.__name__)}
+        events = {"text/event-stream": {"schema": {"description": "With `stream`: server-sent events."}}}
+        operation["responses"]["200"] |= {"content": _json(answer.__name__) | events, "headers": ANSWER_HEADERS}
 
 
 def _json(name: str) -> dict[str, Any]:

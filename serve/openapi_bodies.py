@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.exchange import CHAT
+from serve.exchange import CHAT, COMPLETIONS, RESPONSES
 
 
 class Loose(BaseModel):
@@ -36,28 +36,60 @@ class StreamOptions(Loose):
     include_usage: bool | None = Field(None, description="the tokens' number in a last event")
 
 
-class ChatRequest(Loose):
-    """OpenAI's request for a chat completion; vLLM's further parameters go with it."""
+class Sampled(Loose):
+    """How an answer is to be written; vLLM's further parameters go with it."""
 
     model: str = Field(min_length=1, description="an assistant, an adapter's alias or version, or the base model")
-    messages: list[Message] = Field(min_length=1)
     stream: bool | None = None
-    stream_options: StreamOptions | None = Field(None, description="only with `stream`")
-    n: int | None = Field(None, ge=1, description="how many answers")
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
+    user: str | None = Field(None, description="whose conversation it is")
+
+
+class Several(Sampled):
+    """What chat completions and completions have in common."""
+
+    stream_options: StreamOptions | None = Field(None, description="only with `stream`")
+    n: int | None = Field(None, ge=1, le=128, description="how many answers")
+    max_tokens: int | None = Field(None, ge=1)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
-    seed: int | None = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
+
+
+class ChatRequest(Several):
+    """OpenAI's request for a chat completion."""
+
+    messages: list[Message] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
-    user: str | None = Field(None, description="whose conversation it is")
+
+
+class CompletionRequest(Several):
+    """OpenAI's request for a completion: a text that is gone on with."""
+
+    prompt: str | list[str] | list[int] | list[list[int]] = Field(description="a text or several, or their token ids")
+    best_of: int | None = Field(None, ge=1, description="the best of so many are given")
+    echo: bool | None = None
+    logprobs: int | None = Field(None, ge=0)
+
+
+class ResponseRequest(Sampled):
+    """OpenAI's request for a response."""
+
+    input: str | list[dict[str, Any]] = Field(description="a text, or messages and the results of tools")
+    instructions: str | None = Field(None, description="a system prompt for this response only")
+    previous_response_id: str | None = Field(None, description="the stored response that this one goes on from")
+    store: bool | None = Field(None, description="whether it is stored; it is, unless told otherwise")
+    max_output_tokens: int | None = Field(None, ge=1)
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    text: dict[str, Any] | None = Field(None, description="the form of the answer")
 
 
 class Answer(Loose):
@@ -97,6 +129,40 @@ class ChatCompletion(Loose):
     brogue: dict[str, Any] | None = None
 
 
+class TextChoice(Loose):
+    """One of the texts asked for."""
+
+    index: int
+    text: str
+    finish_reason: str | None
+    logprobs: dict[str, Any] | None = None
+
+
+class Completion(Loose):
+    """OpenAI's completion."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str = Field(description="as it was asked for")
+    choices: list[TextChoice]
+    usage: Usage | None = None
+
+
+class ResponseObject(Loose):
+    """OpenAI's response."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int | float
+    model: str = Field(description="as it was asked for")
+    status: Literal["completed", "failed", "in_progress", "cancelled", "queued", "incomplete"]
+    output: list[dict[str, Any]]
+    previous_response_id: str | None
+    error: dict[str, Any] | None
+    usage: dict[str, Any] | None
+
+
 class ErrorObject(Loose):
     """OpenAI's error object."""
 
@@ -112,8 +178,11 @@ class ErrorAnswer(BaseModel):
     error: ErrorObject
 
 
-Body = tuple[type[BaseModel], type[BaseModel] | None]  # request; answer, where the route doesn't say it itself
-BODIES: dict[str, Body] = {CHAT: (ChatRequest, ChatCompletion)}
+BODIES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {  # by path: the request and the answer
+    CHAT: (ChatRequest, ChatCompletion),
+    COMPLETIONS: (CompletionRequest, Completion),
+    RESPONSES: (ResponseRequest, ResponseObject),
+}
 ANSWER_HEADERS = {
     name: {"description": text, "schema": {"type": kind}}
     for name, kind, text in (

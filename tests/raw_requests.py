@@ -170,7 +170,8 @@ def deep_json(dice: random.Random) -> Sent:
 
 def giant_numbers(dice: random.Random) -> Sent:
     number = dice.choice((b"1e999", b"-1e999", b"NaN", b"Infinity", b"-Infinity", b"9" * 400, b"9" * 5_000, b"1e-999",
-                          b"0." + b"1" * 9_000, b"1" + b"0" * 30, b"-9223372036854775809", b"0x10", b"1_0"))  # fmt: skip
+                          b"0." + b"1" * 9_000, b"1" + b"0" * 30, b"-9223372036854775809", b"0x10",
+                          b"1_0"))  # fmt: skip
     path, body = dice.choice(
         [
             ("/v1/chat/completions", ask(temperature=0)[:-1] + b', "seed": %s}' % number),
@@ -195,9 +196,12 @@ def doubled_headers(dice: random.Random) -> Sent:
 
 def strange_starts(dice: random.Random) -> Sent:
     method, path, body = good(dice)
-    start = dice.choice((f"{method} {path} HTTP/9.9", f"{method}  {path} HTTP/1.1", f"{method} {path}", f"BREW {path} HTTP/1.1",
-                         f"{method} http://elsewhere{path} HTTP/1.1", f"{method} {path} HTTP/1.0", f"CONNECT a:1 HTTP/1.1",
-                         "PRI * HTTP/2.0", f"{method} {path}?{'&' * 999} HTTP/1.1", f"{method} * HTTP/1.1", "\r\n\r\n"))  # fmt: skip
+    starts = (
+        f"{method} {path} HTTP/9.9", f"{method}  {path} HTTP/1.1", f"{method} {path}", f"BREW {path} HTTP/1.1",
+        f"{method} http://elsewhere{path} HTTP/1.1", f"{method} {path} HTTP/1.0", "CONNECT a:1 HTTP/1.1",
+        "PRI * HTTP/2.0", f"{method} {path}?{'&' * 999} HTTP/1.1", f"{method} * HTTP/1.1", "\r\n\r\n",
+    )  # fmt: skip
+    start = dice.choice(starts)
     rest = plain(dice).partition(b"\r\n")[2]
     other = (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + dice.randbytes(40), dice.randbytes(dice.randint(1, 600)),
              request("GET", path, b"", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
@@ -206,14 +210,20 @@ def strange_starts(dice: random.Random) -> Sent:
 
 
 def odd_bodies(dice: random.Random) -> Sent:
-    body = dice.choice((b"null", b"[]", b'""', b"3", b"{", b"\xef\xbb\xbf{}", b'{"model": "reed", "model": 3}', b"{}" * 500,
-                        ask(messages=[{}]), ask(messages=[{"role": 3}]), ask(messages=[{"role": "user", "content": [[]]}]),
-                        ask(messages=[{"role": "user", "content": {"text": 1}}]), ask(stream="yes"), ask(user=[1]),
-                        ask(metadata=[]), ask(metadata={"topic": {}}), ask(stream_options=[1], stream=True),
-                        ask(model="x" * 100_000), ask(model="../../etc/passwd"), ask(model="reed-voice@99999999999999"),
-                        ask(model="reed\r\nX: y"), ask(messages=QUESTION * 3000), b"a=b&c=d", bytes(70_000)))  # fmt: skip
-    kind = dice.choice(("application/json", "text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded",
-                        "application/json; charset=utf-16", "", "application/xml"))  # fmt: skip
+    user = {"role": "user"}
+    bodies = (
+        b"null", b"[]", b'""', b"3", b"{", b"\xef\xbb\xbf{}", b'{"model": "reed", "model": 3}', b"{}" * 500,
+        ask(messages=[{}]), ask(messages=[{"role": 3}]), ask(messages=[user | {"content": [[]]}]),
+        ask(messages=[user | {"content": {"text": 1}}]), ask(stream="yes"), ask(user=[1]), ask(metadata=[]),
+        ask(metadata={"topic": {}}), ask(stream_options=[1], stream=True), ask(model="x" * 100_000),
+        ask(model="../../etc/passwd"), ask(model="reed-voice@99999999999999"), ask(model="reed\r\nX: y"),
+        ask(messages=QUESTION * 3000), b"a=b&c=d", bytes(70_000),
+    )  # fmt: skip
+    kinds = (
+        "application/json", "text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded",
+        "application/json; charset=utf-16", "", "application/xml",
+    )  # fmt: skip
+    body, kind = dice.choice(bodies), dice.choice(kinds)
     method, path, _ = dice.choice([one for one in (good(dice) for _ in range(50)) if one[2]])
     return Sent((request(method, path, body, f"Content-Type: {kind}"),))
 

@@ -11,6 +11,7 @@ from data.home import Home
 from data.settings_knowledge import KnowledgeSettings
 from tests.fakes import FakeGateway, add_assistant, add_version
 from tests.knowledge_fakes import WordEmbedder
+from tests.strict_engine import StrictEngine
 
 
 def main() -> None:
@@ -19,7 +20,8 @@ def main() -> None:
     add_version(home, "reed-voice")
     add_assistant(home, "reed", "adapter: reed-voice\nsystem_prompt: Be Reed.\n")
     logging.basicConfig(level=logging.INFO, format="%(name)s %(levelname)s %(message)s")
-    gateway = FakeGateway(home, knowledge=Knowledge(home, KnowledgeSettings(), WordEmbedder()), max_wait_s=1)
+    knowledge = Knowledge(home, KnowledgeSettings(), WordEmbedder())
+    gateway = FakeGateway(home, StrictEngine(), knowledge, max_wait_s=1)
     uvicorn.Server(
         uvicorn.Config(gateway.app, port=int(sys.argv[2]), log_level="warning", timeout_graceful_shutdown=5)
     ).run()

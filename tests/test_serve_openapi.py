@@ -7,17 +7,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
-from pydantic import ValidationError
 
 from assistant.knowledge import Knowledge
 from data.home import Home
 from data.settings_knowledge import KnowledgeSettings
 from serve.openapi import ERRORS, OPEN, TAGS
 from serve.openapi_bodies import BODIES
-from tests.fakes import ADMIN_KEY, FakeEngine, FakeGateway, add_assistant, add_version
+from tests.fakes import ADMIN_KEY, FakeGateway, add_assistant, add_version
 from tests.knowledge_fakes import WordEmbedder
+from tests.strict_engine import StrictEngine
 
 CASES = 40  # of each kind (valid, invalid) for each operation
 FEW = {
@@ -31,19 +30,6 @@ EMPTY = {  # nothing of it is in the home
     "/v1/knowledge/{name}", "/v1/knowledge/{name}/search", "/v1/adapters/{name}/rollback", "/v1/sign-in",
 }  # fmt: skip
 MESSAGES = [{"role": "user", "content": "Hi"}]
-
-
-class StrictEngine(FakeEngine):
-    """Refuses what vLLM refuses: bodies whose fields have the wrong types."""
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if (kinds := BODIES.get(request.url.path)) is not None:
-            try:
-                kinds[0].model_validate_json(request.content)
-            except ValidationError as error:
-                said = {"message": str(error), "type": "BadRequestError", "param": None, "code": 400}
-                return httpx.Response(400, json={"error": said})
-        return await super().handle_async_request(request)
 
 
 @pytest.fixture
