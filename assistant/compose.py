@@ -206,9 +206,11 @@ class Composer:
 
 def _wants_joining(messages: Sequence[Mapping[str, Any]], supports_system: bool) -> bool:
     """Whether what the client says as the system has to become one plain message that the chat template can take."""
-    roles = [message.get("role") for message in messages]
-    plain = supports_system and roles[0] == "system" and isinstance(messages[0].get("content"), str)
-    return roles[0] in ("system", "developer") and (not plain or roles[1:2] in (["system"], ["developer"]))
+    leading = list(takewhile(lambda m: m.get("role") in ("system", "developer"), messages[:2]))
+    if not leading:
+        return False
+    is_plain = leading[0]["role"] == "system" and isinstance(leading[0].get("content"), str)
+    return len(leading) > 1 or not (is_plain and supports_system)
 
 
 def _unusable(assistant: str, what: str, code: str, why: BrogueError) -> ApiError:

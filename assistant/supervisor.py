@@ -180,7 +180,7 @@ class Supervisor:
         self._loops = LoopApi(home, exams)
         return build_app(
             pool, self._catalogue, Reconciler(pool), shadow, recorder, key, home, self._knowledge, api,
-            RunsApi(home), exams, self._loops,
+            RunsApi(home), exams, self._loops, has_eyes=base.has_eyes,
         )  # fmt: skip
 
     def run(self) -> None:
