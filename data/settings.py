@@ -14,6 +14,7 @@ from data.errors import BrogueError, one_line
 from data.frozen import STARTER_MODEL as STARTER_MODEL
 from data.frozen import Frozen as Frozen
 from data.settings_knowledge import KnowledgeSettings
+from data.settings_telemetry import TelemetrySettings
 
 Logging = Literal["full", "redacted", "off"]  # what is kept of what people write: all, redacted, or nothing
 
@@ -143,6 +144,7 @@ class Settings(Frozen):
     gateway: GatewaySettings = GatewaySettings(port=8000)
     page: Address = Address(port=7860)
     store: StoreSettings = StoreSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
     training: TrainingSettings = TrainingSettings()
     loop: LoopSettings = LoopSettings()

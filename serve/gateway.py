@@ -32,6 +32,7 @@ from serve.feedback import complaint, feedback_routes
 from serve.feedback_answers import TaskAnswers
 from serve.feedback_turns import queue_routes, turn_routes
 from serve.identity import Access
+from serve.metric_routes import metric_routes
 from serve.openai_errors import ApiError, engine_down
 from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
@@ -41,6 +42,7 @@ from serve.rollouts import rollout_routes
 from serve.runs import Runs, run_routes
 from serve.shadow import Shadow
 from serve.users import user_routes
+from serve.watching import Telemetry, Watching
 
 _LOG = logging.getLogger("brogue.gateway")
 DESCRIPTION = (
@@ -56,6 +58,7 @@ def build_app(
     pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, recorder: Recorder, admin_key: str,
     home: Home, embedding: embeddings.Model | None = None, documents: knowledge.Documents | None = None,
     runs: Runs | None = None, exams: Exams | None = None, loops: Loops | None = None,
+    telemetry: Telemetry | None = None,
 ) -> FastAPI:  # fmt: skip
     """The gateway as an ASGI application. Reconciler and recorder run as long as the application does.
 
@@ -78,12 +81,16 @@ def build_app(
         await pool.own.stop()
         await asyncio.to_thread(recorder.stop)
         pool.trials.flush()
+        if telemetry is not None and telemetry.tracing is not None:
+            await asyncio.to_thread(telemetry.tracing.stop)
 
     # Interactive docs would load scripts from a CDN; the schema itself stays at /openapi.json.
     app = FastAPI(
         title="Brogue gateway", description=DESCRIPTION, docs_url=None, redoc_url=None, lifespan=lifespan
     )  # fmt: skip
+    app.add_middleware(Watching, metrics=pool.metrics, telemetry=telemetry or Telemetry())
     _add_health(app, pool)
+    app.include_router(metric_routes(pool))
     _add_models(app, catalogue, embedding)
     access = Access(admin_key, recorder)
     _add_answers(app, catalogue, relay, access)
@@ -123,19 +130,6 @@ def _add_health(app: FastAPI, pool: AdapterPool) -> None:
         used = {"total": slots.total, "in_use": slots.in_use, "wanted": slots.wanted, "waiting": slots.waiting()}
         refused = {version: why for version, (why, _) in pool.refusals.reasons.items()}
         return JSONResponse({"status": "ready", "slots": used, "refused": refused})
-
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        """What Prometheus reads."""
-        slots, measured = pool.slots, pool.metrics
-        measured.set_slots(slots.total, slots.in_use, slots.wanted, slots.waiting())
-        for adapter, state in pool.live.states.items():
-            measured.canary_share(adapter, state.canary.share if state.canary and not state.canary.shadow else 0)
-            for version in state.aliases.values():
-                tally = pool.trials.tally(adapter, version)
-                measured.ratings(f"{adapter}@{version}", tally.up, tally.down)
-        content, media_type = measured.render()
-        return Response(content, media_type=media_type)
 
 
 async def _why_unhealthy(client: httpx.AsyncClient) -> str | None:
