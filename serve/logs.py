@@ -44,6 +44,15 @@ class Redaction:
         return text
 
 
+    def within(self, value: Any) -> Any:
+        """The same of all texts in lists and mappings."""
+        if isinstance(value, str):
+            return self(value)
+        if isinstance(value, Mapping):
+            return {str(name): self.within(one) for name, one in value.items()}
+        return [self.within(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 class TextFormatter(logging.Formatter):
     """A line as people read it; a request's has its id at the end."""
 
@@ -75,7 +84,7 @@ class JsonFormatter(logging.Formatter):
             line |= {name: value for name, value in found.items() if value is not None}
         for name, value in vars(record).items():
             if name not in _USUAL and not name.startswith("_"):
-                line[name] = self._redaction(value) if isinstance(value, str) else value
+                line[name] = self._redaction.within(value)
         if record.exc_info:
             line["error"] = self._redaction(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False, default=lambda value: self._redaction(str(value)))

@@ -150,11 +150,15 @@ class _Traced(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         first = True
-        async for piece in self._stream:
-            if first:
-                self._begun.add_event("first byte")
-                first = False
-            yield piece
+        try:
+            async for piece in self._stream:
+                if first:
+                    self._begun.add_event("first byte")
+                    first = False
+                yield piece
+        except httpx.HTTPError as error:
+            _failed(self._begun, type(error).__name__)
+            raise
 
     async def aclose(self) -> None:
         try:
