@@ -24,6 +24,7 @@ from serve.engine_log import death_reason, phase
 from serve.hardware import EnginePlan
 from serve.process import stop_process_group
 from serve.tracing import TracedTransport
+from serve.transport import EngineTransport
 
 FIRST_PORT = 20_000  # what people choose themselves is mostly below
 PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -132,10 +133,9 @@ class Engine:
 
     def client(self) -> httpx.AsyncClient:
         """A client with its key. A long queue before the first token is not a failure."""
-        limits = httpx.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE_S)
         return httpx.AsyncClient(
             base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=httpx.Timeout(600, connect=5),
-            transport=TracedTransport(httpx.AsyncHTTPTransport(limits=limits, trust_env=False)), trust_env=False,
+            transport=TracedTransport(EngineTransport(KEEP_ALIVE_S)), trust_env=False,
         )  # fmt: skip
 
     @property

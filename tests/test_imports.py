@@ -94,6 +94,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "serve/users.py",
         "assistant/ui*.py",
     ),
+    "aiohttp": ("serve/transport.py",),
     "gradio": ("assistant/ui*.py",),
     "prometheus_client": ("serve/metrics.py", "serve/metrics_answers.py", "assistant/status_samples.py"),
     "opentelemetry": ("serve/tracing.py", "serve/watching.py"),
