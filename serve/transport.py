@@ -29,8 +29,8 @@ class EngineTransport(httpx.AsyncBaseTransport):
         content = await request.aread()
         with _told_in_httpx(request):
             reply = await self._open().request(
-                request.method, URL(str(request.url), encoded=True), data=content, headers=request.headers.multi_items(),
-                timeout=timeout, allow_redirects=False, skip_auto_headers=_OURS,
+                request.method, URL(str(request.url), encoded=True), data=content, timeout=timeout,
+                headers=request.headers.multi_items(), skip_auto_headers=_OURS, allow_redirects=False,
             )  # fmt: skip
         return httpx.Response(reply.status, headers=reply.raw_headers, stream=_Reply(request, reply))
 
