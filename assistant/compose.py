@@ -26,6 +26,7 @@ from data.home import Home
 from data.messages import with_system
 from serve.exchange import Prepared
 from serve.openai_errors import ApiError
+from serve.tracing import span
 
 if TYPE_CHECKING:
     from assistant.specialists import Specialist
@@ -66,7 +67,8 @@ class Composer:
             return Prepared(assistant.adapter, self.with_prompt(body, assistant.system_prompt), assistant.name)
         threads = self._threads if assistant.examples_from is None else self._may_embed
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(threads, self._composed, assistant, body, looks_up)
+        with span("retrieval", assistant=assistant.name):
+            return await loop.run_in_executor(threads, self._composed, assistant, body, looks_up)
 
     def beside_adapter(self, assistant: Assistant) -> list[str]:
         """What an assistant adds to its adapter's (or the base model's) own voice, for a person."""
@@ -206,9 +208,11 @@ class Composer:
 
 def _wants_joining(messages: Sequence[Mapping[str, Any]], supports_system: bool) -> bool:
     """Whether what the client says as the system has to become one plain message that the chat template can take."""
-    roles = [message.get("role") for message in messages]
-    plain = supports_system and roles[0] == "system" and isinstance(messages[0].get("content"), str)
-    return roles[0] in ("system", "developer") and (not plain or roles[1:2] in (["system"], ["developer"]))
+    leading = list(takewhile(lambda m: m.get("role") in ("system", "developer"), messages[:2]))
+    if not leading:
+        return False
+    is_plain = leading[0]["role"] == "system" and isinstance(leading[0].get("content"), str)
+    return len(leading) > 1 or not (is_plain and supports_system)
 
 
 def _unusable(assistant: str, what: str, code: str, why: BrogueError) -> ApiError:

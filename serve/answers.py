@@ -30,6 +30,7 @@ def answer_routes(catalogue: Catalogue, relay: Relay, access: Access) -> APIRout
         """
         began = time.perf_counter()
         body = parsed(await request.body())
+        who.require_model(body["model"])
         check_messages(body)
         examined = await _examined(request, access)
         with told():
@@ -42,6 +43,7 @@ def answer_routes(catalogue: Catalogue, relay: Relay, access: Access) -> APIRout
         """OpenAI's completions: the base model or an adapter goes on with a text, to which nothing is added."""
         began = time.perf_counter()
         body = parsed(await request.body())
+        who.require_model(body["model"])
         if body.get("prompt") is None:
             raise ApiError(400, "wanted 'prompt': a text, a list of texts, or token ids", param="prompt")
         examined = await _examined(request, access)

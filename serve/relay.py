@@ -20,11 +20,13 @@ from serve.canary import CONVERSATION_HEADER, picks_canary, sticky_key
 from serve.engine_api import Refused, Unavailable
 from serve.engine_errors import engine_error
 from serve.exchange import BASE, CHAT, Exchange
+from serve.identity import Caller
 from serve.openai_errors import ApiError, engine_down
 from serve.pool import AdapterPool
 from serve.recorder import Answered, Recorder, conversation_of, subject_of, topic_of
 from serve.shadow import Shadow
 from serve.stream import StreamReader, compact, renamed, said, wants_usage, with_usage
+from serve.tracing import note_answer
 from serve.vetting import vet
 
 CLIENT_GONE = 499  # the status in the metrics of an answer that nobody waited for to its end; nginx's number
@@ -42,6 +44,8 @@ class Relay:
 
     async def send(self, exchange: Exchange) -> Response:
         """The engine's answer, with the asked name in the place of the engine's own. Cancelled, the engine ends too."""
+        if exchange.caller is not None:
+            exchange.caller.require_model(exchange.asked_name)
         try:
             vet(exchange.prepared.body, self._has_eyes)
             if exchange.prepared.instead is not None:
@@ -132,8 +136,11 @@ class Relay:
         while True:
             try:
                 async with AsyncExitStack() as stack:
+                    stack.enter_context(self._pool.metrics.on_its_way())
+                    asked = time.perf_counter()
                     lease = await stack.enter_async_context(self._pool.lease(exchange.card, deadline))
                     began = time.perf_counter()
+                    exchange.timing.waited_s += began - asked
                     content = orjson.dumps(lease.body(body))
                     request = lease.client.build_request("POST", exchange.path, content=content, headers=_JSON)
                     headers = exchange.answer_headers(ours + time.perf_counter() - began)
@@ -163,6 +170,7 @@ class Relay:
                 async for block in reply.aiter_raw():
                     slow = reader.may_extend(block)
                     if events := (await asyncio.to_thread(reader.feed, block) if slow else reader.feed(block)):
+                        exchange.timing.piece()
                         yield events
                 status = 200 if reader.finished and not reader.failed else 503
                 if not reader.finished:
@@ -193,9 +201,10 @@ class Relay:
             self._blame(exchange, error=status != 200)
 
     def _measure(self, exchange: Exchange, status: int, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
-        seconds = time.perf_counter() - exchange.began
-        tokens = prompt_tokens, completion_tokens
-        self._pool.metrics.request(exchange.asked_name, exchange.version, status, seconds, *tokens)
+        if exchange.caller is not None:
+            exchange.caller.spent(prompt_tokens + completion_tokens)
+        self._pool.metrics.answered(exchange.measured(status, prompt_tokens, completion_tokens))
+        note_answer(exchange.asked_name, exchange.version, prompt_tokens, completion_tokens)
 
     def _blame(self, exchange: Exchange, error: bool) -> None:
         if exchange.card is not None and exchange.examined is None:
@@ -217,7 +226,7 @@ class Relay:
                 text=text if words else "",
                 private=not words,
                 assistant=exchange.prepared.assistant,
-                subject=subject_of(asked),
+                subject=subject_of(asked) or _named(exchange.caller),
                 conversation=conversation_of(asked, exchange.headers.get(CONVERSATION_HEADER)),
                 prompt_tokens=prompt_tokens,
                 completion_tokens=completion_tokens,
@@ -245,6 +254,11 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self.held, aclosing(self.events):
             await super().__call__(scope, receive, send)
+
+
+def _named(caller: Caller | None) -> str | None:
+    """Whose words a request holds that does not say: the person's who is signed in, or its key's."""
+    return caller.owner if caller is not None and (caller.key or caller.token) else None
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

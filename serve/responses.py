@@ -113,6 +113,7 @@ def response_routes(catalogue: Catalogue, relay: Relay, access: Access, recorder
         """OpenAI's responses, plain and streaming. `previous_response_id` goes on from a stored one."""
         began = time.perf_counter()
         body = parsed(await request.body())
+        who.require_model(body["model"])
         check_one(body)
         items = input_items(body)
         before = await memory.before(body.get("previous_response_id"), who)
