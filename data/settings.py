@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from data.errors import BrogueError, one_line
 from data.frozen import STARTER_MODEL as STARTER_MODEL
 from data.frozen import Frozen as Frozen
+from data.settings_jobs import FileSettings, JobSettings
 from data.settings_knowledge import KnowledgeSettings
 
 Logging = Literal["full", "redacted", "off"]  # what is kept of what people write: all, redacted, or nothing
@@ -148,6 +149,8 @@ class Settings(Frozen):
     loop: LoopSettings = LoopSettings()
     advisor: AdvisorSettings = AdvisorSettings()
     prices: PriceSettings = PriceSettings()
+    files: FileSettings = FileSettings()
+    jobs: JobSettings = JobSettings()
 
 
 def load_settings(path: Path) -> Settings:

@@ -31,6 +31,8 @@ from serve.exchange import CHAT, Catalogue, Exchange
 from serve.feedback import complaint, feedback_routes
 from serve.feedback_answers import TaskAnswers
 from serve.feedback_turns import queue_routes, turn_routes
+from serve.files import file_routes
+from serve.fine_tuning import job_routes
 from serve.identity import Access
 from serve.openai_errors import ApiError, engine_down
 from serve.pool import AdapterPool
@@ -40,6 +42,7 @@ from serve.relay import Relay
 from serve.rollouts import rollout_routes
 from serve.runs import Runs, run_routes
 from serve.shadow import Shadow
+from serve.tuning import Door, Tuning
 from serve.users import user_routes
 
 _LOG = logging.getLogger("brogue.gateway")
@@ -55,12 +58,12 @@ RETRY_S = 5  # when the store is away
 def build_app(
     pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, recorder: Recorder, admin_key: str,
     home: Home, embedding: embeddings.Model | None = None, documents: knowledge.Documents | None = None,
-    runs: Runs | None = None, exams: Exams | None = None, loops: Loops | None = None,
+    runs: Runs | None = None, exams: Exams | None = None, loops: Loops | None = None, tuning: Tuning | None = None,
 ) -> FastAPI:  # fmt: skip
     """The gateway as an ASGI application. Reconciler and recorder run as long as the application does.
 
-    `home` has the datasets that raters' queues can draw on. Without `embedding`, `documents`, `runs`, `exams` and
-    `loops` there are no routes for them.
+    `home` has the datasets that raters' queues can draw on. Without `embedding`, `documents`, `runs`, `exams`, `loops`
+    and `tuning` there are no routes for them.
     """
     relay = Relay(pool, shadow, recorder)
     answers = TaskAnswers(catalogue, relay, recorder)
@@ -103,6 +106,10 @@ def build_app(
         app.include_router(exam_routes(exams, access.admin))
     if loops is not None:
         app.include_router(loop_routes(loops, access.admin))
+    if tuning is not None:
+        door = Door(access, recorder, home, tuning)
+        app.include_router(file_routes(door))
+        app.include_router(job_routes(door))
     _answer_errors_in_openai_shape(app)
     return app
 

@@ -82,6 +82,8 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "serve/admin.py",
         "serve/embeddings.py",
         "serve/exams.py",
+        "serve/files.py",
+        "serve/fine_tuning.py",
         "serve/knowledge.py",
         "serve/runs.py",
         "serve/rollouts.py",
