@@ -24,7 +24,7 @@ RANK = 8  # of `brogue train`, if the engine takes as much
 STOP_S = 10.0  # to let the running step end and to save
 
 
-class Training:
+class Process:
     """The training process of one job."""
 
     def __init__(self, home: Home, settings: Settings, job: Job) -> None:
@@ -37,7 +37,7 @@ class Training:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         child = Child.of(self._process.pid)
-        self.process = None if child is None else (child.pid, child.created)
+        self.named = None if child is None else (child.pid, child.created)  # for whoever comes after us
 
     def ended(self) -> bool:
         """Whether it is over, in whichever way."""
@@ -68,8 +68,9 @@ class Training:
 
     def warnings(self) -> list[str]:
         """What it warned of: rows that are left out, too few of them."""
-        return [one_line(line.removeprefix("warning: ")) for line in self._lines()
-                if line.startswith("warning: ") or " left out" in line]  # fmt: skip
+        told = [line for line in self._lines() if line.startswith("warning: ") or " left out" in line]
+        # Without the commands that they advise: whoever reads this asks over HTTP.
+        return [one_line(line.removeprefix("warning: ").partition("; brogue ")[0]) for line in told]
 
     def _lines(self) -> list[str]:
         try:
@@ -124,7 +125,7 @@ def drop_run(home: Home, job: Job) -> None:
         runs.cancel(home, run)
 
 
-def failure_of(home: Home, job: Job, training: Training) -> str:
+def failure_of(home: Home, job: Job, training: Process) -> str:
     """Why the training failed, for the client."""
     run = run_of(home, job)
     if run is not None and (reason := runs.get(home, run).reason):

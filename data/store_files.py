@@ -38,7 +38,8 @@ class Files:
     def __init__(self, store: Store, home: Home, limits: FileSettings | None = None) -> None:
         self._store, self._home, self._limits = store, home, limits or FileSettings()
 
-    def add(self, owner: str | None, filename: str, purpose: str, source: BinaryIO) -> StoredFile:
+    def add(self, owner: str | None, filename: str, purpose: str, source: BinaryIO,
+            limited: bool = True) -> StoredFile:  # fmt: skip
         """Keep what `source` holds. Raises `TooMuch`, and `BrogueError` for a file without content."""
         self._home.files.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, temporary = tempfile.mkstemp(dir=self._home.files, prefix=".new.")
@@ -53,7 +54,8 @@ class Files:
             raise
         try:
             with self._store.writing() as session:
-                self._refuse_too_many(session, owner, size)
+                if limited:
+                    self._refuse_too_many(session, owner, size)
                 session.add(row)
         except BaseException:
             (self._home.files / row.id).unlink(missing_ok=True)

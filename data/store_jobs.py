@@ -6,7 +6,7 @@ which looks at it every moment, stops what it does.
 
 from collections.abc import Callable, Iterable, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from data.errors import BrogueError, UnknownName
@@ -97,6 +97,12 @@ class Jobs:
     def resume(self, id: str) -> Job:
         """Let a paused job go on where it was. Raises `WrongState`."""
         return self._move(id, "resume", ("paused",), "queued", "Fine-tuning job resumed")
+
+    def remove(self, ids: Iterable[str]) -> None:
+        """Delete jobs with their events; a worker that has one stops and puts away what it made."""
+        with self._store.writing() as session:
+            for id in ids:
+                session.execute(delete(JobRow).where(JobRow.id == id))
 
     def _move(self, id: str, what: str, possible: Sequence[str], to: Status, said: str) -> Job:
         with self._store.writing() as session:

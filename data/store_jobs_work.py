@@ -12,7 +12,7 @@ from sqlalchemy import Select, select
 from data.jobs import ENDED, Found, Job, JobEvent, Status
 from data.judgements import now
 from data.store import Store
-from data.store_jobs import add_events, job_of, known_job
+from data.store_jobs import add_events, job_of
 from data.store_schema import JobRow
 from data.store_text import written
 
@@ -70,6 +70,12 @@ class Work:
             row = session.scalar(select(JobRow).where(JobRow.id == id, JobRow.worker == self._worker))
             return None if row is None else job_of(row)
 
+    def is_dropped(self, id: str) -> bool:
+        """Whether nothing is to come of the job: it was cancelled, or it is not there any more."""
+        with self._store.reading() as session:
+            row = session.get(JobRow, id)
+            return row is None or row.status == "cancelled"
+
     def note(self, id: str, expected: Status, status: Status | None = None, events: Iterable[JobEvent] = (),
              **found: object) -> bool:  # fmt: skip
         """Write down what has come of the job; nothing, and false, if it is not ours or not `expected` any more.
@@ -93,8 +99,8 @@ class Work:
     def release(self, id: str) -> None:
         """Let go of a job, for whoever takes it up next."""
         with self._store.writing() as session:
-            row = known_job(session, id, lock=True)
-            if row.worker == self._worker:
+            row = session.get(JobRow, id, with_for_update=True)
+            if row is not None and row.worker == self._worker:
                 row.worker = row.beat = None
                 row.found = row.found | {"process": None}
 

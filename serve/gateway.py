@@ -165,10 +165,10 @@ def _add_models(app: FastAPI, catalogue: Catalogue, embedding: embeddings.Model 
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
-        """One model of the list."""
+        """One model of the list; an adapter by its name alone, too."""
         for entry in entries():
-            if entry["id"] == name:
-                return entry
+            if entry["id"] in (name, f"{name}@stable"):
+                return entry | {"id": name}
         raise ApiError(404, f"no model '{name}'; see /v1/models", code="model_not_found", param="model")
 
 
