@@ -21,6 +21,7 @@ from data.errors import BrogueError
 from data.home import Home
 from data.settings import EngineSettings
 from serve.engine_log import death_reason, phase
+from serve.engine_transport import EngineTransport
 from serve.hardware import EnginePlan
 from serve.process import stop_process_group
 from serve.tracing import TracedTransport
@@ -130,10 +131,9 @@ class Engine:
 
     def client(self) -> httpx.AsyncClient:
         """A client with its key. A long queue before the first token is not a failure."""
-        limits = httpx.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE_S)
         return httpx.AsyncClient(
             base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=httpx.Timeout(600, connect=5),
-            transport=TracedTransport(httpx.AsyncHTTPTransport(limits=limits, trust_env=False)), trust_env=False,
+            transport=TracedTransport(EngineTransport(KEEP_ALIVE_S)), trust_env=False,
         )  # fmt: skip
 
     @property

@@ -79,6 +79,7 @@ def build_app(
         await answers.stop()
         await shadow.stop()
         await pool.own.stop()
+        await pool.client.aclose()
         await asyncio.to_thread(recorder.stop)
         pool.trials.flush()
         if telemetry is not None and telemetry.tracing is not None:

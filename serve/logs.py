@@ -43,7 +43,6 @@ class Redaction:
             text = pattern.sub(rf"\g<1>{HIDDEN}", text)
         return text
 
-
     def within(self, value: Any) -> Any:
         """The same of all texts in lists and mappings."""
         if isinstance(value, str):
