@@ -5,7 +5,15 @@
 
 from contextlib import AbstractContextManager
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)  # fmt: skip
 
 from serve.metrics_answers import AnswerMetrics, Measured
 
@@ -18,6 +26,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)  # memory and processor time of the gateway
         self._answers = AnswerMetrics(self._registry)
         self._describe_store()
         self._describe_adapters()
