@@ -33,19 +33,22 @@ class Watcher:
         self._problem = ""
 
     def run(self) -> None:
-        """Draw until Ctrl-C."""
+        """Draw until Ctrl-C; without a terminal, each look is printed below the last."""
         from rich.console import Console
         from rich.live import Live
 
         console = Console()
-        # The other screen only where there is one; in a pipe each look is printed below the last.
-        with Live(self.drawn(), console=console, screen=console.is_terminal, auto_refresh=False) as live:
-            try:
+        try:
+            if not console.is_terminal:
+                while True:
+                    console.print(self.drawn())
+                    time.sleep(EVERY_S)
+            with Live(self.drawn(), console=console, screen=True, auto_refresh=False) as live:
                 while True:
                     live.update(self.drawn(), refresh=True)
                     time.sleep(EVERY_S)
-            except KeyboardInterrupt:
-                pass
+        except KeyboardInterrupt:
+            pass
 
     def drawn(self) -> "RenderableType":
         """What there is to see now."""
@@ -133,14 +136,13 @@ def _versions(before: Moment, after: Moment) -> "list[RenderableType]":
 
 
 def _version_table(shown: list[tuple[tuple[str, str], Doing]]) -> "Table":
-    from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("assistant", "version"):
-        table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=24)
-    for name in ("req/s", "err/s", "tok/s", "first p50", "p95", "a token"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, overflow="ellipsis", no_wrap=True, min_width=9)
+    for name in ("req/s", "err/s", "tok/s", "first", "p95", "a token"):  # narrow: 80 columns must do
+        table.add_column(name, justify="right", no_wrap=True, min_width=7 if name in ("first", "p95") else len(name))
     for (assistant, version), one in shown:
         cells = [f"{one.requests_s:.1f}", f"{one.errors_s:.1f}", f"{one.tokens_s:.0f}"]
         cells += [_ms(one.first_ms[0]), _ms(one.first_ms[1]), _ms(one.token_ms)]
