@@ -8,11 +8,12 @@ from starlette.responses import Response
 
 from serve.openai_errors import engine_down
 from serve.pool import AdapterPool
+from serve.turns import Turns
 
 PATIENCE_S = 10
 
 
-def metric_routes(pool: AdapterPool) -> APIRouter:
+def metric_routes(pool: AdapterPool, turns: Turns) -> APIRouter:
     """`/metrics` and `/metrics/engine`: apart, so that ours can be read while the engine is away."""
     routes = APIRouter()
 
@@ -21,6 +22,7 @@ def metric_routes(pool: AdapterPool) -> APIRouter:
         """What Prometheus reads."""
         slots, measured = pool.slots, pool.metrics
         measured.set_slots(slots.total, slots.in_use, slots.wanted, slots.waiting())
+        measured.set_turns(turns.running, turns.waiting)
         for adapter, state in pool.live.states.items():
             measured.canary_share(adapter, state.canary.share if state.canary and not state.canary.shadow else 0)
             for version in state.aliases.values():

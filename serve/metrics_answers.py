@@ -1,7 +1,5 @@
 """What is measured of each answer: how often, how long, how many tokens, for whom. A part of serve/metrics.py."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -67,9 +65,8 @@ class AnswerMetrics:
             "brogue_errors_total", "Errors that clients were given, by HTTP status and path, refusals too.",
             ("status", "route"), registry=registry,
         )  # fmt: skip
-        self.in_flight = Gauge(
-            "brogue_answers_in_flight", "Answers on their way, those that wait for the engine too.", registry=registry
-        )
+        self.in_flight = Gauge("brogue_answers_in_flight", "Answers being written.", registry=registry)
+        self.queued = Gauge("brogue_answers_queued", "Requests that wait for their turn.", registry=registry)
 
         def histogram(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
             return Histogram(f"brogue_{name}_seconds", what, LABELS, registry=registry, buckets=buckets)
@@ -84,7 +81,7 @@ class AnswerMetrics:
         self.gap = histogram("longest_gap", said, TOKEN_BUCKETS)
         said = "What the gateway itself took until the engine had the request, without retrieval and waiting."
         self.ours = histogram("overhead", said, OURS_BUCKETS)
-        said = "Waiting for the engine or one of its adapter slots."
+        said = "Waiting for a turn, for the engine or for one of its adapter slots."
         self.waited = histogram("wait", said, WAIT_BUCKETS)
         said = "Looking into documents and examples, or a specialist's answer."
         self.retrieval = Histogram(
@@ -109,18 +106,9 @@ class AnswerMetrics:
             bound.per_token.observe(per_token_s)
         if timing.ours_s is not None:
             bound.ours.observe(timing.ours_s)
-            bound.waited.observe(timing.waited_s)
+            bound.waited.observe(timing.queued_s + timing.waited_s)
         if one.retrieval_s is not None:
             self.retrieval.labels(one.assistant).observe(one.retrieval_s)
-
-    @contextmanager
-    def on_its_way(self) -> Iterator[None]:
-        """An answer, until the block ends."""
-        self.in_flight.inc()
-        try:
-            yield
-        finally:
-            self.in_flight.dec()
 
     def _known_key(self, key: str) -> str:
         if not key or key in self._keys:

@@ -20,6 +20,7 @@ from serve import own_answer
 from serve.canary import CONVERSATION_HEADER, picks_canary, sticky_key
 from serve.engine_api import Refused, Unavailable
 from serve.exchange import BASE, Exchange
+from serve.identity import Caller
 from serve.openai_errors import ApiError, engine_down
 from serve.pool import AdapterPool
 from serve.recorder import Answered, Recorder, conversation_of, subject_of, topic_of
@@ -41,6 +42,8 @@ class Relay:
 
     async def send(self, exchange: Exchange) -> Response:
         """The engine's answer, with the asked name in the place of the engine's own."""
+        if exchange.caller is not None:
+            exchange.caller.require_model(exchange.asked_name)
         if exchange.prepared.instead is not None:
             return self._answer_ourselves(exchange, exchange.prepared.instead)
         self._choose_version(exchange)
@@ -117,7 +120,6 @@ class Relay:
         while True:
             try:
                 async with AsyncExitStack() as stack:
-                    stack.enter_context(self._pool.metrics.on_its_way())
                     asked = time.perf_counter()
                     lease = await stack.enter_async_context(self._pool.lease(exchange.card, deadline))
                     began = time.perf_counter()
@@ -182,6 +184,8 @@ class Relay:
             self._blame(exchange, error=status != 200)
 
     def _measure(self, exchange: Exchange, status: int, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
+        if exchange.caller is not None:
+            exchange.caller.spent(prompt_tokens + completion_tokens)
         self._pool.metrics.answered(exchange.measured(status, prompt_tokens, completion_tokens))
         note_answer(exchange.asked_name, exchange.version, prompt_tokens, completion_tokens)
 
@@ -203,7 +207,7 @@ class Relay:
                 messages=asked["messages"],
                 text=text,
                 assistant=exchange.prepared.assistant,
-                subject=subject_of(asked),
+                subject=subject_of(asked) or _named(exchange.caller),
                 conversation=conversation_of(asked, exchange.headers.get(CONVERSATION_HEADER)),
                 prompt_tokens=prompt_tokens,
                 completion_tokens=completion_tokens,
@@ -231,6 +235,11 @@ class _Stream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self.held, aclosing(self.events):
             await super().__call__(scope, receive, send)
+
+
+def _named(caller: Caller | None) -> str | None:
+    """Whose words a request holds that does not say: the person's who is signed in, or its key's."""
+    return caller.owner if caller is not None and (caller.key or caller.token) else None
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

@@ -243,6 +243,8 @@ class FakeGateway:
         templates: dict[str, str] | None = None,
         maker: Maker | None = None,
         telemetry: Telemetry | None = None,
+        settings: GatewaySettings | None = None,
+        fresh_s: float = 0,
         **limits: Any,
     ) -> None:
         self.home = home
@@ -265,7 +267,7 @@ class FakeGateway:
             self.pool, catalogue, self.reconciler,
             Shadow(self.pool, home.logs / "shadow.jsonl", load_settings(home.settings_file).store.logging),
             self.recorder, ADMIN_KEY, home, knowledge, KnowledgeApi(knowledge) if knowledge else None,
-            RunsApi(home), ExamsApi(home), self.loops, telemetry,
+            RunsApi(home), ExamsApi(home), self.loops, settings, telemetry,
         )  # fmt: skip
 
     def _check(self, card: AdapterCard) -> None:

@@ -88,6 +88,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "serve/rollouts.py",
         "serve/feedback.py",
         "serve/feedback_turns.py",
+        "serve/keys.py",
         "serve/users.py",
         "assistant/ui*.py",
     ),
