@@ -44,11 +44,17 @@ class Services(Frozen):
     own_engines: tuple[Child, ...] = ()  # of versions that have one of their own, and what makes their weights
     page: Child | None = None
     worker: Child | None = None  # of fine-tuning jobs
-    gateway_url: str
+    gateway_url: str  # for this machine's own; without TLS, whatever others need
+    listens_at: str = ""  # where others find the gateway, if it is not the same
     page_url: str
     base_model: str
     engine_state: str = "starting"  # starting, ready, dead
     engine_detail: str = ""
+
+    @property
+    def public_url(self) -> str:
+        """Where clients find the gateway."""
+        return self.listens_at or self.gateway_url
 
     @property
     def children(self) -> list[Child]:

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from data.home import Home
 from data.settings import GatewaySettings
 from serve.engine import Engine
-from serve.serving import server_config
+from serve.serving import serve
 from tests.fakes import FakeEngine, FakeGateway, add_assistant, add_version
 
 KEY = "the engine's key"
@@ -167,7 +167,10 @@ def main() -> None:
         app = plain_proxy(rest[0])
     else:
         app = our_gateway(rest[0], Home.from_environment())
-    uvicorn.Server(server_config(app, GatewaySettings(port=int(port)))).run()
+    if what == "gateway":
+        serve(app, GatewaySettings(port=int(port)))
+    else:
+        uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", access_log=False)
 
 
 if __name__ == "__main__":

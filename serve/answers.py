@@ -3,7 +3,6 @@
 Nothing of an answer is touched here: serve/relay.py sends, the catalogue says what the engine is to see.
 """
 
-import time
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -16,6 +15,7 @@ from serve.exchange import CHAT, COMPLETIONS, Catalogue, Exchange
 from serve.identity import Access, Caller
 from serve.openai_errors import ApiError
 from serve.relay import Relay
+from serve.timing import timing_of
 
 
 def answer_routes(catalogue: Catalogue, relay: Relay, access: Access) -> APIRouter:
@@ -28,20 +28,22 @@ def answer_routes(catalogue: Catalogue, relay: Relay, access: Access) -> APIRout
 
         With the admin key, x-brogue-exam: VERSION (or base) lets that version answer; nothing of it is kept or counted.
         """
-        began = time.perf_counter()
+        timing = timing_of(request.scope)
         body = parsed(await request.body())
         who.require_model(body["model"])
         check_messages(body)
         examined = await _examined(request, access)
         with told():
             prepared = await catalogue.prepare(body)
-            exchange = Exchange(CHAT, body, request.headers, prepared, began, examined=examined, caller=who)
+            exchange = Exchange(
+                CHAT, body, request.headers, prepared, timing.arrived, examined=examined, caller=who, timing=timing,
+            )  # fmt: skip
             return await unless_gone(request, relay.send(exchange))
 
     @routes.post(COMPLETIONS)
     async def completions(request: Request, who: Annotated[Caller, Depends(access.client)]) -> Response:
         """OpenAI's completions: the base model or an adapter goes on with a text, to which nothing is added."""
-        began = time.perf_counter()
+        timing = timing_of(request.scope)
         body = parsed(await request.body())
         who.require_model(body["model"])
         if body.get("prompt") is None:
@@ -49,7 +51,9 @@ def answer_routes(catalogue: Catalogue, relay: Relay, access: Access) -> APIRout
         examined = await _examined(request, access)
         with told():
             prepared = catalogue.raw(body)
-            exchange = Exchange(COMPLETIONS, body, request.headers, prepared, began, examined=examined, caller=who)
+            exchange = Exchange(
+                COMPLETIONS, body, request.headers, prepared, timing.arrived, examined=examined, caller=who, timing=timing,
+            )  # fmt: skip
             return await unless_gone(request, best_of(exchange, relay.send))
 
     return routes

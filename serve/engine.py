@@ -21,10 +21,10 @@ from data.errors import BrogueError
 from data.home import Home
 from data.settings import EngineSettings
 from serve.engine_log import death_reason, phase
+from serve.engine_transport import EngineTransport
 from serve.hardware import EnginePlan
 from serve.process import stop_process_group
 from serve.tracing import TracedTransport
-from serve.transport import EngineTransport
 
 FIRST_PORT = 20_000  # what people choose themselves is mostly below
 PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")

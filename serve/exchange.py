@@ -106,7 +106,7 @@ class Exchange:
     def answer_headers(self, ours_s: float) -> dict[str, str]:
         """What every answer carries; `ours_s` is what we ourselves took, without waiting for the engine."""
         looked_s = self.prepared.retrieval_s
-        self.timing.ours_s = ours_s - (looked_s or 0)
+        self.timing.ours_s = ours_s - (looked_s or 0) - self.timing.queued_s
         headers = {
             "x-brogue-response-id": self.response_id,
             "x-brogue-version": self.version,

@@ -86,17 +86,19 @@ def build_app(
         await answers.stop()
         await shadow.stop()
         await pool.own.stop()
+        await pool.client.aclose()
         await asyncio.to_thread(recorder.stop)
         pool.trials.flush()
         if telemetry is not None and telemetry.tracing is not None:
             await asyncio.to_thread(telemetry.tracing.stop)
 
     app = new_app(lifespan=lifespan, openapi_url=None)
-    app.add_middleware(HangUps)
     doors.add_to(app)
+    app.state.access = access
     app.add_middleware(Watching, metrics=pool.metrics, telemetry=telemetry or Telemetry())
+    app.add_middleware(HangUps)  # outside of all others
     _add_health(app, pool, access)
-    app.include_router(metric_routes(pool))
+    app.include_router(metric_routes(pool, doors.turns))
     _add_models(app, catalogue, embedding, access)
     app.include_router(answer_routes(catalogue, relay, access))
     app.include_router(response_routes(catalogue, relay, access, recorder))

@@ -13,13 +13,15 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
+from serve.gate import PUBLIC
 from serve.openapi_bodies import ANSWER_HEADERS, BODIES, ErrorAnswer
 
 DESCRIPTION = (
     "OpenAI's API in front of one vLLM engine: assistants, adapters and the base model by name; and what people say "
-    "of the answers. Who asks: 'Authorization: Bearer TOKEN' with a token of POST /v1/sign-in, or with the admin key, "
-    "which acts for a person named (URL-encoded) in x-brogue-user. While there are no users nobody signs in, and "
-    "whoever asks is a rater under the `rater` that they give. Errors have OpenAI's shape."
+    "of the answers. Who asks: 'Authorization: Bearer TOKEN' with an API key, a token of POST /v1/sign-in, or the "
+    "admin key, which acts for a person named (URL-encoded) in x-brogue-user. While there are neither users nor keys "
+    "nobody has to say who they are, and whoever asks is a rater under the `rater` that they give. Errors have "
+    "OpenAI's shape."
 )
 TAGS = {
     "answers": "What OpenAI's clients ask for. Parameters that are not listed go to the engine as they are.",
@@ -31,11 +33,14 @@ TAGS = {
     "runs": "For admins: what was trained.",
     "exams": "For admins: how versions did.",
     "knowledge": "For admins: assistants' documents.",
+    "files": "Uploads that fine-tuning jobs learn from.",
+    "fine-tuning": "Training, as OpenAI offers it: the finished job's model answers at once.",
+    "keys": "For admins: API keys with their roles and limits.",
     "health": "Whether it works, for those who watch it.",
 }
-OPEN = ("/health", "/ready", "/metrics", "/v1/sign-in")  # nobody needs a token there
 BEARER = {
-    "type": "http", "scheme": "bearer", "description": "A session's token, or the admin key. Not needed without users."
+    "type": "http", "scheme": "bearer",
+    "description": "An API key, a session's token, or the admin key; none while there are neither keys nor users.",
 }  # fmt: skip
 ERRORS = {
     "4XX": "The request was refused, and the message says why: 400 it is no valid request; 401 no or a wrong token; "
@@ -94,7 +99,7 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
         operation["description"] = rest
     operation["responses"].pop("422", None)
     operation["responses"] |= {name: {"$ref": f"#/components/responses/{name}"} for name in ERRORS}
-    if path in OPEN:
+    if path in PUBLIC:
         operation["security"] = []
     if path in BODIES:
         request, answer = BODIES[path]

@@ -136,7 +136,6 @@ class Relay:
         while True:
             try:
                 async with AsyncExitStack() as stack:
-                    stack.enter_context(self._pool.metrics.on_its_way())
                     asked = time.perf_counter()
                     lease = await stack.enter_async_context(self._pool.lease(exchange.card, deadline))
                     began = time.perf_counter()

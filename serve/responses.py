@@ -6,7 +6,6 @@ vLLM's own `/v1/responses` knows nothing of those, and forgets with its process.
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -28,6 +27,7 @@ from serve.responses_answer import Answer, check_one
 from serve.responses_asked import as_chat, input_items
 from serve.responses_stream import translated
 from serve.stream import compact
+from serve.timing import timing_of
 
 _LOG = logging.getLogger("brogue.responses")
 MOST_ITEMS = 100  # on a page
@@ -111,7 +111,7 @@ def response_routes(catalogue: Catalogue, relay: Relay, access: Access, recorder
     @routes.post(RESPONSES)
     async def create(request: Request, who: Annotated[Caller, Depends(access.client)]) -> Response:
         """OpenAI's responses, plain and streaming. `previous_response_id` goes on from a stored one."""
-        began = time.perf_counter()
+        timing = timing_of(request.scope)
         body = parsed(await request.body())
         who.require_model(body["model"])
         check_one(body)
@@ -123,7 +123,7 @@ def response_routes(catalogue: Catalogue, relay: Relay, access: Access, recorder
             chat["user"] = before[-1].subject  # their words are in this answer, too
         with told():
             prepared = await catalogue.prepare(chat)
-            exchange = Exchange(CHAT, chat, request.headers, prepared, began, caller=who)
+            exchange = Exchange(CHAT, chat, request.headers, prepared, timing.arrived, caller=who, timing=timing)
             stores = body.get("store") is not False and await memory.keeps()
             answer = Answer(exchange.response_id.replace("resp-", "resp_", 1), body, stores)
             turn = _Turn(memory, chat, items, who, answer, stores)

@@ -22,7 +22,7 @@ from assistant.prompt import HomeCatalogue
 from assistant.runs_api import RunsApi
 from data.errors import BrogueError
 from data.home import Home, write_json, write_text
-from data.settings import EngineSettings, load_settings
+from data.settings import EngineSettings, GatewaySettings, load_settings
 from data.settings_jobs import FileSettings, JobSettings
 from data.settings_knowledge import KnowledgeSettings
 from data.store_home import open_store
@@ -291,6 +291,8 @@ class FakeGateway:
         telemetry: Telemetry | None = None,
         has_eyes: bool = False,
         tuning: Tuning | None = None,
+        settings: GatewaySettings | None = None,
+        fresh_s: float = 0,
         **limits: Any,
     ) -> None:
         self.home = home
@@ -314,8 +316,9 @@ class FakeGateway:
             self.pool, self.catalogue, self.reconciler,
             Shadow(self.pool, home.logs / "shadow.jsonl", load_settings(home.settings_file).store.logging),
             self.recorder, ADMIN_KEY, home, knowledge, KnowledgeApi(knowledge) if knowledge else None,
-            RunsApi(home), ExamsApi(home), self.loops, telemetry=telemetry, has_eyes=has_eyes, tuning=tuning,
+            RunsApi(home), ExamsApi(home), self.loops, tuning, settings, telemetry, has_eyes,
         )  # fmt: skip
+        self.app.state.access.credentials.fresh_s = fresh_s  # tests make users and keys behind the gateway's back
 
     def _check(self, card: AdapterCard) -> None:
         if card.name in self.unfit:

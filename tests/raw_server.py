@@ -4,11 +4,11 @@ import logging
 import sys
 from pathlib import Path
 
-import uvicorn
-
 from assistant.knowledge import Knowledge
 from data.home import Home
+from data.settings import GatewaySettings
 from data.settings_knowledge import KnowledgeSettings
+from serve.serving import serve
 from tests.fakes import FakeGateway, add_assistant, add_version
 from tests.knowledge_fakes import WordEmbedder
 from tests.strict_engine import StrictEngine
@@ -21,10 +21,9 @@ def main() -> None:
     add_assistant(home, "reed", "adapter: reed-voice\nsystem_prompt: Be Reed.\n")
     logging.basicConfig(level=logging.INFO, format="%(name)s %(levelname)s %(message)s")
     knowledge = Knowledge(home, KnowledgeSettings(), WordEmbedder())
-    gateway = FakeGateway(home, StrictEngine(), knowledge, max_wait_s=1)
-    uvicorn.Server(
-        uvicorn.Config(gateway.app, port=int(sys.argv[2]), log_level="warning", timeout_graceful_shutdown=5)
-    ).run()
+    settings = GatewaySettings(port=int(sys.argv[2]), slow_client_s=5)
+    gateway = FakeGateway(home, StrictEngine(), knowledge, settings=settings, max_wait_s=1)
+    serve(gateway.app, settings)
 
 
 if __name__ == "__main__":

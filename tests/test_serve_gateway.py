@@ -154,7 +154,7 @@ def test_an_unknown_model_is_a_404_in_openai_shape_that_lists_the_models(setup: 
         (b'{"model": "base", "messages": []}', "wanted 'messages'"),
         (b'{"model": "base", "messages": ["hi"]}', "wanted 'messages'"),
         (b'{"model": "base", "messages": [{"role": "user", "content": "\\uD83C"}]}', "half of a surrogate pair"),
-        (b'{"model": "base", "messages": [{"x": ' + b"[" * 300 + b"]" * 300 + b"}]}", "more than 250 deep"),
+        (b'{"model": "base", "messages": [{"x": ' + b"[" * 300 + b"]" * 300 + b"}]}", "nested more than 64 deep"),
         (b'{"model": "base", "messages": [{"role": "user", "content": "Hi"}], "seed": NaN}', "not valid JSON"),
     ],
 )

@@ -12,7 +12,8 @@ import pytest
 from assistant.knowledge import Knowledge
 from data.home import Home
 from data.settings_knowledge import KnowledgeSettings
-from serve.openapi import ERRORS, OPEN, TAGS
+from serve.gate import PUBLIC
+from serve.openapi import ERRORS, TAGS
 from serve.openapi_bodies import BODIES
 from tests.fakes import ADMIN_KEY, FakeGateway, add_assistant, add_version
 from tests.knowledge_fakes import WordEmbedder
@@ -78,7 +79,7 @@ def test_the_bearer_token_is_declared_and_asked_for_nowhere_where_it_is_not_need
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     assert {"bearer": []} in document["security"]
     for path, operation in operations(document):
-        assert (operation.get("security") == []) == (path in OPEN), path
+        assert (operation.get("security") == []) == (path in PUBLIC), path
 
 
 def test_what_passes_through_unparsed_is_described_all_the_same(document: dict[str, Any]) -> None:
