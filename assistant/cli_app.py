@@ -18,6 +18,7 @@ from assistant import (
     cli_feedback,
     cli_feedback_queues,
     cli_gates,
+    cli_keys,
     cli_knowledge,
     cli_plan,
     cli_retrain,
@@ -66,3 +67,4 @@ app.add_typer(cli_advise.advise, name="advise")
 app.add_typer(cli_advise.app, name="advice")
 app.add_typer(cli_gates.app, name="gates")
 app.add_typer(cli_users.app, name="users")
+app.add_typer(cli_keys.app, name="keys")

@@ -13,7 +13,11 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from data.errors import BrogueError, one_line
 from data.frozen import STARTER_MODEL as STARTER_MODEL
 from data.frozen import Frozen as Frozen
+from data.settings_gateway import Address as Address
+from data.settings_gateway import GatewaySettings as GatewaySettings
+from data.settings_jobs import FileSettings, JobSettings
 from data.settings_knowledge import KnowledgeSettings
+from data.settings_telemetry import TelemetrySettings
 
 Logging = Literal["full", "redacted", "off"]  # what is kept of what people write: all, redacted, or nothing
 
@@ -33,36 +37,16 @@ class EngineSettings(Frozen):
     max_own_engines: int | None = Field(
         None, ge=0, description="engines of versions that cannot share the base model's; none: one for every 4 cores"
     )
+    tool_call_parser: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_]+$",
+        description="the base model's way to call tools, vLLM's name such as 'hermes'; none: it calls only if it must",
+    )  # fmt: skip
     kv_cache_gib: float | None = Field(None, gt=0, description="none: from the model's size and free memory (CPU)")
     cpu_cores: str | None = Field(None, description="cores of the engine, such as '0-3'; none: all that we may use")
     preload_openmp: bool = Field(True, description="preload Intel's OpenMP runtime on a CPU")
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
     start_timeout_s: int = Field(600, ge=10)
     extra_args: tuple[str, ...] = Field((), description="appended to vLLM's command line as they are")
-
-
-class Address(Frozen):
-    """Where a service listens."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(ge=1, le=65535)
-
-    @property
-    def url(self) -> str:
-        """How a client on this machine reaches it (a wildcard host is reached by loopback)."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
-        return f"http://{host}:{self.port}"
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine reaches it."""
-        return self.host == "localhost" or self.host.startswith("127.") or self.host == "::1"
-
-
-class GatewaySettings(Address):
-    """Where the gateway listens, and its patience."""
-
-    max_wait_s: float = Field(120, gt=0, description="a request waits so long for the engine or for an adapter slot")
 
 
 class TrainingSettings(Frozen):
@@ -143,11 +127,14 @@ class Settings(Frozen):
     gateway: GatewaySettings = GatewaySettings(port=8000)
     page: Address = Address(port=7860)
     store: StoreSettings = StoreSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
     training: TrainingSettings = TrainingSettings()
     loop: LoopSettings = LoopSettings()
     advisor: AdvisorSettings = AdvisorSettings()
     prices: PriceSettings = PriceSettings()
+    files: FileSettings = FileSettings()
+    jobs: JobSettings = JobSettings()
 
 
 def load_settings(path: Path) -> Settings:
