@@ -45,6 +45,9 @@ class EngineSettings(Frozen):
     cpu_cores: str | None = Field(None, description="cores of the engine, such as '0-3'; none: all that we may use")
     preload_openmp: bool = Field(True, description="preload Intel's OpenMP runtime on a CPU")
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
+    media_domains: tuple[str, ...] = Field(
+        (), description="hosts that pictures in messages may be fetched from, for a base model that sees; none: nowhere"
+    )
     start_timeout_s: int = Field(600, ge=10)
     extra_args: tuple[str, ...] = Field((), description="appended to vLLM's command line as they are")
 

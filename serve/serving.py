@@ -16,16 +16,17 @@ GRACE_S = 5  # for answers that are being written when it stops
 def serve(app: ASGIApp, settings: GatewaySettings, inner_port: int | None = None) -> None:
     """Serve `app`; also by plain HTTP on loopback at `inner_port`: the page and the commands of this machine cannot
     check a certificate that bears another name."""
-    outer = uvicorn.Server(_config(app, settings, settings.host, settings.port, is_outer=True))
+    outer = uvicorn.Server(config_of(app, settings, settings.host, settings.port, is_outer=True))
     if inner_port is None:
         outer.run()
         return
-    inner = _Inner(_config(app, settings, "127.0.0.1", inner_port, is_outer=False))
+    inner = _Inner(config_of(app, settings, "127.0.0.1", inner_port, is_outer=False))
     with asyncio.Runner(loop_factory=outer.config.get_loop_factory()) as runner:
         runner.run(_both(outer, inner))
 
 
-def _config(app: ASGIApp, settings: GatewaySettings, host: str, port: int, is_outer: bool) -> uvicorn.Config:
+def config_of(app: ASGIApp, settings: GatewaySettings, host: str, port: int, is_outer: bool) -> uvicorn.Config:
+    """How uvicorn serves it: with our connections, without websockets; only the outer one runs the app's lifespan."""
     tls = {"ssl_certfile": settings.tls_certificate, "ssl_keyfile": settings.tls_key} if is_outer else {}
     return uvicorn.Config(
         app, host=host, port=port, log_config=None, log_level="warning", access_log=False,
