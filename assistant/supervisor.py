@@ -36,6 +36,7 @@ from data.secrets import ENVIRONMENT, admin_key
 from data.settings import Address, EngineSettings, Settings
 from data.store_home import open_store
 from data.store_users import Users
+from serve.calm import calm_down
 from serve.canary import Trials
 from serve.engine import Engine, free_port
 from serve.engine_api import EngineState
@@ -190,7 +191,7 @@ class Supervisor:
         self._loops = LoopApi(home, exams)
         return build_app(
             pool, self._catalogue, Reconciler(pool), shadow, recorder, key, home, self._knowledge, api,
-            RunsApi(home), exams, self._loops, gateway, self._telemetry,
+            RunsApi(home), exams, self._loops, gateway, self._telemetry, base.has_eyes,
         )  # fmt: skip
 
     def run(self) -> None:
@@ -219,6 +220,7 @@ class Supervisor:
         try:
             self._knowledge.warm(_LOG.info)
             self._catalogue.warm()
+            calm_down()  # once more, for the models
         except BrogueError as error:
             _LOG.error("%s", error)
         except Exception:

@@ -69,6 +69,8 @@ def command_line(
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", model_path, "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--dtype", settings.dtype, "--max-model-len", str(plan.max_model_len)]
+    if settings.tool_call_parser is not None:
+        command += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_call_parser]
     if adapters:
         command += ["--enable-lora", "--max-loras", str(settings.max_loras)]
         command += ["--max-lora-rank", str(settings.max_lora_rank)]

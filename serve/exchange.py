@@ -13,6 +13,7 @@ from serve.metrics_answers import Measured
 from serve.timing import Timing
 
 CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
 BASE = "base"  # the version, where the base model itself answers
 KEY = "key:"  # what the name of a caller who came with an API key begins with
 SPECIALIST = "specialist:"  # before a specialist's name, where one answered
@@ -39,7 +40,11 @@ class Catalogue(Protocol):
         """OpenAI model objects, in the order to be listed."""
 
     async def prepare(self, body: dict[str, Any]) -> Prepared:
-        """The request as the engine is to see it. Raises `UnknownName` for a model that is not there."""
+        """A chat as the engine is to see it. Raises `UnknownName` for a model that is not there."""
+
+    def raw(self, body: dict[str, Any]) -> Prepared:
+        """A text to be continued as the engine is to see it: nothing is added. Raises `UnknownName`, and `ApiError` for
+        an assistant that adds something."""
 
 
 @dataclass
@@ -50,17 +55,35 @@ class Exchange:
     asked: Mapping[str, Any]  # the client's own body
     headers: Mapping[str, str]
     prepared: Prepared
-    began: float  # time.perf_counter
-    card: AdapterCard | None = None
+    timing: Timing
     examined: str | None = None  # this version answers in an exam: nothing is kept, no version's tallies count it
     caller: Caller | None = None  # none: the gateway itself asks
+    card: AdapterCard | None = None  # of the version that answers
     shadowed: bool = False  # its answer is to be compared with the canary's
     response_id: str = field(default_factory=lambda: f"resp-{uuid.uuid4().hex}")
-    timing: Timing = field(default_factory=Timing)
+
+    @property
+    def began(self) -> float:
+        """When it arrived, by time.perf_counter."""
+        return self.timing.arrived
 
     @property
     def asked_name(self) -> str:
         return str(self.asked["model"])
+
+    @property
+    def keeps_words(self) -> bool:
+        """Whether what was said may be kept; OpenAI's `store: false` says that it may not."""
+        return self.asked.get("store") is not False
+
+    @property
+    def messages(self) -> list[Any]:
+        """What was asked, as a chat; of several texts to be continued the first, of token ids nothing."""
+        if self.path == CHAT:
+            return list(self.asked["messages"])
+        prompt = self.asked.get("prompt")
+        first = prompt[0] if isinstance(prompt, list) and prompt else prompt
+        return [{"role": "user", "content": first}] if isinstance(first, str) else []
 
     @property
     def version(self) -> str:
@@ -79,7 +102,7 @@ class Exchange:
     def measured(self, status: int, prompt_tokens: int, completion_tokens: int) -> Measured:
         """What is to be counted of it, now that it has ended."""
         return Measured(
-            self.asked_name, self.version, self.key_name, status, self.began, time.perf_counter(), self.timing,
+            self.asked_name, self.version, self.key_name, status, time.perf_counter(), self.timing,
             prompt_tokens, completion_tokens, self.prepared.retrieval_s,
         )  # fmt: skip
 

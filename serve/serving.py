@@ -8,6 +8,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from data.settings import GatewaySettings
+from serve.calm import calm_down
 from serve.connections import connection
 
 GRACE_S = 5  # for answers that are being written when it stops
@@ -16,6 +17,7 @@ GRACE_S = 5  # for answers that are being written when it stops
 def serve(app: ASGIApp, settings: GatewaySettings, inner_port: int | None = None) -> None:
     """Serve `app`; also by plain HTTP on loopback at `inner_port`: the page and the commands of this machine cannot
     check a certificate that bears another name."""
+    calm_down()
     outer = uvicorn.Server(_config(app, settings, settings.host, settings.port, is_outer=True))
     if inner_port is None:
         outer.run()
@@ -28,7 +30,8 @@ def serve(app: ASGIApp, settings: GatewaySettings, inner_port: int | None = None
 def _config(app: ASGIApp, settings: GatewaySettings, host: str, port: int, is_outer: bool) -> uvicorn.Config:
     tls = {"ssl_certfile": settings.tls_certificate, "ssl_keyfile": settings.tls_key} if is_outer else {}
     return uvicorn.Config(
-        app, host=host, port=port, log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S, ws="none",
+        app, host=host, port=port, log_config=None, log_level="warning", access_log=False, ws="none",
+        timeout_graceful_shutdown=GRACE_S,
         http=connection(settings), lifespan="on" if is_outer else "off", server_header=False,
         proxy_headers=is_outer and settings.behind_proxy, forwarded_allow_ips="*" if settings.behind_proxy else None,
         **tls,  # type: ignore[arg-type]
