@@ -81,15 +81,22 @@ def test_a_stream_is_measured_from_the_request_to_its_last_token(client: TestCli
 
 def test_how_many_answers_are_being_written_shows_while_they_are(home: Home) -> None:
     async def run() -> str:
-        async with FakeGateway(home, FakeEngine(words=1, pause_s=0.5)).running() as client:
+        engine, text = FakeEngine(words=1, pause_s=0.01), ""
+        async with FakeGateway(home, engine).running() as client:
             body = {"model": "base", "messages": QUESTION}
+            await client.post("/v1/chat/completions", json=body)
+            engine.pause_s = 60
             asked = [asyncio.create_task(client.post("/v1/chat/completions", json=body)) for _ in range(3)]
-            await asyncio.sleep(0.25)
-            text = (await client.get("/metrics")).text
-            await asyncio.gather(*asked)
-            return text
+            async with asyncio.timeout(50):
+                while "brogue_answers_in_flight 3.0" not in text:
+                    await asyncio.sleep(0.02)
+                    text = (await client.get("/metrics")).text
+            for one in asked:
+                one.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+            return (await client.get("/metrics")).text
 
-    assert "brogue_answers_in_flight 3.0" in asyncio.run(run())
+    assert "brogue_answers_in_flight 0.0" in asyncio.run(run())
 
 
 def test_the_engines_own_metrics_are_read_through_the_gateway(client: TestClient, gateway: FakeGateway) -> None:
