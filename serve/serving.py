@@ -8,6 +8,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from data.settings import GatewaySettings
+from serve.calm import calm_down
 from serve.connections import connection
 
 GRACE_S = 5  # for answers that are being written when it stops
@@ -16,6 +17,7 @@ GRACE_S = 5  # for answers that are being written when it stops
 def serve(app: ASGIApp, settings: GatewaySettings, inner_port: int | None = None) -> None:
     """Serve `app`; also by plain HTTP on loopback at `inner_port`: the page and the commands of this machine cannot
     check a certificate that bears another name."""
+    calm_down()
     outer = uvicorn.Server(config_of(app, settings, settings.host, settings.port, is_outer=True))
     if inner_port is None:
         outer.run()

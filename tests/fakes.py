@@ -23,10 +23,7 @@ from assistant.runs_api import RunsApi
 from data.errors import BrogueError
 from data.home import Home, write_json, write_text
 from data.settings import EngineSettings, GatewaySettings, load_settings
-<<<<<<< HEAD
 from data.settings_jobs import FileSettings, JobSettings
-=======
->>>>>>> access
 from data.settings_knowledge import KnowledgeSettings
 from data.store_home import open_store
 from serve.canary import Trials
@@ -291,12 +288,9 @@ class FakeGateway:
         knowledge: Knowledge | None = None,
         templates: dict[str, str] | None = None,
         maker: Maker | None = None,
-<<<<<<< HEAD
         telemetry: Telemetry | None = None,
         has_eyes: bool = False,
         tuning: Tuning | None = None,
-=======
->>>>>>> access
         settings: GatewaySettings | None = None,
         fresh_s: float = 0,
         **limits: Any,
@@ -322,11 +316,7 @@ class FakeGateway:
             self.pool, self.catalogue, self.reconciler,
             Shadow(self.pool, home.logs / "shadow.jsonl", load_settings(home.settings_file).store.logging),
             self.recorder, ADMIN_KEY, home, knowledge, KnowledgeApi(knowledge) if knowledge else None,
-<<<<<<< HEAD
             RunsApi(home), ExamsApi(home), self.loops, tuning, settings, telemetry, has_eyes,
-=======
-            RunsApi(home), ExamsApi(home), self.loops, settings,
->>>>>>> access
         )  # fmt: skip
         self.app.state.access.credentials.fresh_s = fresh_s  # tests make users and keys behind the gateway's back
 
