@@ -10,6 +10,7 @@ from data.judgements import PassageRef
 from serve.identity import Caller
 
 CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
 BASE = "base"  # the version, where the base model itself answers
 SPECIALIST = "specialist:"  # before a specialist's name, where one answered
 
@@ -35,7 +36,11 @@ class Catalogue(Protocol):
         """OpenAI model objects, in the order to be listed."""
 
     async def prepare(self, body: dict[str, Any]) -> Prepared:
-        """The request as the engine is to see it. Raises `UnknownName` for a model that is not there."""
+        """A chat as the engine is to see it. Raises `UnknownName` for a model that is not there."""
+
+    def raw(self, body: dict[str, Any]) -> Prepared:
+        """A text to be continued as the engine is to see it: nothing is added. Raises `UnknownName`, and `ApiError` for
+        an assistant that adds something."""
 
 
 @dataclass
@@ -56,6 +61,20 @@ class Exchange:
     @property
     def asked_name(self) -> str:
         return str(self.asked["model"])
+
+    @property
+    def keeps_words(self) -> bool:
+        """Whether what was said may be kept; OpenAI's `store: false` says that it may not."""
+        return self.asked.get("store") is not False
+
+    @property
+    def messages(self) -> list[Any]:
+        """What was asked, as a chat; of several texts to be continued the first, of token ids nothing."""
+        if self.path == CHAT:
+            return list(self.asked["messages"])
+        prompt = self.asked.get("prompt")
+        first = prompt[0] if isinstance(prompt, list) and prompt else prompt
+        return [{"role": "user", "content": first}] if isinstance(first, str) else []
 
     @property
     def version(self) -> str:

@@ -5,9 +5,7 @@ the name that a client asks for, and its messages, into what the engine is to se
 """
 
 import asyncio
-import json
 import logging
-import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -21,13 +19,13 @@ from starlette.responses import JSONResponse, Response
 
 from data.errors import BrogueError, UnknownName
 from data.home import Home
-from data.judgements import EXAM_HEADER
 from data.store import NotYours, StoreDown
 from serve import embeddings, knowledge
 from serve.admin import admin_routes
+from serve.answers import answer_routes
 from serve.engine_api import Refused, Unavailable
 from serve.exams import Exams, Loops, exam_routes, loop_routes
-from serve.exchange import CHAT, Catalogue, Exchange
+from serve.exchange import Catalogue
 from serve.feedback import complaint, feedback_routes
 from serve.feedback_answers import TaskAnswers
 from serve.feedback_turns import queue_routes, turn_routes
@@ -37,6 +35,7 @@ from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
 from serve.relay import Relay
+from serve.responses import response_routes
 from serve.rollouts import rollout_routes
 from serve.runs import Runs, run_routes
 from serve.shadow import Shadow
@@ -55,14 +54,14 @@ RETRY_S = 5  # when the store is away
 def build_app(
     pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, recorder: Recorder, admin_key: str,
     home: Home, embedding: embeddings.Model | None = None, documents: knowledge.Documents | None = None,
-    runs: Runs | None = None, exams: Exams | None = None, loops: Loops | None = None,
+    runs: Runs | None = None, exams: Exams | None = None, loops: Loops | None = None, has_eyes: bool = False,
 ) -> FastAPI:  # fmt: skip
     """The gateway as an ASGI application. Reconciler and recorder run as long as the application does.
 
     `home` has the datasets that raters' queues can draw on. Without `embedding`, `documents`, `runs`, `exams` and
-    `loops` there are no routes for them.
+    `loops` there are no routes for them. `has_eyes`: the base model reads more than text.
     """
-    relay = Relay(pool, shadow, recorder)
+    relay = Relay(pool, shadow, recorder, has_eyes)
     answers = TaskAnswers(catalogue, relay, recorder)
 
     @asynccontextmanager
@@ -86,7 +85,8 @@ def build_app(
     _add_health(app, pool)
     _add_models(app, catalogue, embedding)
     access = Access(admin_key, recorder)
-    _add_answers(app, catalogue, relay, access)
+    app.include_router(answer_routes(catalogue, relay, access))
+    app.include_router(response_routes(catalogue, relay, access, recorder))
     app.include_router(admin_routes(pool, access.admin))
     app.include_router(rollout_routes(pool, home, access.admin))
     app.include_router(user_routes(access, recorder))
@@ -163,45 +163,6 @@ def _add_models(app: FastAPI, catalogue: Catalogue, embedding: embeddings.Model 
             if entry["id"] == name:
                 return entry
         raise ApiError(404, f"no model '{name}'; see /v1/models", code="model_not_found", param="model")
-
-
-def _add_answers(app: FastAPI, catalogue: Catalogue, relay: Relay, access: Access) -> None:
-    @app.post(CHAT)
-    async def chat_completions(request: Request) -> Response:
-        """OpenAI's chat completions, plain and streaming; what vLLM understands passes through.
-
-        With the admin key, x-brogue-exam: VERSION (or base) lets that version answer; nothing of it is kept or counted.
-        """
-        began = time.perf_counter()
-        body = _parse(await request.body())
-        if (examined := request.headers.get(EXAM_HEADER)) is not None:
-            await access.admin(request)
-        try:
-            prepared = await catalogue.prepare(body)
-            return await relay.send(Exchange(CHAT, body, request.headers, prepared, began, examined=examined))
-        except UnknownName as error:
-            raise ApiError(404, str(error), code="model_not_found", param="model") from error
-        except BrogueError as error:
-            raise ApiError(503, str(error), code="adapter_unavailable", param="model") from error
-
-
-def _parse(raw: bytes) -> dict[str, Any]:
-    """The request's JSON, with the two fields that everything below relies on."""
-    try:
-        body = json.loads(raw)
-        if b"\\ud" in raw.lower():  # half of a surrogate pair is valid JSON, but no text
-            json.dumps(body, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        message = "the body holds half of a surrogate pair (\\ud800 to \\udfff), which is no character; leave it out"
-        raise ApiError(400, message, code="invalid_json") from error
-    except ValueError as error:
-        raise ApiError(400, f"the body is not valid JSON: {error}", code="invalid_json") from error
-    if not isinstance(body, dict) or not isinstance(body.get("model"), str) or not body["model"]:
-        raise ApiError(400, "wanted 'model': the name of an assistant; see /v1/models", param="model")
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
-        raise ApiError(400, "wanted 'messages': a list of at least one {role, content} object", param="messages")
-    return body
 
 
 def _answer_errors_in_openai_shape(app: FastAPI) -> None:

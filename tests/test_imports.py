@@ -80,6 +80,9 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "fastapi": (
         "serve/gateway.py",
         "serve/admin.py",
+        "serve/answers.py",
+        "serve/asking.py",
+        "serve/responses.py",
         "serve/embeddings.py",
         "serve/exams.py",
         "serve/knowledge.py",

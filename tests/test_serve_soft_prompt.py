@@ -169,6 +169,14 @@ def test_what_the_engine_cannot_do_with_vectors_is_one_400_and_goes_on_working_e
     assert setup.chat("base", **more).status_code == 200
 
 
+def test_it_continues_no_raw_prompt(setup: Setup) -> None:
+    for stream in (False, True):
+        asked = {"model": "pirate", "prompt": "Once", "stream": stream}
+        reply = setup.client.post("/v1/completions", json=asked)
+        assert reply.status_code == 400
+        assert "a soft prompt answers chats only; ask it by /v1/chat/completions" in reply.json()["error"]["message"]
+
+
 def test_an_engine_that_was_started_without_vectors_says_how_to_start_it_anew(home: Home) -> None:
     add_soft_prompt(home, "pirate", 7)
     with TestClient(FakeGateway(home, max_wait_s=1).app) as client:
