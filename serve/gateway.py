@@ -6,35 +6,39 @@ the name that a client asks for, and its messages, into what the engine is to se
 
 import asyncio
 import logging
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from data.audit import Audit
 from data.errors import BrogueError, UnknownName
 from data.home import Home
+from data.settings import GatewaySettings
 from data.store import NotYours, StoreDown
 from serve import embeddings, knowledge
 from serve.admin import admin_routes
 from serve.answers import answer_routes
+from serve.doors import Doors
 from serve.engine_api import Refused, Unavailable
 from serve.exams import Exams, Loops, exam_routes, loop_routes
 from serve.exchange import Catalogue
 from serve.feedback import complaint, feedback_routes
 from serve.feedback_answers import TaskAnswers
 from serve.feedback_turns import queue_routes, turn_routes
-from serve.identity import Access
-from serve.openai_errors import ApiError, engine_down
+from serve.identity import Access, Caller
+from serve.keys import key_routes
+from serve.openai_errors import ApiError, engine_down, without_paths
 from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
 from serve.relay import Relay
+from serve.request_ids import HEADER
 from serve.responses import response_routes
 from serve.rollouts import rollout_routes
 from serve.runs import Runs, run_routes
@@ -44,9 +48,9 @@ from serve.users import user_routes
 _LOG = logging.getLogger("brogue.gateway")
 DESCRIPTION = (
     "OpenAI's chat completions, and what people say of the answers. Who asks: 'Authorization: Bearer TOKEN' with a "
-    "token of POST /v1/sign-in, or with the admin key, which acts for a person named (URL-encoded) in x-brogue-user. "
-    "While there are no users nobody signs in, and whoever asks is a rater under the `rater` that they give. "
-    "Errors have OpenAI's shape."
+    "token of POST /v1/sign-in, with an API key, or with the admin key, which acts for a person named (URL-encoded) in "
+    "x-brogue-user. While there are neither users nor keys nobody has to say who they are, and whoever asks is a rater "
+    "under the `rater` that they give. Errors have OpenAI's shape."
 )
 RETRY_S = 5  # when the store is away
 
@@ -55,12 +59,16 @@ def build_app(
     pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, recorder: Recorder, admin_key: str,
     home: Home, embedding: embeddings.Model | None = None, documents: knowledge.Documents | None = None,
     runs: Runs | None = None, exams: Exams | None = None, loops: Loops | None = None, has_eyes: bool = False,
+    settings: GatewaySettings | None = None,
 ) -> FastAPI:  # fmt: skip
     """The gateway as an ASGI application. Reconciler and recorder run as long as the application does.
 
     `home` has the datasets that raters' queues can draw on. Without `embedding`, `documents`, `runs`, `exams` and
     `loops` there are no routes for them. `has_eyes`: the base model reads more than text.
     """
+    settings = settings or GatewaySettings(port=8000)
+    access = Access(admin_key, recorder, may_open=settings.is_local and not settings.behind_proxy)
+    doors = Doors(access, Audit.of(home), settings)
     relay = Relay(pool, shadow, recorder, has_eyes)
     answers = TaskAnswers(catalogue, relay, recorder)
 
@@ -68,7 +76,8 @@ def build_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         recorder.start()
         task = asyncio.create_task(reconciler.run())
-        yield
+        async with doors.running():
+            yield
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
@@ -80,21 +89,23 @@ def build_app(
 
     # Interactive docs would load scripts from a CDN; the schema itself stays at /openapi.json.
     app = FastAPI(
-        title="Brogue gateway", description=DESCRIPTION, docs_url=None, redoc_url=None, lifespan=lifespan
+        title="Brogue gateway", description=DESCRIPTION, docs_url=None, redoc_url=None, lifespan=lifespan,
+        openapi_url=None,
     )  # fmt: skip
-    _add_health(app, pool)
-    _add_models(app, catalogue, embedding)
-    access = Access(admin_key, recorder)
+    doors.add_to(app)
+    _add_health(app, pool, access)
+    _add_models(app, catalogue, embedding, access)
     app.include_router(answer_routes(catalogue, relay, access))
     app.include_router(response_routes(catalogue, relay, access, recorder))
     app.include_router(admin_routes(pool, access.admin))
     app.include_router(rollout_routes(pool, home, access.admin))
     app.include_router(user_routes(access, recorder))
+    app.include_router(key_routes(access))
     app.include_router(feedback_routes(access, pool.trials, recorder))
     app.include_router(queue_routes(access, recorder, home, catalogue))
     app.include_router(turn_routes(access, recorder, answers))
     if embedding is not None:
-        app.include_router(embeddings.embedding_routes(embedding))
+        app.include_router(embeddings.embedding_routes(embedding, access))
     if documents is not None:
         app.include_router(knowledge.knowledge_routes(documents, access.admin))
     if runs is not None:
@@ -104,24 +115,33 @@ def build_app(
     if loops is not None:
         app.include_router(loop_routes(loops, access.admin))
     _answer_errors_in_openai_shape(app)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def schema() -> JSONResponse:
+        """All of this, as OpenAPI; whatever is asked of a route is asked of this one."""
+        return JSONResponse(app.openapi())
+
     return app
 
 
-def _add_health(app: FastAPI, pool: AdapterPool) -> None:
+def _add_health(app: FastAPI, pool: AdapterPool, access: Access) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
         """The gateway itself is alive."""
         return {"status": "ok"}
 
     @app.get("/ready")
-    async def ready() -> JSONResponse:
-        """The engine answers, and how its adapter slots are used."""
+    async def ready(request: Request) -> JSONResponse:
+        """The engine answers; and, for whoever has a credential where one is wanted, how its adapter slots are used."""
         reason = pool.why_closed() or await _why_unhealthy(pool.client)
+        is_known = await access.is_known(request)
         if reason is not None:
-            return engine_down(reason).response()
+            return engine_down(reason if is_known else "see its log").response()
+        if not is_known:
+            return JSONResponse({"status": "ready"})
         slots = pool.slots
         used = {"total": slots.total, "in_use": slots.in_use, "wanted": slots.wanted, "waiting": slots.waiting()}
-        refused = {version: why for version, (why, _) in pool.refusals.reasons.items()}
+        refused = {version: without_paths(why) for version, (why, _) in pool.refusals.reasons.items()}
         return JSONResponse({"status": "ready", "slots": used, "refused": refused})
 
     @app.get("/metrics")
@@ -146,20 +166,24 @@ async def _why_unhealthy(client: httpx.AsyncClient) -> str | None:
     return None if reply.status_code == 200 else f"its health check says {reply.status_code}"
 
 
-def _add_models(app: FastAPI, catalogue: Catalogue, embedding: embeddings.Model | None) -> None:
-    def entries() -> list[dict[str, Any]]:
+def _add_models(app: FastAPI, catalogue: Catalogue, embedding: embeddings.Model | None, access: Access) -> None:
+    client = Annotated[Caller, Depends(access.client)]
+
+    def entries(caller: Caller) -> list[dict[str, Any]]:
         entry = {"object": "model", "created": 0, "owned_by": "brogue", "kind": "embedding model"}
-        return [*catalogue.models(), *([{"id": embedding.model, **entry}] if embedding else [])]
+        all_of_them = [*catalogue.models(), *([{"id": embedding.model, **entry}] if embedding else [])]
+        return [entry for entry in all_of_them if caller.may_use(entry["id"])]
 
     @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        """Assistants, then adapters by alias and version, then the base model, then the embedding model."""
-        return {"object": "list", "data": entries()}
+    async def models(caller: client) -> dict[str, Any]:
+        """Assistants, then adapters by alias and version, then the base model, then the embedding model; those that the
+        key may use."""
+        return {"object": "list", "data": entries(caller)}
 
     @app.get("/v1/models/{name:path}")
-    async def model(name: str) -> dict[str, Any]:
+    async def model(name: str, caller: client) -> dict[str, Any]:
         """One model of the list."""
-        for entry in entries():
+        for entry in entries(caller):
             if entry["id"] == name:
                 return entry
         raise ApiError(404, f"no model '{name}'; see /v1/models", code="model_not_found", param="model")
@@ -196,7 +220,9 @@ def _answer_errors_in_openai_shape(app: FastAPI) -> None:
         return ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
 
     @app.exception_handler(Exception)
-    async def bug(_request: Request, _error: Exception) -> JSONResponse:
-        incident = uuid.uuid4().hex[:8]  # the server logs the traceback, the client gets an id to quote
+    async def bug(request: Request, _error: Exception) -> JSONResponse:
+        incident = request.state.request_id  # the server logs the traceback, the client gets an id to quote
         _LOG.error("incident %s", incident)
-        return ApiError(500, f"something broke in the gateway; incident {incident} in its log").response()
+        wrong = ApiError(500, f"something broke in the gateway; incident {incident} in its log")
+        wrong.headers = {HEADER: incident}
+        return wrong.response()

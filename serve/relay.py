@@ -20,6 +20,7 @@ from serve.canary import CONVERSATION_HEADER, picks_canary, sticky_key
 from serve.engine_api import Refused, Unavailable
 from serve.engine_errors import engine_error
 from serve.exchange import BASE, CHAT, Exchange
+from serve.identity import Caller
 from serve.openai_errors import ApiError, engine_down
 from serve.pool import AdapterPool
 from serve.recorder import Answered, Recorder, conversation_of, subject_of, topic_of
@@ -42,6 +43,8 @@ class Relay:
 
     async def send(self, exchange: Exchange) -> Response:
         """The engine's answer, with the asked name in the place of the engine's own. Cancelled, the engine ends too."""
+        if exchange.caller is not None:
+            exchange.caller.require_model(exchange.asked_name)
         try:
             vet(exchange.prepared.body, self._has_eyes)
             if exchange.prepared.instead is not None:
@@ -195,6 +198,8 @@ class Relay:
     def _measure(self, exchange: Exchange, status: int, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
         seconds = time.perf_counter() - exchange.began
         tokens = prompt_tokens, completion_tokens
+        if exchange.caller is not None:
+            exchange.caller.spent(sum(tokens))
         self._pool.metrics.request(exchange.asked_name, exchange.version, status, seconds, *tokens)
 
     def _blame(self, exchange: Exchange, error: bool) -> None:
@@ -217,7 +222,7 @@ class Relay:
                 text=text if words else "",
                 private=not words,
                 assistant=exchange.prepared.assistant,
-                subject=subject_of(asked),
+                subject=subject_of(asked) or _named(exchange.caller),
                 conversation=conversation_of(asked, exchange.headers.get(CONVERSATION_HEADER)),
                 prompt_tokens=prompt_tokens,
                 completion_tokens=completion_tokens,
@@ -245,6 +250,11 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self.held, aclosing(self.events):
             await super().__call__(scope, receive, send)
+
+
+def _named(caller: Caller | None) -> str | None:
+    """Whose words a request holds that does not say: the person's who is signed in, or its key's."""
+    return caller.owner if caller is not None and (caller.key or caller.token) else None
 
 
 def _parsed(content: bytes) -> dict[str, Any]:
