@@ -26,6 +26,7 @@ from data.home import Home
 from data.messages import with_system
 from serve.exchange import Prepared
 from serve.openai_errors import ApiError
+from serve.tracing import span
 
 if TYPE_CHECKING:
     from assistant.specialists import Specialist
@@ -66,7 +67,8 @@ class Composer:
             return Prepared(assistant.adapter, self.with_prompt(body, assistant.system_prompt), assistant.name)
         threads = self._threads if assistant.examples_from is None else self._may_embed
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(threads, self._composed, assistant, body, looks_up)
+        with span("retrieval", assistant=assistant.name):
+            return await loop.run_in_executor(threads, self._composed, assistant, body, looks_up)
 
     def beside_adapter(self, assistant: Assistant) -> list[str]:
         """What an assistant adds to its adapter's (or the base model's) own voice, for a person."""

@@ -16,6 +16,7 @@ from data.frozen import Frozen as Frozen
 from data.settings_gateway import Address as Address
 from data.settings_gateway import GatewaySettings as GatewaySettings
 from data.settings_knowledge import KnowledgeSettings
+from data.settings_telemetry import TelemetrySettings
 
 Logging = Literal["full", "redacted", "off"]  # what is kept of what people write: all, redacted, or nothing
 
@@ -121,6 +122,7 @@ class Settings(Frozen):
     gateway: GatewaySettings = GatewaySettings(port=8000)
     page: Address = Address(port=7860)
     store: StoreSettings = StoreSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
     training: TrainingSettings = TrainingSettings()
     loop: LoopSettings = LoopSettings()

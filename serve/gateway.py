@@ -14,7 +14,7 @@ import httpx
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 from data.audit import Audit
 from data.errors import BrogueError, UnknownName
@@ -33,6 +33,7 @@ from serve.feedback_answers import TaskAnswers
 from serve.feedback_turns import queue_routes, turn_routes
 from serve.identity import Access, Caller
 from serve.keys import key_routes
+from serve.metric_routes import metric_routes
 from serve.openai_errors import ApiError, engine_down, without_paths
 from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
@@ -44,6 +45,7 @@ from serve.rollouts import rollout_routes
 from serve.runs import Runs, run_routes
 from serve.shadow import Shadow
 from serve.users import user_routes
+from serve.watching import Telemetry, Watching
 
 _LOG = logging.getLogger("brogue.gateway")
 DESCRIPTION = (
@@ -59,7 +61,7 @@ def build_app(
     pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, recorder: Recorder, admin_key: str,
     home: Home, embedding: embeddings.Model | None = None, documents: knowledge.Documents | None = None,
     runs: Runs | None = None, exams: Exams | None = None, loops: Loops | None = None, has_eyes: bool = False,
-    settings: GatewaySettings | None = None,
+    settings: GatewaySettings | None = None, telemetry: Telemetry | None = None,
 ) -> FastAPI:  # fmt: skip
     """The gateway as an ASGI application. Reconciler and recorder run as long as the application does.
 
@@ -86,6 +88,8 @@ def build_app(
         await pool.own.stop()
         await asyncio.to_thread(recorder.stop)
         pool.trials.flush()
+        if telemetry is not None and telemetry.tracing is not None:
+            await asyncio.to_thread(telemetry.tracing.stop)
 
     # Interactive docs would load scripts from a CDN; the schema itself stays at /openapi.json.
     app = FastAPI(
@@ -93,7 +97,9 @@ def build_app(
         openapi_url=None,
     )  # fmt: skip
     doors.add_to(app)
+    app.add_middleware(Watching, metrics=pool.metrics, telemetry=telemetry or Telemetry())  # it sees what they refuse
     _add_health(app, pool, access)
+    app.include_router(metric_routes(pool))
     _add_models(app, catalogue, embedding, access)
     app.include_router(answer_routes(catalogue, relay, access))
     app.include_router(response_routes(catalogue, relay, access, recorder))
@@ -143,19 +149,6 @@ def _add_health(app: FastAPI, pool: AdapterPool, access: Access) -> None:
         used = {"total": slots.total, "in_use": slots.in_use, "wanted": slots.wanted, "waiting": slots.waiting()}
         refused = {version: without_paths(why) for version, (why, _) in pool.refusals.reasons.items()}
         return JSONResponse({"status": "ready", "slots": used, "refused": refused})
-
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        """What Prometheus reads."""
-        slots, measured = pool.slots, pool.metrics
-        measured.set_slots(slots.total, slots.in_use, slots.wanted, slots.waiting())
-        for adapter, state in pool.live.states.items():
-            measured.canary_share(adapter, state.canary.share if state.canary and not state.canary.shadow else 0)
-            for version in state.aliases.values():
-                tally = pool.trials.tally(adapter, version)
-                measured.ratings(f"{adapter}@{version}", tally.up, tally.down)
-        content, media_type = measured.render()
-        return Response(content, media_type=media_type)
 
 
 async def _why_unhealthy(client: httpx.AsyncClient) -> str | None:

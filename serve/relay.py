@@ -26,6 +26,7 @@ from serve.pool import AdapterPool
 from serve.recorder import Answered, Recorder, conversation_of, subject_of, topic_of
 from serve.shadow import Shadow
 from serve.stream import StreamReader, compact, renamed, said, wants_usage, with_usage
+from serve.tracing import note_answer
 from serve.vetting import vet
 
 CLIENT_GONE = 499  # the status in the metrics of an answer that nobody waited for to its end; nginx's number
@@ -135,8 +136,11 @@ class Relay:
         while True:
             try:
                 async with AsyncExitStack() as stack:
+                    stack.enter_context(self._pool.metrics.on_its_way())
+                    asked = time.perf_counter()
                     lease = await stack.enter_async_context(self._pool.lease(exchange.card, deadline))
                     began = time.perf_counter()
+                    exchange.timing.waited_s += began - asked
                     content = orjson.dumps(lease.body(body))
                     request = lease.client.build_request("POST", exchange.path, content=content, headers=_JSON)
                     headers = exchange.answer_headers(ours + time.perf_counter() - began)
@@ -166,6 +170,7 @@ class Relay:
                 async for block in reply.aiter_raw():
                     slow = reader.may_extend(block)
                     if events := (await asyncio.to_thread(reader.feed, block) if slow else reader.feed(block)):
+                        exchange.timing.piece()
                         yield events
                 status = 200 if reader.finished and not reader.failed else 503
                 if not reader.finished:
@@ -196,11 +201,10 @@ class Relay:
             self._blame(exchange, error=status != 200)
 
     def _measure(self, exchange: Exchange, status: int, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
-        seconds = time.perf_counter() - exchange.began
-        tokens = prompt_tokens, completion_tokens
         if exchange.caller is not None:
-            exchange.caller.spent(sum(tokens))
-        self._pool.metrics.request(exchange.asked_name, exchange.version, status, seconds, *tokens)
+            exchange.caller.spent(prompt_tokens + completion_tokens)
+        self._pool.metrics.answered(exchange.measured(status, prompt_tokens, completion_tokens))
+        note_answer(exchange.asked_name, exchange.version, prompt_tokens, completion_tokens)
 
     def _blame(self, exchange: Exchange, error: bool) -> None:
         if exchange.card is not None and exchange.examined is None:

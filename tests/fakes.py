@@ -36,6 +36,8 @@ from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
 from serve.shadow import Shadow
+from serve.tracing import TracedTransport
+from serve.watching import Telemetry
 from tests.knowledge_fakes import WordEmbedder
 
 ADMIN_KEY = "the admin key"
@@ -75,7 +77,7 @@ class FakeEngine(httpx.AsyncBaseTransport):
         self.given_up = 0  # answers for which nobody waited to their end
 
     def client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=self, base_url="http://engine")
+        return httpx.AsyncClient(transport=TracedTransport(self), base_url="http://engine")
 
     def now(self) -> EngineState:
         """What the engine's keeper would say."""
@@ -95,12 +97,15 @@ class FakeEngine(httpx.AsyncBaseTransport):
         answer = {
             "/health": self._health, "/v1/models": self._models, "/v1/load_lora_adapter": self._load,
             "/v1/unload_lora_adapter": self._unload, "/v1/chat/completions": self._chat,
-            "/v1/completions": self._complete,
+            "/v1/completions": self._complete, "/metrics": self._metrics,
         }[request.url.path]  # fmt: skip
         return await answer(body)
 
     async def _health(self, _body: dict[str, Any]) -> httpx.Response:
         return httpx.Response(200, json={})
+
+    async def _metrics(self, _body: dict[str, Any]) -> httpx.Response:
+        return httpx.Response(200, text="vllm:num_requests_running 3.0\n", headers={"content-type": "text/plain"})
 
     async def _models(self, _body: dict[str, Any]) -> httpx.Response:
         loras = [{"id": name, "parent": "base"} for name in self.loaded]
@@ -279,6 +284,7 @@ class FakeGateway:
         templates: dict[str, str] | None = None,
         maker: Maker | None = None,
         has_eyes: bool = False,
+        telemetry: Telemetry | None = None,
         **limits: Any,
     ) -> None:
         self.home = home
@@ -301,7 +307,7 @@ class FakeGateway:
             self.pool, self.catalogue, self.reconciler,
             Shadow(self.pool, home.logs / "shadow.jsonl", load_settings(home.settings_file).store.logging),
             self.recorder, ADMIN_KEY, home, knowledge, KnowledgeApi(knowledge) if knowledge else None,
-            RunsApi(home), ExamsApi(home), self.loops, has_eyes=has_eyes,
+            RunsApi(home), ExamsApi(home), self.loops, has_eyes=has_eyes, telemetry=telemetry,
         )  # fmt: skip
 
     def _check(self, card: AdapterCard) -> None:

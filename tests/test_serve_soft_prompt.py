@@ -116,7 +116,7 @@ def test_it_streams_and_is_recorded_rated_and_counted_like_all_versions(setup: S
     assert (rated["version"], rated["stored"]) == ("pirate@1", True)
     kept = setup.recorder.settled().response(response_id)
     assert [message["role"] for message in kept.messages] == ["user"], "the vectors are not a message"
-    assert 'assistant="jack",status="200",version="pirate@1"' in setup.client.get("/metrics").text
+    assert 'assistant="jack",key="",status="200",version="pirate@1"' in setup.client.get("/metrics").text
 
 
 def test_with_tools_the_models_own_template_for_tools_is_taken(setup: Setup) -> None:
