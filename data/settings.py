@@ -15,6 +15,7 @@ from data.frozen import STARTER_MODEL as STARTER_MODEL
 from data.frozen import Frozen as Frozen
 from data.settings_gateway import Address as Address
 from data.settings_gateway import GatewaySettings as GatewaySettings
+from data.settings_jobs import FileSettings, JobSettings
 from data.settings_knowledge import KnowledgeSettings
 from data.settings_telemetry import TelemetrySettings
 
@@ -128,6 +129,8 @@ class Settings(Frozen):
     loop: LoopSettings = LoopSettings()
     advisor: AdvisorSettings = AdvisorSettings()
     prices: PriceSettings = PriceSettings()
+    files: FileSettings = FileSettings()
+    jobs: JobSettings = JobSettings()
 
 
 def load_settings(path: Path) -> Settings:

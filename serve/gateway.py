@@ -31,6 +31,8 @@ from serve.exchange import Catalogue
 from serve.feedback import complaint, feedback_routes
 from serve.feedback_answers import TaskAnswers
 from serve.feedback_turns import queue_routes, turn_routes
+from serve.files import file_routes
+from serve.fine_tuning import job_routes
 from serve.identity import Access, Caller
 from serve.keys import key_routes
 from serve.metric_routes import metric_routes
@@ -44,6 +46,7 @@ from serve.responses import response_routes
 from serve.rollouts import rollout_routes
 from serve.runs import Runs, run_routes
 from serve.shadow import Shadow
+from serve.tuning import Door, Tuning
 from serve.users import user_routes
 from serve.watching import Telemetry, Watching
 
@@ -60,13 +63,13 @@ RETRY_S = 5  # when the store is away
 def build_app(
     pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, recorder: Recorder, admin_key: str,
     home: Home, embedding: embeddings.Model | None = None, documents: knowledge.Documents | None = None,
-    runs: Runs | None = None, exams: Exams | None = None, loops: Loops | None = None, has_eyes: bool = False,
-    settings: GatewaySettings | None = None, telemetry: Telemetry | None = None,
+    runs: Runs | None = None, exams: Exams | None = None, loops: Loops | None = None, tuning: Tuning | None = None,
+    has_eyes: bool = False, settings: GatewaySettings | None = None, telemetry: Telemetry | None = None,
 ) -> FastAPI:  # fmt: skip
     """The gateway as an ASGI application. Reconciler and recorder run as long as the application does.
 
-    `home` has the datasets that raters' queues can draw on. Without `embedding`, `documents`, `runs`, `exams` and
-    `loops` there are no routes for them. `has_eyes`: the base model reads more than text.
+    `home` has the datasets that raters' queues can draw on. Without `embedding`, `documents`, `runs`, `exams`, `loops`
+    and `tuning` there are no routes for them. `has_eyes`: the base model reads more than text.
     """
     settings = settings or GatewaySettings(port=8000)
     access = Access(admin_key, recorder, may_open=settings.is_local and not settings.behind_proxy)
@@ -120,6 +123,10 @@ def build_app(
         app.include_router(exam_routes(exams, access.admin))
     if loops is not None:
         app.include_router(loop_routes(loops, access.admin))
+    if tuning is not None:
+        door = Door(access, recorder, home, tuning)
+        app.include_router(file_routes(door))
+        app.include_router(job_routes(door))
     _answer_errors_in_openai_shape(app)
 
     @app.get("/openapi.json", include_in_schema=False)

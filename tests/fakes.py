@@ -13,6 +13,7 @@ import httpx
 
 from adapters.registry import CARD, AdapterCard, Registry, Served, file_hashes
 from assistant.exams_api import ExamsApi
+from assistant.job_models import HomeTunables
 from assistant.knowledge import Knowledge
 from assistant.knowledge_answer import Answers, BaseFacts
 from assistant.knowledge_api import KnowledgeApi
@@ -22,6 +23,7 @@ from assistant.runs_api import RunsApi
 from data.errors import BrogueError
 from data.home import Home, write_json, write_text
 from data.settings import EngineSettings, load_settings
+from data.settings_jobs import FileSettings, JobSettings
 from data.settings_knowledge import KnowledgeSettings
 from data.store_home import open_store
 from serve.canary import Trials
@@ -37,6 +39,7 @@ from serve.reconciler import Reconciler
 from serve.recorder import Recorder
 from serve.shadow import Shadow
 from serve.tracing import TracedTransport
+from serve.tuning import Tuning
 from serve.watching import Telemetry
 from tests.knowledge_fakes import WordEmbedder
 
@@ -285,6 +288,7 @@ class FakeGateway:
         maker: Maker | None = None,
         has_eyes: bool = False,
         telemetry: Telemetry | None = None,
+        tuning: Tuning | None = None,
         **limits: Any,
     ) -> None:
         self.home = home
@@ -303,11 +307,12 @@ class FakeGateway:
         answers = Answers(knowledge or Knowledge(home, KnowledgeSettings(), WordEmbedder()), facts)
         self.catalogue = HomeCatalogue(home, "base", supports_system=True, live=self.pool.live, answers=answers)
         self.loops = LoopApi(home, ExamsApi(home))
+        tuning = tuning or Tuning(FileSettings(), JobSettings(waiting=5), HomeTunables(home, "base", "sha"))
         self.app = build_app(
             self.pool, self.catalogue, self.reconciler,
             Shadow(self.pool, home.logs / "shadow.jsonl", load_settings(home.settings_file).store.logging),
             self.recorder, ADMIN_KEY, home, knowledge, KnowledgeApi(knowledge) if knowledge else None,
-            RunsApi(home), ExamsApi(home), self.loops, has_eyes=has_eyes, telemetry=telemetry,
+            RunsApi(home), ExamsApi(home), self.loops, has_eyes=has_eyes, telemetry=telemetry, tuning=tuning,
         )  # fmt: skip
 
     def _check(self, card: AdapterCard) -> None:

@@ -85,6 +85,8 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "serve/responses.py",
         "serve/embeddings.py",
         "serve/exams.py",
+        "serve/files.py",
+        "serve/fine_tuning.py",
         "serve/knowledge.py",
         "serve/metric_routes.py",
         "serve/runs.py",
