@@ -37,6 +37,7 @@ from serve.identity import Access, Caller
 from serve.keys import key_routes
 from serve.metric_routes import metric_routes
 from serve.openai_errors import ApiError, engine_down, without_paths
+from serve.openapi import new_app
 from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
@@ -51,12 +52,6 @@ from serve.users import user_routes
 from serve.watching import Telemetry, Watching
 
 _LOG = logging.getLogger("brogue.gateway")
-DESCRIPTION = (
-    "OpenAI's chat completions, and what people say of the answers. Who asks: 'Authorization: Bearer TOKEN' with a "
-    "token of POST /v1/sign-in, with an API key, or with the admin key, which acts for a person named (URL-encoded) in "
-    "x-brogue-user. While there are neither users nor keys nobody has to say who they are, and whoever asks is a rater "
-    "under the `rater` that they give. Errors have OpenAI's shape."
-)
 RETRY_S = 5  # when the store is away
 
 
@@ -94,11 +89,7 @@ def build_app(
         if telemetry is not None and telemetry.tracing is not None:
             await asyncio.to_thread(telemetry.tracing.stop)
 
-    # Interactive docs would load scripts from a CDN; the schema itself stays at /openapi.json.
-    app = FastAPI(
-        title="Brogue gateway", description=DESCRIPTION, docs_url=None, redoc_url=None, lifespan=lifespan,
-        openapi_url=None,
-    )  # fmt: skip
+    app = new_app(lifespan=lifespan)
     doors.add_to(app)
     app.add_middleware(Watching, metrics=pool.metrics, telemetry=telemetry or Telemetry())  # it sees what they refuse
     _add_health(app, pool, access)
@@ -138,12 +129,12 @@ def build_app(
 
 
 def _add_health(app: FastAPI, pool: AdapterPool, access: Access) -> None:
-    @app.get("/health")
+    @app.get("/health", tags=["health"])
     async def health() -> dict[str, str]:
         """The gateway itself is alive."""
         return {"status": "ok"}
 
-    @app.get("/ready")
+    @app.get("/ready", tags=["health"])
     async def ready(request: Request) -> JSONResponse:
         """The engine answers; and, for whoever has a credential where one is wanted, how its adapter slots are used."""
         reason = pool.why_closed() or await _why_unhealthy(pool.client)
@@ -174,13 +165,13 @@ def _add_models(app: FastAPI, catalogue: Catalogue, embedding: embeddings.Model 
         all_of_them = [*catalogue.models(), *([{"id": embedding.model, **entry}] if embedding else [])]
         return [entry for entry in all_of_them if caller.may_use(entry["id"])]
 
-    @app.get("/v1/models")
+    @app.get("/v1/models", tags=["models"])
     async def models(caller: client) -> dict[str, Any]:
         """Assistants, then adapters by alias and version, then the base model, then the embedding model; those that the
         key may use."""
         return {"object": "list", "data": entries(caller)}
 
-    @app.get("/v1/models/{name:path}")
+    @app.get("/v1/models/{name:path}", tags=["models"])
     async def model(name: str, caller: client) -> dict[str, Any]:
         """One model of the list."""
         for entry in entries(caller):
@@ -217,7 +208,9 @@ def _answer_errors_in_openai_shape(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        return ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
+        reply = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
+        reply.headers.update(error.headers or {})  # with a 405, the methods that there are
+        return reply
 
     @app.exception_handler(Exception)
     async def bug(request: Request, _error: Exception) -> JSONResponse:

@@ -157,8 +157,9 @@ class FakeEngine(httpx.AsyncBaseTransport):
         text = ("" if self.says else " ").join(pieces)
         message = self.message or {"role": "assistant", "content": text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 7, "completion_tokens": self.words}
-        return httpx.Response(200, content=_json({"id": "x", "model": model, "choices": [choice], "usage": usage}),
+        usage = {"prompt_tokens": 7, "completion_tokens": self.words, "total_tokens": 7 + self.words}
+        head = {"id": "x", "object": "chat.completion", "created": 0, "model": model}
+        return httpx.Response(200, content=_json(head | {"choices": [choice], "usage": usage}),
                               headers={"content-type": "application/json"})  # fmt: skip
 
     async def _complete(self, body: dict[str, Any]) -> httpx.Response:
@@ -178,8 +179,9 @@ class FakeEngine(httpx.AsyncBaseTransport):
             }
             for i in range(count * len(prompts))
         ]
-        usage = {"prompt_tokens": 7, "completion_tokens": self.words * len(choices)}
-        return httpx.Response(200, content=_json({"id": "x", "model": model, "choices": choices, "usage": usage}),
+        usage = {"prompt_tokens": 7, "completion_tokens": self.words * len(choices), "total_tokens": 9}
+        head = {"id": "x", "object": "text_completion", "created": 0, "model": model}
+        return httpx.Response(200, content=_json(head | {"choices": choices, "usage": usage}),
                               headers={"content-type": "application/json"})  # fmt: skip
 
     async def _events(self, model: str, body: dict[str, Any], starts: int, word: str) -> AsyncIterator[bytes]:
@@ -187,7 +189,7 @@ class FakeEngine(httpx.AsyncBaseTransport):
         count = len(said) or self.words
         self._count(model, 1)
         try:
-            for number in range(min(count, body.get("max_tokens", count))):
+            for number in range(min(count, body.get("max_tokens") or count)):
                 if number == self.end_after and body.get("stream"):
                     return
                 await asyncio.sleep(self.pause_s)

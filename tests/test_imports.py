@@ -89,6 +89,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "serve/fine_tuning.py",
         "serve/knowledge.py",
         "serve/metric_routes.py",
+        "serve/openapi.py",
         "serve/runs.py",
         "serve/rollouts.py",
         "serve/feedback.py",
