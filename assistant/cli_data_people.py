@@ -123,6 +123,7 @@ def _report(found: "Found", learnt: dict[str, list[str]]) -> dict[str, Any]:
         "judgements": len(found.store.judgements),
         "turns": found.store.turns,
         "prompts": found.store.tasks,
+        "stored_responses": found.store.stored,
         "user": found.store.user,
         "datasets": {part.name: sum(part.records.values()) for part in found.datasets},
         "files": found.files,
@@ -141,6 +142,8 @@ def _print_found(found: "Found", learnt: dict[str, list[str]]) -> None:
     typer.echo(f"  {len(found.store.responses)} answers and {len(found.store.judgements)} judgements in the store")
     if found.store.turns or found.store.tasks:
         typer.echo(f"  {found.store.turns} turns in raters' queues, {found.store.tasks} prompts with their words")
+    if found.store.stored:
+        typer.echo(f"  {found.store.stored} answers of /v1/responses that a next request can go on from")
     if found.store.user:
         typer.echo("  a user, who can sign in")
     for part in found.datasets:

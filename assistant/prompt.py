@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from adapters.registry import Registry
+from adapters.registry import AdapterCard, Registry
 from assistant.compose import Composer
 from assistant.definitions import Assistant, definition_file, is_advice, load_assistant
 from assistant.knowledge_answer import Answers
@@ -12,6 +12,7 @@ from data.errors import BrogueError, UnknownName
 from data.home import Home
 from serve.exchange import Prepared
 from serve.live import LiveMap
+from serve.openai_errors import ApiError
 
 _LOG = logging.getLogger("brogue.catalogue")
 
@@ -58,14 +59,33 @@ class HomeCatalogue:
             return Prepared(None, self._composer.with_prompt(body, None))
         if (assistant := self._assistant(name)) is not None:
             return await self._composer.prepared(assistant, _with_sampling(body, assistant))
+        card = self._version(name)
+        return Prepared(card.name, self._composer.with_prompt(body, card.system_prompt))
+
+    def raw(self, body: dict[str, Any]) -> Prepared:
+        """A text to be continued, with nothing before it. An assistant that is more than a voice is refused: its
+        prompt, documents and examples have no place in such a text, and leaving them out would be another assistant."""
+        name = body["model"]
+        if name == self._base_name:
+            return Prepared(None, body)
+        if (assistant := self._assistant(name)) is None:
+            return Prepared(self._version(name).name, body)
+        if added := self._composer.beside_adapter(assistant):
+            voice = assistant.adapter_name or self._base_name
+            raise ApiError(
+                400, f"'{name}' has {' and '.join(added)}, for which a raw prompt has no place; ask it by "
+                f"/v1/chat/completions, or have '{voice}' continue the prompt", code="chat_only", param="model",
+            )  # fmt: skip
+        return Prepared(assistant.adapter, _with_sampling(body, assistant), assistant.name)
+
+    def _version(self, name: str) -> AdapterCard:
         try:
-            card = self._live.resolve(name)
+            return self._live.resolve(name)
         except UnknownName as error:
             if "@" in name:
                 raise  # it names the versions there are, or says that this one was retired
             known = [entry["id"] for entry in self.models()]
             raise UnknownName(f"no model '{name}'; have: {', '.join(known)}") from error
-        return Prepared(card.name, self._composer.with_prompt(body, card.system_prompt))
 
     def warm(self) -> None:
         """Load what the first questions need."""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +36,7 @@ from assistant.services import Child, Services
 from data.errors import BrogueError
 from data.home import Home
 from data.secrets import ENVIRONMENT, admin_key
-from data.settings import Address, Settings
+from data.settings import Address, EngineSettings, Settings
 from data.store_home import open_store
 from data.store_users import Users
 from serve.canary import Trials
@@ -45,15 +45,19 @@ from serve.engine_api import EngineState
 from serve.gateway import build_app
 from serve.hardware import most_own_engines, plan, plan_own
 from serve.loader import Limits
+from serve.logs import set_up_logging
 from serve.metrics import Metrics
 from serve.own_engine import Base, Maker
 from serve.pool import AdapterPool
 from serve.process import stop_process_group
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
+from serve.serving import server_config
 from serve.shadow import Shadow
 from serve.soft_prompt import ENGINE_ARGS, takes_vectors
+from serve.tracing import Tracing, engine_args, traces_endpoint
 from serve.tuning import Tuning
+from serve.watching import Telemetry
 
 _LOG = logging.getLogger("brogue.supervisor")
 # An engine that dies again within RESTART_WINDOW_S of its start is given more and more time, and then given up.
@@ -148,13 +152,15 @@ class Supervisor:
         _LOG.info("settings: %s", settings.model_dump_json())
         _LOG.info("engine plan: %s", chosen)
         self._templates = chat_templates(base.path) if takes_vectors(chosen.device, self._registry) else {}
-        extra = (*ENGINE_ARGS, *settings.engine.extra_args) if self._templates else settings.engine.extra_args
-        with_vectors = settings.engine.model_copy(update={"extra_args": extra})
-        engine = Engine.build(base.path, base.name, with_vectors, chosen, home)
+        traces = traces_endpoint(settings.telemetry.otlp_endpoint)
+        own_settings = _with_args(settings.engine, engine_args(traces))
+        shared = _with_args(own_settings, ENGINE_ARGS if self._templates else ())
+        engine = Engine.build(base.path, base.name, shared, chosen, home)
         self._metrics = Metrics()
+        self._telemetry = Telemetry(Tracing(traces) if traces else None, settings.telemetry.log_requests)
         own = plan_own(settings.engine, base.weight_bytes, base.kv_bytes_per_token, base.context_length)
         weights = Base(base.path, base.weight_bytes)
-        self._maker = Maker(home, self._registry, settings.engine, weights, own, self._own_engines_are)
+        self._maker = Maker(home, self._registry, own_settings, weights, own, self._own_engines_are)
         self._keeper = EngineKeeper(engine, settings.engine.start_timeout_s, self._engine_is, self._metrics.restart)
         self._knowledge = Knowledge(home, settings.knowledge)
         count = token_counter(base.path)
@@ -184,16 +190,14 @@ class Supervisor:
         self._loops = LoopApi(home, exams)
         return build_app(
             pool, self._catalogue, Reconciler(pool), shadow, recorder, key, home, self._knowledge, api,
-            RunsApi(home), exams, self._loops,
+            RunsApi(home), exams, self._loops, has_eyes=base.has_eyes, settings=self._settings.gateway,
+            telemetry=self._telemetry,
             tuning=Tuning(self._settings.files, self._settings.jobs, HomeTunables(home, base.name, base.sha256)),
         )  # fmt: skip
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C, then stop everything."""
-        address = self._settings.gateway
-        config = uvicorn.Config(
-            self._app, host=address.host, port=address.port, log_level="warning", timeout_graceful_shutdown=5
-        )
+        config = server_config(self._app, self._settings.gateway)
         try:
             for version in self._registry.purge_retired():  # no engine runs that could still know them
                 _LOG.info("deleted %s, which was retired", version)
@@ -249,6 +253,11 @@ class Supervisor:
                 services.save(self._home)
 
 
+def _with_args(settings: EngineSettings, args: Sequence[str]) -> EngineSettings:
+    """What brogue.toml says comes last, and so counts."""
+    return settings.model_copy(update={"extra_args": (*args, *settings.extra_args)})
+
+
 def page_environment(page: Address, home: Home, signs_in: bool = False) -> dict[str, str]:
     """The page gets the admin key where no other machine reaches it, or where it asks people who they are."""
     env = {name: value for name, value in os.environ.items() if name != ENVIRONMENT}
@@ -264,11 +273,10 @@ def _child(pid: int) -> Child:
 
 def main() -> None:
     """Run the supervisor; its one argument is the effective settings as JSON."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     # uvicorn raises the signal that ended it once more: it must end us through `finally`, not on the spot.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     home, settings = Home.from_environment(), Settings.model_validate_json(sys.argv[1])
+    set_up_logging(settings.telemetry.log_format, (admin_key(home),))
     try:
         base = prepare(settings.base_model, home, _LOG.info)
         Supervisor(home, settings, base).run()

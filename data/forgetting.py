@@ -54,7 +54,7 @@ class Found:
     def nothing(self) -> bool:
         """Whether there is no trace of them."""
         store = self.store
-        kept = store.responses or store.judgements or store.turns or store.tasks or store.user
+        kept = store.responses or store.judgements or store.turns or store.tasks or store.user or store.stored
         return not (kept or self.datasets or self.files or self.runs or self.uploads or self.jobs)
 
 

@@ -13,8 +13,11 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from data.errors import BrogueError, one_line
 from data.frozen import STARTER_MODEL as STARTER_MODEL
 from data.frozen import Frozen as Frozen
+from data.settings_gateway import Address as Address
+from data.settings_gateway import GatewaySettings as GatewaySettings
 from data.settings_jobs import FileSettings, JobSettings
 from data.settings_knowledge import KnowledgeSettings
+from data.settings_telemetry import TelemetrySettings
 
 Logging = Literal["full", "redacted", "off"]  # what is kept of what people write: all, redacted, or nothing
 
@@ -40,30 +43,6 @@ class EngineSettings(Frozen):
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
     start_timeout_s: int = Field(600, ge=10)
     extra_args: tuple[str, ...] = Field((), description="appended to vLLM's command line as they are")
-
-
-class Address(Frozen):
-    """Where a service listens."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(ge=1, le=65535)
-
-    @property
-    def url(self) -> str:
-        """How a client on this machine reaches it (a wildcard host is reached by loopback)."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
-        return f"http://{host}:{self.port}"
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine reaches it."""
-        return self.host == "localhost" or self.host.startswith("127.") or self.host == "::1"
-
-
-class GatewaySettings(Address):
-    """Where the gateway listens, and its patience."""
-
-    max_wait_s: float = Field(120, gt=0, description="a request waits so long for the engine or for an adapter slot")
 
 
 class TrainingSettings(Frozen):
@@ -144,6 +123,7 @@ class Settings(Frozen):
     gateway: GatewaySettings = GatewaySettings(port=8000)
     page: Address = Address(port=7860)
     store: StoreSettings = StoreSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
     training: TrainingSettings = TrainingSettings()
     loop: LoopSettings = LoopSettings()

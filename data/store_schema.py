@@ -200,7 +200,7 @@ class StoredResponseRow(Base):
     created: Mapped[datetime] = mapped_column(index=True)
     owner: Mapped[str | None] = mapped_column(index=True)  # who asked, as serve.identity names them
     subject: Mapped[str | None] = mapped_column(index=True)  # whose words it holds
-    previous: Mapped[str | None]
+    previous: Mapped[str | None] = mapped_column(index=True)
     asked: Mapped[list[dict[str, Any]]]  # the input items of this turn
     body: Mapped[dict[str, Any]]  # OpenAI's response object
 

@@ -7,12 +7,13 @@ import asyncio
 import base64
 from array import array
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict
 
 from data.errors import BrogueError
+from serve.identity import Access, Caller
 from serve.openai_errors import ApiError
 
 MOST_TEXTS = 2048  # in one request, as at OpenAI
@@ -55,13 +56,14 @@ class Wanted(BaseModel):
     dimensions: int | None = None
 
 
-def embedding_routes(model: Model) -> APIRouter:
+def embedding_routes(model: Model, access: Access) -> APIRouter:
     """The route /v1/embeddings."""
-    routes = APIRouter()
+    routes = APIRouter(tags=["answers"])
 
     @routes.post("/v1/embeddings")
-    async def embeddings(wanted: Wanted) -> dict[str, Any]:
+    async def embeddings(wanted: Wanted, caller: Annotated[Caller, Depends(access.client)]) -> dict[str, Any]:
         """Vectors of length 1 for one text or a list of texts."""
+        caller.require_model(wanted.model)
         if wanted.model != model.model:
             message = f"no embedding model '{wanted.model}'; have: {model.model}"
             raise ApiError(404, message, code="model_not_found", param="model")
@@ -75,6 +77,7 @@ def embedding_routes(model: Model) -> APIRouter:
             {"object": "embedding", "index": index, "embedding": _encoded(vector, wanted.encoding_format)}
             for index, vector in enumerate(found.vectors)
         ]
+        caller.spent(found.tokens)
         usage = {"prompt_tokens": found.tokens, "total_tokens": found.tokens}
         return {"object": "list", "data": data, "model": model.model, "usage": usage}
 

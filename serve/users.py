@@ -116,7 +116,7 @@ def _add_sessions(routes: APIRouter, access: Access, recorder: Recorder) -> None
         """Who asks, with which role, and what is kept of what they write."""
         logging = (await asyncio.to_thread(recorder.store)).logging
         reasons: dict[str, Any] = {thumb: REASONS[thumb] for thumb in REASONS}
-        return Me(name=caller.name, role=caller.role, sign_in=not caller.is_open, logging=logging, reasons=reasons)
+        return Me(name=caller.name, role=caller.role, sign_in=await access.signs_in(), logging=logging, reasons=reasons)
 
     @routes.post("/v1/sign-in")
     async def sign_in(credentials: Credentials) -> SignedIn:
@@ -135,6 +135,7 @@ def _add_sessions(routes: APIRouter, access: Access, recorder: Recorder) -> None
         """End the session whose token the request carries."""
         if caller.token is not None:
             await asyncio.to_thread(access.users.sign_out, caller.token)
+            access.changed()
         return Done()
 
 
@@ -149,17 +150,23 @@ def _add_users(routes: APIRouter, access: Access) -> None:
     @routes.post("/v1/users", dependencies=admin)
     async def create(new: NewUser) -> User:
         """Let a person sign in. With the first one, everybody has to."""
-        return await asyncio.to_thread(_create, access.users, new)
+        user = await asyncio.to_thread(_create, access.users, new)
+        access.changed()
+        return user
 
     @routes.patch("/v1/users/{name}", dependencies=admin)
     async def change(name: str, wanted: UserChange) -> User:
         """Give a person another role or a new password."""
-        return await asyncio.to_thread(_change, access.users, name, wanted)
+        try:
+            return await asyncio.to_thread(_change, access.users, name, wanted)
+        finally:
+            access.changed()  # of two changes the first may have been made
 
     @routes.delete("/v1/users/{name}", dependencies=admin)
     async def remove(name: str) -> Done:
         """Let a person sign in no more; what they said stays. Without the last one, nobody has to sign in."""
         await asyncio.to_thread(access.users.remove, name)
+        access.changed()
         return Done()
 
 

@@ -195,8 +195,8 @@ def test_metrics_count_answers_and_tokens_by_name_and_version(setup: Setup) -> N
     for stream in (False, True):
         setup.chat("reed", stream=stream)
     text = setup.client.get("/metrics").text
-    assert 'brogue_requests_total{assistant="reed",status="200",version="reed-voice@1"} 2.0' in text
-    assert 'brogue_completion_tokens_total{assistant="reed",version="reed-voice@1"} 4.0' in text
+    assert 'brogue_requests_total{assistant="reed",key="",status="200",version="reed-voice@1"} 2.0' in text
+    assert 'brogue_completion_tokens_total{assistant="reed",key="",version="reed-voice@1"} 4.0' in text
     assert "brogue_slots 4.0" in text
 
 

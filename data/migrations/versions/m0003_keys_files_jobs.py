@@ -79,6 +79,7 @@ def upgrade() -> None:
     )
     for table, column in (
         ("stored_responses", "created"), ("stored_responses", "owner"), ("stored_responses", "subject"),
+        ("stored_responses", "previous"),
         ("files", "created"), ("files", "owner"), ("jobs", "created"), ("jobs", "owner"), ("jobs", "status"),
     ):  # fmt: skip
         op.create_index(f"ix_{table}_{column}", table, [column])
