@@ -196,7 +196,7 @@ def doubled_headers(dice: random.Random) -> Sent:
 def strange_starts(dice: random.Random) -> Sent:
     method, path, body = good(dice)
     start = dice.choice((f"{method} {path} HTTP/9.9", f"{method}  {path} HTTP/1.1", f"{method} {path}", f"BREW {path} HTTP/1.1",
-                         f"{method} http://elsewhere{path} HTTP/1.1", f"{method} {path} HTTP/1.0", "CONNECT a:1 HTTP/1.1",
+                         f"{method} http://elsewhere{path} HTTP/1.1", f"{method} {path} HTTP/1.0", f"CONNECT a:1 HTTP/1.1",
                          "PRI * HTTP/2.0", f"{method} {path}?{'&' * 999} HTTP/1.1", f"{method} * HTTP/1.1", "\r\n\r\n"))  # fmt: skip
     rest = plain(dice).partition(b"\r\n")[2]
     other = (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + dice.randbytes(40), dice.randbytes(dice.randint(1, 600)),
