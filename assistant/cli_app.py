@@ -18,6 +18,7 @@ from assistant import (
     cli_feedback,
     cli_feedback_queues,
     cli_gates,
+    cli_jobs,
     cli_keys,
     cli_knowledge,
     cli_plan,
@@ -62,6 +63,7 @@ cli_feedback.app.command("queues")(cli_feedback_queues.queues)
 app.add_typer(cli_knowledge.app, name="knowledge")
 app.add_typer(cli_adapters.app, name="adapters")
 app.add_typer(cli_runs.app, name="runs")
+app.add_typer(cli_jobs.app, name="jobs")
 app.add_typer(cli_exam.app, name="exams")
 app.add_typer(cli_advise.advise, name="advise")
 app.add_typer(cli_advise.app, name="advice")
