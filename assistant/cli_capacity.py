@@ -22,7 +22,7 @@ SIMULATED_REQUESTS = 20_000
 
 
 def capacity(
-    adapters: Annotated[int, typer.Option(min=1, max=100_000, help="Adapters that are asked for.")],
+    adapters: Annotated[int, typer.Option(min=1, max=10_000, help="Adapters that are asked for.")],
     rps: Annotated[float, typer.Option(min=0.001, max=1e6, help="Requests a second, to all of them.")],
     tokens: Annotated[float, typer.Option(min=1, max=1e6, help="Tokens of an answer, mean.")] = 300,
     prompt_tokens: Annotated[float, typer.Option(min=0, max=1e6, help="Tokens of a prompt, mean.")] = 500,
@@ -38,7 +38,7 @@ def capacity(
     base: Annotated[str | None, typer.Option(help="0.6b to 70b, or as base_model (default: brogue.toml's).")] = None,
     rank: Annotated[int | None, typer.Option(min=1, max=512, help="LoRA rank (default: max_lora_rank).")] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Slots of an engine (default: chosen).")] = None,
-    engines: Annotated[int | None, typer.Option(min=1, max=4096, help="Engines (default: as few as do).")] = None,
+    engines: Annotated[int | None, typer.Option(min=1, max=1024, help="Engines (default: as few as do).")] = None,
     max_num_seqs: Annotated[int | None, typer.Option(min=1, max=4096, help="Requests in one batch.")] = None,
     replicas: Annotated[int, typer.Option(min=1, help="Engines of a sharded adapter; popular ones get more.")] = 2,
     engine_tokens_per_second: Annotated[
@@ -71,7 +71,15 @@ def capacity(
         plans = {"everywhere": plan(build, traffic, goal, slots, engines)}
         if plans["everywhere"].engines > 1:
             tell("each adapter on a few")
-            plans["sharded"] = plan(build, traffic, goal, slots, engines, lambda s, count: sharded(s, count, replicas))
+            plans["sharded"] = plan(
+                build,
+                traffic,
+                goal,
+                slots,
+                engines,
+                lambda s, count: sharded(s, count, replicas),
+                plans["everywhere"].engines,
+            )
         simulated = _simulated(plans, traffic, replicas, tell) if simulate else {}
     figures = _figures(gpu, shape, settings, measured, assumed)
     if json:
@@ -217,7 +225,7 @@ def _cells(plan: "Plan") -> dict[str, str]:
         "p95 answer": _seconds(found.p95_s),
         "tokens/s": f"{found.tokens_per_s:,.0f}",
         "tokens/s, full": f"{found.full_tokens_per_s:,.0f}",
-        "enough up to, rps": f"{plan.most_rps:.3g}",
+        "enough up to, rps": f"{plan.most_rps:,.0f}" if plan.most_rps >= 100 else f"{plan.most_rps:.3g}",
         "runs out first": plan.limit,
         "weights+slots+KV, GiB": f"{gib['weights']}+{gib['slots']}+{gib['kv_cache']}",
         "adapters in RAM": f"{plan.engine.cached}, {gib['cpu_cache']} GiB",

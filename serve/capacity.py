@@ -14,7 +14,7 @@ import numpy as np
 
 from data.frozen import Frozen
 from serve.capacity_engine import EngineModel, Traffic
-from serve.capacity_popularity import Floats, distinct, hit_rate
+from serve.capacity_popularity import Floats, different_rows, distinct, hit_rate
 from serve.capacity_queue import GRID, SPAN, Queue, Spread, erlang_c, mixed_quantile, settle
 from serve.slots import PATIENCE_S
 
@@ -60,7 +60,7 @@ class _Slots(Frozen):
 
 def predict(engine: EngineModel, traffic: Traffic, shares: Floats, routed: Floats) -> Prediction:
     """All engines together; `routed[engine, adapter]` is which part of an adapter's requests each engine gets."""
-    if np.all(routed == routed[0]):
+    if len(different_rows(routed)) == 1:
         alike = [routed[0] * shares * traffic.rps] * len(routed)
         return _together([(_predict_one(engine, traffic, alike[0]), alike)])
     asked = [rates for rates in routed * shares * traffic.rps if rates.sum() > 0]
@@ -196,13 +196,15 @@ def _together(parts: Sequence[tuple[_One, Sequence[Floats]]]) -> Prediction:
     found, total = [one.found for one, _ in parts], float(weights.sum())
     means = {name: float(sum(getattr(one, name) * weight for one, weight in zip(found, weights, strict=True)) / total)
              for name in Prediction.model_fields}  # fmt: skip
-    summed = {name: sum(getattr(one.found, name) * len(same) for one, same in parts)
-              for name in ("tokens_per_s", "full_tokens_per_s")}  # fmt: skip
+    answered = sum(one.tokens_per_s / one.rps * weight for one, weight in zip(found, weights, strict=True))
+    full = sum(one.found.full_tokens_per_s * len(same) for one, same in parts)
+    summed = {"tokens_per_s": float(answered), "full_tokens_per_s": full}
     all_of_them = means | summed | {"rps": total, "load": max(one.load for one in found)}
     if math.isinf(means["mean_s"]):
         return Prediction.model_validate(all_of_them)
-    waits, answers = ([(one[place], float(weight / total)) for (one, _), weight in zip(parts, weights, strict=True)]
-                      for place in (1, 2))  # fmt: skip
+    parted = [float(weight / total) for weight in weights]
+    waits = [(one.waits, part) for (one, _), part in zip(parts, parted, strict=True)]
+    answers = [(one.answers, part) for (one, _), part in zip(parts, parted, strict=True)]
     late = mixed_quantile(waits, 0.95)
     percentiles = {"p95_wait_s": late, "first_token_s": late + means["first_token_s"],
                    "p50_s": mixed_quantile(answers, 0.5), "p95_s": mixed_quantile(answers, 0.95)}  # fmt: skip

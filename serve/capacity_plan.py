@@ -11,14 +11,14 @@ from data.errors import BrogueError
 from data.frozen import Frozen
 from serve.capacity import Prediction, predict
 from serve.capacity_engine import EngineModel, Traffic
-from serve.capacity_popularity import Floats, everywhere, zipf
+from serve.capacity_popularity import Floats, different_rows, everywhere, zipf
 
 MOST_LOAD = 0.8  # of what full batches could serve: queues grow fast beyond
 MOST_LOAD_WITH_GOAL = 0.95
 MOST_SLOT_WAITING = 0.05  # requests that may wait for a slot
 ROUGH_SLOT_WAITING = 0.1  # more, and the formulas are off by more than a quarter: simulate
 ALIKE = 1.03  # of two numbers of slots whose latencies differ by less, the smaller is taken
-MOST_ENGINES = 4096
+MOST_ENGINES = 1024
 IDLE_RPS = 1e-6
 BEYOND = 1.05  # what runs out is looked for at so many times the traffic that still fits
 
@@ -70,8 +70,10 @@ class _Case(NamedTuple):
 
 
 def plan(build: Build, traffic: Traffic, goal: Goal, slots: int | None = None, engines: int | None = None,
-         route: Route | None = None) -> Plan:  # fmt: skip
+         route: Route | None = None, near: int = 1) -> Plan:  # fmt: skip
     """The fewest engines that meet the goal, unless `engines` says how many; `slots` is chosen likewise.
+
+    `near` is a guess of how many that are.
 
     Raises `BrogueError` where no number of engines would meet it, or nothing fits.
     """
@@ -79,15 +81,15 @@ def plan(build: Build, traffic: Traffic, goal: Goal, slots: int | None = None, e
     routes = functools.cache(lambda count: route(shares, count) if route else everywhere(len(shares), count))
     case = _Case(build, traffic, goal, routes, shares)
     if engines is None:
-        engines = _fewest(case, slots)
+        engines = _fewest(case, slots, near)
     engine, found = _best(case, engines, slots)
     limit, most = _limit(case, engine, engines, slots is not None)
     return Plan(engines=engines, engine=engine, adapters_held=_held(case, engines), found=found,
                 met=goal.is_met(found), limit=limit, most_rps=most)  # fmt: skip
 
 
-def _fewest(case: _Case, slots: int | None) -> int:
-    """Doubled until the goal is met, then halved in between."""
+def _fewest(case: _Case, slots: int | None, near: int) -> int:
+    """From `near` on more and more until the goal is met, then halved in between."""
     idle = case._replace(traffic=case.traffic.model_copy(update={"rps": IDLE_RPS}))
     alone = _best(idle, 1, slots)[1]
     if case.goal.p95_s is not None and alone.p95_s > case.goal.p95_s:
@@ -96,13 +98,12 @@ def _fewest(case: _Case, slots: int | None) -> int:
             f"{alone.p95_s:.1f} s for {case.traffic.tokens:g} tokens on average; ask for fewer --tokens, a longer "
             "--p95, a smaller --base or a faster --gpu"
         )
-    few, many = 0, 1
+    few, many = 0, near
     while not case.goal.is_met(_best(case, many, slots)[1]):
-        few, many = many, many * 2
+        few, many = many, many * 2 if near == 1 else many + math.ceil(many / 8)
         if many > MOST_ENGINES:
-            raise BrogueError(
-                f"{MOST_ENGINES} engines do not suffice for {case.traffic.rps:g} requests/s; give them more --slots"
-            )
+            way = "name a faster --gpu, or give more --slots" if slots else "name a faster --gpu"
+            raise BrogueError(f"{MOST_ENGINES} engines do not suffice for {case.traffic.rps:,.12g} requests/s; {way}")
     while many - few > 1:
         middle = (few + many) // 2
         few, many = (few, middle) if case.goal.is_met(_best(case, middle, slots)[1]) else (middle, many)
@@ -135,7 +136,7 @@ def _candidates(held: int) -> list[int]:
 
 
 def _held(case: _Case, engines: int) -> int:
-    return int(np.count_nonzero(case.route(engines), axis=1).max())
+    return int(np.count_nonzero(different_rows(case.route(engines)), axis=1).max())
 
 
 def _limit(case: _Case, engine: EngineModel, engines: int, slots_given: bool) -> tuple[str, float]:

@@ -46,8 +46,16 @@ def distinct(shares: Floats, requests: int) -> Floats:
 
 
 def everywhere(adapters: int, engines: int) -> Floats:
-    """`[engine, adapter]`: which part of an adapter's requests an engine gets if each engine serves all of them."""
-    return np.full((engines, adapters), 1 / engines)
+    """`[engine, adapter]`: which part of an adapter's requests an engine gets if each engine serves all of them.
+
+    All rows are one row in memory.
+    """
+    return np.broadcast_to(np.full(adapters, 1 / engines), (engines, adapters))
+
+
+def different_rows(routed: Floats) -> Floats:
+    """The same for engines that differ; one row if none does."""
+    return routed[:1] if routed.strides[0] == 0 or len(routed) == 1 else routed
 
 
 def sharded(shares: Floats, engines: int, replicas: int) -> Floats:

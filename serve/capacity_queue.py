@@ -84,7 +84,8 @@ class Spread:
 
     def plus(self, other: "Spread") -> "Spread":
         """The sum of two independent ones."""
-        return Spread(self.step, np.convolve(self._mass, other._mass)[:GRID], self.begins + other.begins)
+        mass = np.asarray(np.convolve(self._mass, other._mass)[:GRID], dtype=np.float64)
+        return Spread(self.step, mass, self.begins + other.begins)
 
     def later(self, seconds: float) -> "Spread":
         """The same, all by so much later."""
@@ -92,8 +93,10 @@ class Spread:
 
     def below(self, seconds: float) -> float:
         """The share of those that take at most so long."""
-        place = int((seconds - self.begins) / self.step)
-        return 0.0 if place < 0 else float(self._below[min(place, GRID - 1)])
+        place = (seconds - self.begins) / self.step
+        if place < 1:  # in the first step are those that take no time at all
+            return float(self._below[0]) if place >= 0 else 0.0
+        return float(np.interp(place, np.arange(1, GRID + 1), self._below))
 
     @property
     def longest(self) -> float:

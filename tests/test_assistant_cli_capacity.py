@@ -7,6 +7,7 @@ import pytest
 from data.home import Home, write_text
 from tests.conftest import Run
 
+SMALL = ("capacity", "--adapters", "20", "--rps", "20", "--gpu", "h100", "--base", "8b")
 ASKED = ("capacity", "--adapters", "200", "--rps", "50", "--tokens", "300", "--gpu", "h100", "--base", "8b")
 
 
@@ -34,9 +35,9 @@ def test_as_json_it_has_the_plans_and_the_figures(brogue: Run) -> None:
 
 
 def test_measured_speeds_and_other_figures_take_the_place_of_assumed_ones(brogue: Run) -> None:
-    before = json.loads(brogue(*ASKED, "--json").stdout)["plans"]["everywhere"]["engines"]
+    before = json.loads(brogue(*SMALL, "--json").stdout)["plans"]["everywhere"]["engines"]
     measured = ("--engine-tokens-per-second", "1:200,256:20000", "--prompt-tokens-per-second", "60000")
-    found = json.loads(brogue(*ASKED, *measured, "--assume", "slot_load_ms=1", "--json").stdout)
+    found = json.loads(brogue(*SMALL, *measured, "--assume", "slot_load_ms=1", "--json").stdout)
     assert found["plans"]["everywhere"]["engines"] < before
     sources = {row["name"]: row["from"] for row in found["taken_for_granted"]}
     assert sources["tokens/s by streams"] == "--engine-tokens-per-second"
@@ -69,6 +70,7 @@ def test_few_slots_are_said_to_make_the_answer_rough(brogue: Run) -> None:
         (("--base", "some/model"), "no base model 'some/model' on this machine; name a size (135m, 0.6b"),
         (("--gpu", "h100", "--base", "70b"), "70b (Llama 3) does not fit"),
         (("--gpu", "h100", "--base", "8b", "--p95", "1"), "no number of engines answers within 1 s at p95"),
+        (("--gpu", "l4", "--base", "0.6b", "--rps", "1000000"), "1024 engines do not suffice for 1,000,000 requests/s"),
         (("--gpu", "h100", "--assume", "magic=2"), "--assume unknown key 'magic'; known keys here: bandwidth_share"),
         (
             ("--gpu", "h100", "--engine-tokens-per-second", "fast"),
@@ -87,6 +89,6 @@ def test_what_cannot_be_planned_is_refused_in_one_line(brogue: Run, options: tup
 def test_the_settings_say_rank_batch_and_memory(brogue: Run, home: Home) -> None:
     home.create()
     write_text(home.settings_file, "[engine]\nmax_lora_rank = 64\nmax_num_seqs = 32\ngpu_memory_utilization = 0.7\n")
-    plan = json.loads(brogue(*ASKED, "--slots", "8", "--json").stdout)["plans"]["everywhere"]
+    plan = json.loads(brogue(*SMALL, "--slots", "8", "--engines", "4", "--json").stdout)["plans"]["everywhere"]
     assert plan["engine"]["batch"] == 32
     assert plan["engine"]["memory"]["slots"] == pytest.approx(8 * 4 * 97.3e6, rel=0.01)
