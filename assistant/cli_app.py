@@ -6,6 +6,7 @@ from assistant import (
     cli_adapters,
     cli_advise,
     cli_assistants,
+    cli_capacity,
     cli_classify,
     cli_data,
     cli_data_clean,
@@ -43,6 +44,7 @@ app.command()(cli_services.doctor)
 app.command()(cli_assistants.chat)
 app.command()(cli_train.train)
 app.command()(cli_plan.plan)
+app.command()(cli_capacity.capacity)
 app.command()(cli_retrain.retrain)
 app.command()(cli_classify.classify)
 app.command()(cli_exam.exam)

@@ -106,6 +106,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "alembic": ("data/store_open.py",),
     "sacrebleu": ("adapters/measure_task.py",),
     "rouge_score": ("adapters/measure_task.py",),
+    "simpy": ("serve/capacity_simulation.py",),
 }
 
 
