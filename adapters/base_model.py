@@ -27,6 +27,10 @@ KNOWN_QUESTION, KNOWN_ANSWER = "What is the capital of France?", "Paris"
 Progress = Callable[[str], None]
 
 
+# What the config of a model that reads pictures, sounds or films has, beside that of its language part.
+_SENSES = frozenset({"vision_config", "audio_config", "video_config", "vision_tower", "mm_vision_tower", "visual"})
+
+
 class BaseModel(Frozen):
     """What we know of a base model."""
 
@@ -35,6 +39,7 @@ class BaseModel(Frozen):
     sha256: str  # over the weight files' names and bytes
     architectures: tuple[str, ...]
     supports_system: bool  # does the chat template take a system message?
+    has_eyes: bool  # or ears: does it read more than text?
     context_length: int  # tokens
     kv_bytes_per_token: int  # at 2 bytes a number
     weight_bytes: int
@@ -139,6 +144,7 @@ def _inspect(name: str, folder: Path, files: dict[str, tuple[int, int]]) -> Base
         sha256=_hash_files(folder, weights),
         architectures=tuple(config.get("architectures") or ()),
         supports_system=supports_system(load_tokenizer(folder)),
+        has_eyes=not _SENSES.isdisjoint(config),
         context_length=_text(config).get("max_position_embeddings") or 2048,
         kv_bytes_per_token=_kv_bytes_per_token(_text(config)),
         weight_bytes=sum(files[f][0] for f in weights),

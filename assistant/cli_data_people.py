@@ -123,10 +123,13 @@ def _report(found: "Found", learnt: dict[str, list[str]]) -> dict[str, Any]:
         "judgements": len(found.store.judgements),
         "turns": found.store.turns,
         "prompts": found.store.tasks,
+        "stored_responses": found.store.stored,
         "user": found.store.user,
         "datasets": {part.name: sum(part.records.values()) for part in found.datasets},
         "files": found.files,
         "runs": found.runs,
+        "uploads": found.uploads,
+        "jobs": found.jobs,
         "versions": {name: len(ids) for name, ids in learnt.items()},
     }
 
@@ -139,6 +142,8 @@ def _print_found(found: "Found", learnt: dict[str, list[str]]) -> None:
     typer.echo(f"  {len(found.store.responses)} answers and {len(found.store.judgements)} judgements in the store")
     if found.store.turns or found.store.tasks:
         typer.echo(f"  {found.store.turns} turns in raters' queues, {found.store.tasks} prompts with their words")
+    if found.store.stored:
+        typer.echo(f"  {found.store.stored} answers of /v1/responses that a next request can go on from")
     if found.store.user:
         typer.echo("  a user, who can sign in")
     for part in found.datasets:
@@ -146,6 +151,9 @@ def _print_found(found: "Found", learnt: dict[str, list[str]]) -> None:
         typer.echo(f"  rows in dataset {part.name}: {rows}{' (all of it: the dataset goes)' if part.whole else ''}")
     for path, lines in found.files.items():
         typer.echo(f"  {lines} lines in {path}")
+    for name, ids in (("files that they uploaded", found.uploads), ("fine-tuning jobs", found.jobs)):
+        if ids:
+            typer.echo(f"  {len(ids)} {name}: {one_line(', '.join(ids), 200)}")
     for run in found.runs:
         typer.echo(f"  an unfinished training on their records: {run}")
     for name, ids in learnt.items():

@@ -67,9 +67,19 @@ def down() -> None:
     typer.echo("stopped" if any(stopped) else "nothing was running")
 
 
-def status(json: Json = False) -> None:
+def status(
+    json: Json = False,
+    watch: Annotated[bool, typer.Option(help="Stay, and draw rates and latencies anew every second.")] = False,
+) -> None:
     """Tell what runs, where, what the engine is doing, and how the adapters do. Exit code 1 if it is not ready."""
     home = Home.from_environment()
+    if watch:
+        if json:
+            raise typer.BadParameter("--watch draws on a terminal; leave out --json, or read the gateway's /metrics")
+        from assistant.status_watch import Watcher
+
+        Watcher(home).run()
+        return
     services = load_services(home)
     if services is None:
         if json:

@@ -26,6 +26,7 @@ from data.home import Home
 from data.messages import with_system
 from serve.exchange import Prepared
 from serve.openai_errors import ApiError
+from serve.tracing import span
 
 if TYPE_CHECKING:
     from assistant.specialists import Specialist
@@ -52,8 +53,10 @@ class Composer:
         self._may_embed = ThreadPoolExecutor(_AT_ONCE, "examples")  # a whole dataset, at the first question
 
     def with_prompt(self, body: Body, system: str | None, shots: Sequence[Mapping[str, Any]] = ()) -> Body:
-        """The request with a system prompt, and examples before its conversation."""
+        """The request with a system prompt, and examples before its conversation; itself, if there is nothing to do."""
         asked = body["messages"]
+        if not (system or shots or _wants_joining(asked, self._supports_system)):
+            return body
         own = list(takewhile(lambda m: m.get("role") in ("system", "developer"), asked)) if shots else []
         return body | {"messages": with_system([*own, *shots, *asked[len(own) :]], system, self._supports_system)}
 
@@ -64,7 +67,17 @@ class Composer:
             return Prepared(assistant.adapter, self.with_prompt(body, assistant.system_prompt), assistant.name)
         threads = self._threads if assistant.examples_from is None else self._may_embed
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(threads, self._composed, assistant, body, looks_up)
+        with span("retrieval", assistant=assistant.name):
+            return await loop.run_in_executor(threads, self._composed, assistant, body, looks_up)
+
+    def beside_adapter(self, assistant: Assistant) -> list[str]:
+        """What an assistant adds to its adapter's (or the base model's) own voice, for a person."""
+        parts = {
+            "a system prompt": assistant.system_prompt, "documents": self._concerns(assistant),
+            "examples": assistant.examples or assistant.examples_from, "a form of its answers": assistant.answer,
+            "a specialist": assistant.specialist,
+        }  # fmt: skip
+        return [name for name, there in parts.items() if there]
 
     def warm(self, assistants: Iterable[Assistant]) -> None:
         """Embed what examples are looked for in, so that the first question need not wait."""
@@ -191,6 +204,15 @@ class Composer:
                 self._specialists.pop(name, None)
                 self._specialists[name] = (stamp, open_specialist(self._home, name, self._embedder))
             return self._specialists[name][1]
+
+
+def _wants_joining(messages: Sequence[Mapping[str, Any]], supports_system: bool) -> bool:
+    """Whether what the client says as the system has to become one plain message that the chat template can take."""
+    leading = list(takewhile(lambda m: m.get("role") in ("system", "developer"), messages[:2]))
+    if not leading:
+        return False
+    is_plain = leading[0]["role"] == "system" and isinstance(leading[0].get("content"), str)
+    return len(leading) > 1 or not (is_plain and supports_system)
 
 
 def _unusable(assistant: str, what: str, code: str, why: BrogueError) -> ApiError:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from adapters.registry import Registry
+from adapters.registry import AdapterCard, Registry
 from assistant.compose import Composer
 from assistant.definitions import Assistant, definition_file, is_advice, load_assistant
 from assistant.knowledge_answer import Answers
@@ -12,6 +12,7 @@ from data.errors import BrogueError, UnknownName
 from data.home import Home
 from serve.exchange import Prepared
 from serve.live import LiveMap
+from serve.openai_errors import ApiError
 
 _LOG = logging.getLogger("brogue.catalogue")
 
@@ -32,16 +33,17 @@ class HomeCatalogue:
         self._read: dict[str, tuple[tuple[int, int, int], Assistant]] = {}  # name → the file's stamp, its content
         self._base_name = base_name
         self._composer = Composer(home, supports_system, answers)
+        self._longest = None if answers is None else answers.base.context_length
 
     def models(self) -> list[dict[str, Any]]:
         """OpenAI model objects: assistants, adapters by alias and version, the base."""
-        entries = [_entry(a.name, "assistant", a.description, a) for a in self._assistants()]
+        entries = [self._entry(a.name, "assistant", a.description, a) for a in self._assistants()]
         for adapter in filter(lambda name: not is_advice(name), self._registry.adapters()):
             state = self._live.states.get(adapter) or self._registry.state(adapter)
             versions = [n for n in self._registry.versions(adapter) if self._registry.chats(adapter, n)]
             names = [*state.aliases, *versions]
-            entries += [_entry(f"{adapter}@{name}", "adapter", "") for name in names]
-        return [*entries, _entry(self._base_name, "base model", "")]
+            entries += [self._entry(f"{adapter}@{name}", "adapter") for name in names]
+        return [*entries, self._entry(self._base_name, "base model")]
 
     def _assistants(self) -> Iterator[Assistant]:
         """All but those with a broken file: one half-saved file must not hide the others (asked by name, it tells)."""
@@ -51,6 +53,16 @@ class HomeCatalogue:
             except BrogueError as error:
                 _LOG.warning("%s", error)
 
+    def _entry(self, name: str, kind: str, description: str = "", assistant: Assistant | None = None) -> dict[str, Any]:
+        entry: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "brogue", "kind": kind}
+        if self._longest is not None:
+            entry["max_model_len"] = self._longest  # tokens, as vLLM says it
+        if description:
+            entry["description"] = description
+        if assistant is not None:
+            entry["brand"] = assistant.brand.model_dump() | {"title": assistant.title}
+        return entry
+
     async def prepare(self, body: dict[str, Any]) -> Prepared:
         """The request as the engine is to see it; an assistant adds what its definition says (assistant/compose.py)."""
         name = body["model"]
@@ -58,14 +70,33 @@ class HomeCatalogue:
             return Prepared(None, self._composer.with_prompt(body, None))
         if (assistant := self._assistant(name)) is not None:
             return await self._composer.prepared(assistant, _with_sampling(body, assistant))
+        card = self._version(name)
+        return Prepared(card.name, self._composer.with_prompt(body, card.system_prompt))
+
+    def raw(self, body: dict[str, Any]) -> Prepared:
+        """A text to be continued, with nothing before it. An assistant that is more than a voice is refused: its
+        prompt, documents and examples have no place in such a text, and leaving them out would be another assistant."""
+        name = body["model"]
+        if name == self._base_name:
+            return Prepared(None, body)
+        if (assistant := self._assistant(name)) is None:
+            return Prepared(self._version(name).name, body)
+        if added := self._composer.beside_adapter(assistant):
+            voice = assistant.adapter_name or self._base_name
+            raise ApiError(
+                400, f"'{name}' has {' and '.join(added)}, for which a raw prompt has no place; ask it by "
+                f"/v1/chat/completions, or have '{voice}' continue the prompt", code="chat_only", param="model",
+            )  # fmt: skip
+        return Prepared(assistant.adapter, _with_sampling(body, assistant), assistant.name)
+
+    def _version(self, name: str) -> AdapterCard:
         try:
-            card = self._live.resolve(name)
+            return self._live.resolve(name)
         except UnknownName as error:
             if "@" in name:
                 raise  # it names the versions there are, or says that this one was retired
             known = [entry["id"] for entry in self.models()]
             raise UnknownName(f"no model '{name}'; have: {', '.join(known)}") from error
-        return Prepared(card.name, self._composer.with_prompt(body, card.system_prompt))
 
     def warm(self) -> None:
         """Load what the first questions need."""
@@ -91,12 +122,3 @@ def _with_sampling(body: dict[str, Any], assistant: Assistant) -> dict[str, Any]
     if "max_completion_tokens" in body:  # OpenAI's newer name of max_tokens
         defaults.pop("max_tokens", None)
     return defaults | body
-
-
-def _entry(name: str, kind: str, description: str, assistant: Assistant | None = None) -> dict[str, Any]:
-    entry: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "brogue", "kind": kind}
-    if description:
-        entry["description"] = description
-    if assistant is not None:
-        entry["brand"] = assistant.brand.model_dump() | {"title": assistant.title}
-    return entry

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,8 @@ from adapters.registry import Registry
 from adapters.template import chat_templates, template_tokens
 from adapters.validation import VersionChecker
 from assistant.exams_api import ExamsApi
+from assistant.job_keeper import WorkerKeeper
+from assistant.job_models import HomeTunables
 from assistant.knowledge import Knowledge
 from assistant.knowledge_answer import Answers, BaseFacts
 from assistant.knowledge_api import KnowledgeApi
@@ -32,27 +34,30 @@ from assistant.runs_api import RunsApi
 from assistant.services import Child, Services
 from data.errors import BrogueError
 from data.home import Home
-from data.log_secrets import keep_secrets
 from data.secrets import ENVIRONMENT, admin_key
-from data.settings import Address, Settings
+from data.settings import Address, EngineSettings, Settings
 from data.store_home import open_store
 from data.store_users import Users
+from serve.calm import calm_down
 from serve.canary import Trials
 from serve.engine import Engine, free_port
 from serve.engine_api import EngineState
 from serve.gateway import build_app
 from serve.hardware import most_own_engines, plan, plan_own
 from serve.loader import Limits
+from serve.logs import set_up_logging
 from serve.metrics import Metrics
 from serve.own_engine import Base, Maker
 from serve.pool import AdapterPool
 from serve.process import stop_process_group
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
-from serve.request_ids import request_id
 from serve.serving import serve
 from serve.shadow import Shadow
 from serve.soft_prompt import ENGINE_ARGS, takes_vectors
+from serve.tracing import Tracing, engine_args, traces_endpoint
+from serve.tuning import Tuning
+from serve.watching import Telemetry
 
 _LOG = logging.getLogger("brogue.supervisor")
 # An engine that dies again within RESTART_WINDOW_S of its start is given more and more time, and then given up.
@@ -149,19 +154,22 @@ class Supervisor:
         _LOG.info("settings: %s", settings.model_dump_json())
         _LOG.info("engine plan: %s", chosen)
         self._templates = chat_templates(base.path) if takes_vectors(chosen.device, self._registry) else {}
-        extra = (*ENGINE_ARGS, *settings.engine.extra_args) if self._templates else settings.engine.extra_args
-        with_vectors = settings.engine.model_copy(update={"extra_args": extra})
-        engine = Engine.build(base.path, base.name, with_vectors, chosen, home)
+        traces = traces_endpoint(settings.telemetry.otlp_endpoint)
+        own_settings = _with_args(settings.engine, engine_args(traces))
+        shared = _with_args(own_settings, ENGINE_ARGS if self._templates else ())
+        engine = Engine.build(base.path, base.name, shared, chosen, home)
         self._metrics = Metrics()
+        self._telemetry = Telemetry(Tracing(traces) if traces else None, settings.telemetry.log_requests)
         own = plan_own(settings.engine, base.weight_bytes, base.kv_bytes_per_token, base.context_length)
         weights = Base(base.path, base.weight_bytes)
-        self._maker = Maker(home, self._registry, settings.engine, weights, own, self._own_engines_are)
+        self._maker = Maker(home, self._registry, own_settings, weights, own, self._own_engines_are)
         self._keeper = EngineKeeper(engine, settings.engine.start_timeout_s, self._engine_is, self._metrics.restart)
         self._knowledge = Knowledge(home, settings.knowledge)
         count = token_counter(base.path)
         facts = BaseFacts(lambda text: count([text])[0], chosen.max_model_len, template_tokens(base.path))
         self._app = self._build_gateway(engine, base, Answers(self._knowledge, facts), chosen.max_num_seqs)
         self._page: subprocess.Popen[bytes] | None = None
+        self._worker = WorkerKeeper(home, settings, lambda pid: self._save(worker=Child.of(pid)))
 
     def _build_gateway(self, engine: Engine, base: BaseModel, answers: Answers, streams: int | None) -> ASGIApp:
         home, registry, settings, gateway = self._home, self._registry, self._settings.engine, self._settings.gateway
@@ -187,7 +195,8 @@ class Supervisor:
         self._loops = LoopApi(home, exams)
         return build_app(
             pool, self._catalogue, Reconciler(pool), shadow, recorder, key, home, self._knowledge, api,
-            RunsApi(home), exams, self._loops, gateway,
+            RunsApi(home), exams, self._loops, settings=gateway, telemetry=self._telemetry, has_eyes=base.has_eyes,
+            tuning=Tuning(self._settings.files, self._settings.jobs, HomeTunables(home, base.name, base.sha256)),
         )  # fmt: skip
 
     def run(self) -> None:
@@ -200,8 +209,10 @@ class Supervisor:
             threading.Thread(target=self._warm, name="warm", daemon=True).start()
             self._page = self._start_page()
             self._save(page=_child(self._page.pid))
+            self._worker.start()
             serve(self._app, self._settings.gateway, self._inner_port)  # handles both signals
         finally:
+            self._worker.stop()
             if self._page is not None:
                 stop_process_group(self._page.pid, grace_s=5)
             self._loops.stop()
@@ -216,6 +227,7 @@ class Supervisor:
         try:
             self._knowledge.warm(_LOG.info)
             self._catalogue.warm()
+            calm_down()  # once more, for the models
         except BrogueError as error:
             _LOG.error("%s", error)
         except Exception:
@@ -245,6 +257,11 @@ class Supervisor:
                 services.save(self._home)
 
 
+def _with_args(settings: EngineSettings, args: Sequence[str]) -> EngineSettings:
+    """What brogue.toml says comes last, and so counts."""
+    return settings.model_copy(update={"extra_args": (*args, *settings.extra_args)})
+
+
 def page_environment(page: Address, home: Home, signs_in: bool = False) -> dict[str, str]:
     """The page gets the admin key where no other machine reaches it, or where it asks people who they are."""
     env = {name: value for name, value in os.environ.items() if name != ENVIRONMENT}
@@ -261,12 +278,10 @@ def _child(pid: int) -> Child:
 
 def main() -> None:
     """Run the supervisor; its one argument is the effective settings as JSON."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(request_id)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     # uvicorn raises the signal that ended it once more: it must end us through `finally`, not on the spot.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     home, settings = Home.from_environment(), Settings.model_validate_json(sys.argv[1])
-    keep_secrets([admin_key(home)], request_id)
+    set_up_logging(settings.telemetry.log_format, [admin_key(home)])
     try:
         base = prepare(settings.base_model, home, _LOG.info)
         Supervisor(home, settings, base).run()

@@ -69,7 +69,7 @@ class Response(Frozen):
     prompt_tokens: int = Field(0, ge=0)
     completion_tokens: int = Field(0, ge=0)
     seconds: float = Field(0, ge=0)  # until the last byte
-    logging: Logging = "full"  # what was kept of it; the store sets it
+    logging: Logging = "full"  # what was kept of it: the store sets it, or "off" if its words are not to be kept
     created: AwareDatetime = Field(default_factory=now)
 
 
@@ -187,6 +187,7 @@ class Forgotten(Frozen):
     by_version: dict[str, Removed]
     turns: int = 0  # in raters' queues
     tasks: int = 0  # of such queues, with the person's words
+    stored: int = 0  # answers of /v1/responses that wait for a next request
     user: bool = False  # whether they could sign in
 
 

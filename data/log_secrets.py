@@ -4,7 +4,8 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 
-_KEY = re.compile(r"\bbrg-[A-Za-z0-9_-]{8,}")
+_KEY = re.compile(r"\b(?:brg|sk)-[A-Za-z0-9_-]{8,}")  # ours, and OpenAI's
+_ADDRESS = re.compile(r"(\b\w+://[^\s/:@]+:)[^\s/@]+(?=@)")  # a password in a URL
 _BEARER = re.compile(r"(?i)(bearer\s+)[^\s'\",;]+")
 _FIELD = re.compile(r"(?i)((?:api[_-]?key|password|token|secret)[\"']?\s*[=:]\s*[\"']?)[^\s'\"&,;}]+")
 LEFT_OUT = "[left out]"
@@ -36,11 +37,4 @@ class NoSecrets(logging.Filter):
         for secret in self._secrets:
             text = text.replace(secret, LEFT_OUT)
         text = _BEARER.sub(rf"\1{LEFT_OUT}", _KEY.sub(LEFT_OUT, text))
-        return _FIELD.sub(rf"\1{LEFT_OUT}", text)
-
-
-def keep_secrets(secrets: Sequence[str] = (), request_id: Callable[[], str | None] = lambda: None) -> None:
-    """Every handler of the root logger, and uvicorn's, leaves secrets out from now on."""
-    for name in (None, "uvicorn", "uvicorn.error", "uvicorn.access"):
-        for handler in logging.getLogger(name).handlers:
-            handler.addFilter(NoSecrets(secrets, request_id))
+        return _FIELD.sub(rf"\1{LEFT_OUT}", _ADDRESS.sub(rf"\1{LEFT_OUT}", text))

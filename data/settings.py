@@ -15,7 +15,9 @@ from data.frozen import STARTER_MODEL as STARTER_MODEL
 from data.frozen import Frozen as Frozen
 from data.settings_gateway import Address as Address
 from data.settings_gateway import GatewaySettings as GatewaySettings
+from data.settings_jobs import FileSettings, JobSettings
 from data.settings_knowledge import KnowledgeSettings
+from data.settings_telemetry import TelemetrySettings
 
 Logging = Literal["full", "redacted", "off"]  # what is kept of what people write: all, redacted, or nothing
 
@@ -35,6 +37,10 @@ class EngineSettings(Frozen):
     max_own_engines: int | None = Field(
         None, ge=0, description="engines of versions that cannot share the base model's; none: one for every 4 cores"
     )
+    tool_call_parser: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_]+$",
+        description="the base model's way to call tools, vLLM's name such as 'hermes'; none: it calls only if it must",
+    )  # fmt: skip
     kv_cache_gib: float | None = Field(None, gt=0, description="none: from the model's size and free memory (CPU)")
     cpu_cores: str | None = Field(None, description="cores of the engine, such as '0-3'; none: all that we may use")
     preload_openmp: bool = Field(True, description="preload Intel's OpenMP runtime on a CPU")
@@ -124,11 +130,14 @@ class Settings(Frozen):
     gateway: GatewaySettings = GatewaySettings(port=8000)
     page: Address = Address(port=7860)
     store: StoreSettings = StoreSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
     training: TrainingSettings = TrainingSettings()
     loop: LoopSettings = LoopSettings()
     advisor: AdvisorSettings = AdvisorSettings()
     prices: PriceSettings = PriceSettings()
+    files: FileSettings = FileSettings()
+    jobs: JobSettings = JobSettings()
 
 
 def load_settings(path: Path) -> Settings:

@@ -28,9 +28,9 @@ from data.judgements import (
 )
 from data.settings import Logging
 from data.store_open import erase_deleted, open_engine, sqlite_url
-from data.store_queries import about, concerns, judgement_query, of_person, within
+from data.store_queries import about, concerns, judgement_query, of_person, stored_of, within
 from data.store_rows import known_response, read_judgements, response_of, same, stored
-from data.store_schema import JudgedRow, JudgementRow, ResponseRow, TaskRow, TurnRow, UserRow
+from data.store_schema import JudgedRow, JudgementRow, ResponseRow, StoredResponseRow, TaskRow, TurnRow, UserRow
 from data.store_text import Redactor, storable, written
 
 _IN_COLUMNS = {"id", "kind", "rater", "seconds", "shown", "response"}  # of a judgement; the rest is its `said`
@@ -92,10 +92,11 @@ class Store:
     def _kept(self, response: Response) -> dict[str, Any]:
         """A response's columns, as far as they are to be kept."""
         values = response.model_dump(exclude={"logging"})
-        if self._logging == "off":
+        logging = "off" if response.logging == "off" else self._logging
+        if logging == "off":
             values |= {"messages": [], "text": "", "passages": []}
         words = written({key: values[key] for key in ("messages", "text", "passages")}, self._redact)
-        return values | words | {"logging": self._logging}
+        return values | words | {"logging": logging}
 
     def rate(self, rating: Rating) -> tuple[str, Rating | None]:
         """Append a thumb in the place of the one that this rater gave before: (the response's version, the one before).
@@ -232,12 +233,14 @@ class Store:
             return of_person(session, subject, lock=False)
 
     def forget(self, subject: str) -> Forgotten:
-        """Delete a person's responses, their judgements, all judgements of their responses, and what raters' queues
-        hold of them, for good; they cannot sign in any more."""
+        """Delete a person's responses, stored ones too, their judgements, all judgements of their responses, and what
+        raters' queues hold of them, for good; they cannot sign in any more."""
         with self._write.begin() as session:
             found = of_person(session, subject, lock=True)
             unsynced = {"synchronize_session": False}  # this session holds no such objects
             session.execute(delete(JudgementRow).where(concerns(subject)), execution_options=unsynced)
+            stored_ids = StoredResponseRow.id.in_(stored_of(session, subject))
+            session.execute(delete(StoredResponseRow).where(stored_ids), execution_options=unsynced)
             for theirs in (ResponseRow.subject, TaskRow.subject, TurnRow.rater, UserRow.name):
                 session.execute(delete(theirs.class_).where(theirs == subject), execution_options=unsynced)
         erase_deleted(self._engine)

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from data.judgements import Forgotten, Removed, Wanted
-from data.store_schema import JudgedRow, JudgementRow, ResponseRow, TaskRow, TurnRow, UserRow
+from data.store_schema import JudgedRow, JudgementRow, ResponseRow, StoredResponseRow, TaskRow, TurnRow, UserRow
 
 
 def judgement_query(wanted: Wanted) -> Select[JudgementRow]:
@@ -55,6 +55,18 @@ def had(subject: str) -> ColumnElement[bool]:
     return or_(TurnRow.rater == subject, TaskRow.subject == subject)
 
 
+def stored_of(session: Session, subject: str) -> set[str]:
+    """The stored answers of /v1/responses that hold a person's words or were theirs, and all that go on from one."""
+    theirs = or_(StoredResponseRow.subject == subject, StoredResponseRow.owner == subject)
+    found: set[str] = set()
+    more = set(session.scalars(select(StoredResponseRow.id).where(theirs)))
+    while more:
+        found |= more
+        later = select(StoredResponseRow.id).where(StoredResponseRow.previous.in_(more))
+        more = set(session.scalars(later)) - found
+    return found
+
+
 def of_person(session: Session, subject: str, lock: bool) -> Forgotten:
     """What is there of a person; with `lock` nobody can judge their responses until the transaction ends.
 
@@ -74,6 +86,7 @@ def of_person(session: Session, subject: str, lock: bool) -> Forgotten:
     return Forgotten(
         turns=turns or 0,
         tasks=tasks or 0,
+        stored=len(stored_of(session, subject)),
         user=session.get(UserRow, subject) is not None,
         responses=tuple(r.id for r in responses),
         judgements=tuple(sorted({j.id for j in judged})),

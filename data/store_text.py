@@ -6,7 +6,9 @@ from typing import Any
 # All texts of one record at once, so that a placeholder such as [EMAIL_1] means the same in all of them.
 Redactor = Callable[[list[str]], list[str]]
 
-_NOT_WORDS = frozenset({"role", "type", "id", "source", "reasons"})  # whose values are ours or the format's
+_NOT_WORDS = frozenset(
+    {"role", "type", "id", "call_id", "tool_call_id", "status", "source", "reasons"}
+)  # whose values are ours or the format's
 
 
 def storable(text: str) -> str:

@@ -31,12 +31,13 @@ MIN_ANSWERS, MIN_BAD = 10, 3  # of each version, and bad ones of the canary: nob
 def sticky_key(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
     """What stays the same through a conversation, so that it is answered by one version.
 
-    The header x-brogue-conversation, else OpenAI's `user` or `safety_identifier`, else the first thing the user said.
+    The header x-brogue-conversation, else OpenAI's `user` or `safety_identifier`, else the first thing the user
+    said, or the text to be continued.
     """
     if named := headers.get(CONVERSATION_HEADER) or body.get("user") or body.get("safety_identifier"):
         return str(named)
     said = (m.get("content") for m in body.get("messages") or () if m.get("role") == "user")
-    return json.dumps(next(said, ""), sort_keys=True)
+    return json.dumps(next(said, body.get("prompt") or ""), sort_keys=True)
 
 
 def picks_canary(adapter: str, key: str, share: int) -> bool:

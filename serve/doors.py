@@ -36,7 +36,7 @@ class Doors:
     def add_to(self, app: Starlette) -> None:
         """The last one that is added stands outside of the others."""
         settings = self._settings
-        public = PUBLIC | {METRICS} if settings.open_metrics else PUBLIC
+        public = PUBLIC | METRICS if settings.open_metrics else PUBLIC
         app.add_middleware(Limited, access=self._access, usages=self._usages, turns=self.turns)
         app.add_middleware(Bodies, settings=settings, public=public)
         app.add_middleware(Gate, access=self._access, audit=self._audit, public=public)

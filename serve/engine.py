@@ -21,8 +21,10 @@ from data.errors import BrogueError
 from data.home import Home
 from data.settings import EngineSettings
 from serve.engine_log import death_reason, phase
+from serve.engine_transport import EngineTransport
 from serve.hardware import EnginePlan
 from serve.process import stop_process_group
+from serve.tracing import TracedTransport
 
 FIRST_PORT = 20_000  # what people choose themselves is mostly below
 PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -70,6 +72,8 @@ def command_line(
     command += ["--middleware", "serve.engine_door.EngineDoor"]
     command += ["--allowed-media-domains", *(settings.media_domains or (NOWHERE,))]
     command += ["--dtype", settings.dtype, "--max-model-len", str(plan.max_model_len)]
+    if settings.tool_call_parser is not None:
+        command += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_call_parser]
     if adapters:
         command += ["--enable-lora", "--max-loras", str(settings.max_loras)]
         command += ["--max-lora-rank", str(settings.max_lora_rank)]
@@ -96,6 +100,8 @@ def environment(home: Home, key: str, plan: EnginePlan) -> dict[str, str]:
         "VLLM_LOGGING_LEVEL": "INFO",  # its phases are read from its log; importing TRL sets ERROR
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",  # as the gateway's own, where traces are wanted
+        "OTEL_SERVICE_NAME": "vllm",
         "XDG_CACHE_HOME": str(home.root / "cache"),
         "XDG_CONFIG_HOME": str(home.root / "cache" / "config"),
         "VLLM_CACHE_ROOT": str(home.root / "cache" / "vllm"),
@@ -133,7 +139,7 @@ class Engine:
         """A client with its key. A long queue before the first token is not a failure."""
         return httpx.AsyncClient(
             base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=httpx.Timeout(600, connect=5),
-            limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE_S), trust_env=False,
+            transport=TracedTransport(EngineTransport(KEEP_ALIVE_S)), trust_env=False,
         )  # fmt: skip
 
     @property

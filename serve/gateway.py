@@ -5,9 +5,7 @@ the name that a client asks for, and its messages, into what the engine is to se
 """
 
 import asyncio
-import json
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
@@ -16,62 +14,65 @@ import httpx
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from data.audit import Audit
 from data.errors import BrogueError, UnknownName
 from data.home import Home
-from data.judgements import EXAM_HEADER
 from data.settings import GatewaySettings
 from data.store import NotYours, StoreDown
 from serve import embeddings, knowledge
 from serve.admin import admin_routes
+from serve.answers import answer_routes
 from serve.asked import Asked
 from serve.doors import Doors
 from serve.engine_api import Refused, Unavailable
 from serve.exams import Exams, Loops, exam_routes, loop_routes
-from serve.exchange import CHAT, Catalogue, Exchange
+from serve.exchange import Catalogue
 from serve.feedback import complaint, feedback_routes
 from serve.feedback_answers import TaskAnswers
 from serve.feedback_turns import queue_routes, turn_routes
+from serve.files import file_routes
+from serve.fine_tuning import job_routes
+from serve.hangups import HangUps
 from serve.identity import Access, Caller
 from serve.keys import key_routes
+from serve.metric_routes import metric_routes
 from serve.openai_errors import ApiError, engine_down, without_paths
+from serve.openapi import new_app
 from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
-from serve.relay import Relay
+from serve.relay import CLIENT_GONE, Relay
 from serve.request_ids import HEADER
+from serve.responses import response_routes
 from serve.rollouts import rollout_routes
 from serve.runs import Runs, run_routes
 from serve.shadow import Shadow
+from serve.tuning import Door, Tuning
 from serve.users import user_routes
+from serve.watching import Telemetry, Watching
 
 _LOG = logging.getLogger("brogue.gateway")
-DESCRIPTION = (
-    "OpenAI's chat completions, and what people say of the answers. Who asks: 'Authorization: Bearer TOKEN' with a "
-    "token of POST /v1/sign-in, with an API key, or with the admin key, which acts for a person named (URL-encoded) in "
-    "x-brogue-user. While there are neither users nor keys nobody has to say who they are, and whoever asks is a rater "
-    "under the `rater` that they give. Errors have OpenAI's shape."
-)
 RETRY_S = 5  # when the store is away
 
 
 def build_app(
     pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, recorder: Recorder, admin_key: str,
     home: Home, embedding: embeddings.Model | None = None, documents: knowledge.Documents | None = None,
-    runs: Runs | None = None, exams: Exams | None = None, loops: Loops | None = None,
-    settings: GatewaySettings | None = None,
+    runs: Runs | None = None, exams: Exams | None = None, loops: Loops | None = None, tuning: Tuning | None = None,
+    settings: GatewaySettings | None = None, telemetry: Telemetry | None = None, has_eyes: bool = False,
 ) -> FastAPI:  # fmt: skip
     """The gateway as an ASGI application. Reconciler and recorder run as long as the application does.
 
-    `home` has the datasets that raters' queues can draw on. Without `embedding`, `documents`, `runs`, `exams` and
-    `loops` there are no routes for them.
+    `home` has the datasets that raters' queues can draw on. Without `embedding`, `documents`, `runs`, `exams`, `loops`
+    and `tuning` there are no routes for them. `has_eyes`: the base model reads more than text.
     """
     settings = settings or GatewaySettings(port=8000)
     access = Access(admin_key, recorder, may_open=settings.is_local and not settings.behind_proxy)
     doors = Doors(access, Audit.of(home), settings)
-    relay = Relay(pool, shadow, recorder, Asked(settings))
+    relay = Relay(pool, shadow, recorder, Asked(settings), has_eyes)
     answers = TaskAnswers(catalogue, relay, recorder)
 
     @asynccontextmanager
@@ -86,19 +87,22 @@ def build_app(
         await answers.stop()
         await shadow.stop()
         await pool.own.stop()
+        await pool.client.aclose()
         await asyncio.to_thread(recorder.stop)
         pool.trials.flush()
+        if telemetry is not None and telemetry.tracing is not None:
+            await asyncio.to_thread(telemetry.tracing.stop)
 
-    # Interactive docs would load scripts from a CDN; the schema itself stays at /openapi.json.
-    app = FastAPI(
-        title="Brogue gateway", description=DESCRIPTION, docs_url=None, redoc_url=None, lifespan=lifespan,
-        openapi_url=None,
-    )  # fmt: skip
+    app = new_app(lifespan=lifespan, openapi_url=None)
     doors.add_to(app)
     app.state.access = access
+    app.add_middleware(Watching, metrics=pool.metrics, telemetry=telemetry or Telemetry())
+    app.add_middleware(HangUps)  # outside of all others
     _add_health(app, pool, access)
+    app.include_router(metric_routes(pool, doors.turns))
     _add_models(app, catalogue, embedding, access)
-    _add_answers(app, catalogue, relay, access)
+    app.include_router(answer_routes(catalogue, relay, access))
+    app.include_router(response_routes(catalogue, relay, access, recorder))
     app.include_router(admin_routes(pool, access.admin))
     app.include_router(rollout_routes(pool, home, access.admin))
     app.include_router(user_routes(access, recorder))
@@ -116,6 +120,10 @@ def build_app(
         app.include_router(exam_routes(exams, access.admin))
     if loops is not None:
         app.include_router(loop_routes(loops, access.admin))
+    if tuning is not None:
+        door = Door(access, recorder, home, tuning)
+        app.include_router(file_routes(door))
+        app.include_router(job_routes(door))
     _answer_errors_in_openai_shape(app)
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -127,12 +135,12 @@ def build_app(
 
 
 def _add_health(app: FastAPI, pool: AdapterPool, access: Access) -> None:
-    @app.get("/health")
+    @app.get("/health", tags=["health"])
     async def health() -> dict[str, str]:
         """The gateway itself is alive."""
         return {"status": "ok"}
 
-    @app.get("/ready")
+    @app.get("/ready", tags=["health"])
     async def ready(request: Request) -> JSONResponse:
         """The engine answers; and, for whoever has a credential where one is wanted, how its adapter slots are used."""
         reason = pool.why_closed() or await _why_unhealthy(pool.client)
@@ -146,19 +154,6 @@ def _add_health(app: FastAPI, pool: AdapterPool, access: Access) -> None:
         refused = {version: without_paths(why) for version, (why, _) in pool.refusals.reasons.items()}
         return JSONResponse({"status": "ready", "slots": used, "refused": refused})
 
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        """What Prometheus reads."""
-        slots, measured = pool.slots, pool.metrics
-        measured.set_slots(slots.total, slots.in_use, slots.wanted, slots.waiting())
-        for adapter, state in pool.live.states.items():
-            measured.canary_share(adapter, state.canary.share if state.canary and not state.canary.shadow else 0)
-            for version in state.aliases.values():
-                tally = pool.trials.tally(adapter, version)
-                measured.ratings(f"{adapter}@{version}", tally.up, tally.down)
-        content, media_type = measured.render()
-        return Response(content, media_type=media_type)
-
 
 async def _why_unhealthy(client: httpx.AsyncClient) -> str | None:
     try:
@@ -171,66 +166,23 @@ async def _why_unhealthy(client: httpx.AsyncClient) -> str | None:
 def _add_models(app: FastAPI, catalogue: Catalogue, embedding: embeddings.Model | None, access: Access) -> None:
     client = Annotated[Caller, Depends(access.client)]
 
-    def entries(caller: Caller) -> list[dict[str, Any]]:
+    def entries() -> list[dict[str, Any]]:
         entry = {"object": "model", "created": 0, "owned_by": "brogue", "kind": "embedding model"}
-        all_of_them = [*catalogue.models(), *([{"id": embedding.model, **entry}] if embedding else [])]
-        return [entry for entry in all_of_them if caller.may_use(entry["id"])]
+        return [*catalogue.models(), *([{"id": embedding.model, **entry}] if embedding else [])]
 
-    @app.get("/v1/models")
+    @app.get("/v1/models", tags=["models"])
     async def models(caller: client) -> dict[str, Any]:
         """Assistants, then adapters by alias and version, then the base model, then the embedding model; those that the
         key may use."""
-        return {"object": "list", "data": entries(caller)}
+        return {"object": "list", "data": [entry for entry in entries() if caller.may_use(entry["id"])]}
 
-    @app.get("/v1/models/{name:path}")
+    @app.get("/v1/models/{name:path}", tags=["models"])
     async def model(name: str, caller: client) -> dict[str, Any]:
-        """One model of the list."""
-        for entry in entries(caller):
-            if entry["id"] == name:
-                return entry
+        """One model of the list; an adapter by its name alone, too."""
+        for entry in entries() if caller.may_use(name) else ():
+            if entry["id"] in (name, f"{name}@stable"):
+                return entry | {"id": name}
         raise ApiError(404, f"no model '{name}'; see /v1/models", code="model_not_found", param="model")
-
-
-def _add_answers(app: FastAPI, catalogue: Catalogue, relay: Relay, access: Access) -> None:
-    @app.post(CHAT)
-    async def chat_completions(request: Request) -> Response:
-        """OpenAI's chat completions, plain and streaming; what vLLM understands passes through.
-
-        With the admin key, x-brogue-exam: VERSION (or base) lets that version answer; nothing of it is kept or counted.
-        """
-        began = time.perf_counter()
-        body = _parse(await request.body())
-        caller = await access.client(request)
-        caller.require_model(body["model"])
-        if (examined := request.headers.get(EXAM_HEADER)) is not None:
-            await access.admin(request)
-        try:
-            prepared = await catalogue.prepare(body)
-            exchange = Exchange(CHAT, body, request.headers, prepared, began, examined=examined, caller=caller)
-            return await relay.send(exchange)
-        except UnknownName as error:
-            raise ApiError(404, str(error), code="model_not_found", param="model") from error
-        except BrogueError as error:
-            raise ApiError(503, str(error), code="adapter_unavailable", param="model") from error
-
-
-def _parse(raw: bytes) -> dict[str, Any]:
-    """The request's JSON, with the two fields that everything below relies on."""
-    try:
-        body = json.loads(raw)
-        if b"\\ud" in raw.lower():  # half of a surrogate pair is valid JSON, but no text
-            json.dumps(body, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        message = "the body holds half of a surrogate pair (\\ud800 to \\udfff), which is no character; leave it out"
-        raise ApiError(400, message, code="invalid_json") from error
-    except ValueError as error:
-        raise ApiError(400, f"the body is not valid JSON: {error}", code="invalid_json") from error
-    if not isinstance(body, dict) or not isinstance(body.get("model"), str) or not body["model"]:
-        raise ApiError(400, "wanted 'model': the name of an assistant; see /v1/models", param="model")
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
-        raise ApiError(400, "wanted 'messages': a list of at least one {role, content} object", param="messages")
-    return body
 
 
 def _answer_errors_in_openai_shape(app: FastAPI) -> None:
@@ -261,7 +213,14 @@ def _answer_errors_in_openai_shape(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        return ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
+        reply = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
+        reply.headers.update(error.headers or {})  # with a 405, the methods that there are
+        return reply
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_request: Request, _error: ClientDisconnect) -> Response:
+        """While its request was being read."""
+        return Response(status_code=CLIENT_GONE)
 
     @app.exception_handler(Exception)
     async def bug(request: Request, _error: Exception) -> JSONResponse:

@@ -1,14 +1,22 @@
 """What the gateway measures, as Prometheus reads it from /metrics. Every instance has a registry of its own.
 
-`assistant` and `version` become labels: give only names that exist, never what a client made up.
+`assistant`, `version` and `key` become labels: give only names that exist, never what a client made up.
 """
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)  # fmt: skip
 
-# Seconds. Answers take from a tenth of a second to minutes; loads, drains and waits for a slot from milliseconds on.
-ANSWER_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+from serve.metrics_answers import AnswerMetrics, Measured
+
+# Seconds. Loads, drains and waits for a slot take milliseconds to minutes.
 STEP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
-BY_VERSION = ("assistant", "version")
 
 
 class Metrics:
@@ -16,19 +24,19 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._describe_answers()
+        ProcessCollector(registry=self._registry)  # memory and processor time of the gateway
+        self._answers = AnswerMetrics(self._registry)
+        self._describe_store()
         self._describe_adapters()
         self._describe_slots()
 
-    def request(
-        self, assistant: str, version: str, status: int, seconds: float,
-        prompt_tokens: int = 0, completion_tokens: int = 0,
-    ) -> None:  # fmt: skip
-        """A request has been answered to its end, or refused."""
-        self._requests.labels(assistant, version, str(status)).inc()
-        self._seconds.labels(assistant, version).observe(seconds)
-        self._prompt_tokens.labels(assistant, version).inc(prompt_tokens)
-        self._completion_tokens.labels(assistant, version).inc(completion_tokens)
+    def answered(self, one: Measured) -> None:
+        """A request has been answered to its end, or refused by version or engine."""
+        self._answers.answered(one)
+
+    def error(self, status: int, route: str) -> None:
+        """A client was given an error; `route` is a path as it is declared, empty for one that is not there."""
+        self._answers.errors.labels(str(status), route).inc()
 
     def load(self, version: str, seconds: float) -> None:
         """The engine has loaded a version."""
@@ -65,6 +73,11 @@ class Metrics:
         for gauge, value in zip(self._slots, (total, in_use, wanted, waiting), strict=True):
             gauge.set(value)
 
+    def set_turns(self, running: int, waiting: int) -> None:
+        """How many answers are being written, and how many requests wait for their turn."""
+        self._answers.in_flight.set(running)
+        self._answers.queued.set(waiting)
+
     def canary_share(self, adapter: str, share: int) -> None:
         """The percentage of an adapter's traffic that its canary answers; 0 without one."""
         self._share.labels(adapter).set(share / 100)
@@ -78,20 +91,8 @@ class Metrics:
         """The body of /metrics and its content type."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
-    def _describe_answers(self) -> None:
+    def _describe_store(self) -> None:
         here = self._registry
-        self._requests = Counter(
-            "brogue_requests_total", "Requests, by the name asked for, who wrote the answer, and the HTTP status.",
-            (*BY_VERSION, "status"), registry=here,
-        )  # fmt: skip
-        self._seconds = Histogram(
-            "brogue_request_duration_seconds", "From a request's arrival to the end of its answer.",
-            BY_VERSION, registry=here, buckets=ANSWER_BUCKETS,
-        )  # fmt: skip
-        self._prompt_tokens = Counter("brogue_prompt_tokens_total", "Tokens read.", BY_VERSION, registry=here)
-        self._completion_tokens = Counter(
-            "brogue_completion_tokens_total", "Tokens written.", BY_VERSION, registry=here
-        )
         self._unrecorded = Counter(
             "brogue_unrecorded_answers_total", "Answers that could not be written to the store.", registry=here
         )

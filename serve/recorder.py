@@ -41,6 +41,7 @@ class Answered:
     seconds: float
     passages: tuple[PassageRef, ...] = ()
     topic: Any = None
+    private: bool = False  # its words are not to be kept, whatever the settings say
     created: Any = field(default_factory=now)
 
 
@@ -162,16 +163,16 @@ class Recorder:
 
 
 def _response(answer: Answered) -> Response:
-    values = {name: getattr(answer, name) for name in Answered.__dataclass_fields__}
+    values = {name: getattr(answer, name) for name in Answered.__dataclass_fields__ if name != "private"}
     return Response(
-        **values | {
-            "messages": tuple(answer.messages), "subject": _key(answer.subject),
-            "conversation": _key(answer.conversation), "topic": _key(answer.topic),
+        logging="off" if answer.private else "full", **values | {
+            "messages": tuple(answer.messages), "subject": key_of(answer.subject),
+            "conversation": key_of(answer.conversation), "topic": key_of(answer.topic),
         }
     )  # fmt: skip
 
 
-def _key(named: Any) -> str | None:
+def key_of(named: Any) -> str | None:
     """What a client calls a person or a conversation, as a key; none for what is no name."""
     return as_key(str(named)) if isinstance(named, str | int) and str(named) else None
 

@@ -5,83 +5,102 @@ properly ends in an error event.
 """
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import httpx
+import orjson
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from data.errors import one_line
 from serve import own_answer
 from serve.asked import Asked
 from serve.canary import CONVERSATION_HEADER, picks_canary, sticky_key
 from serve.engine_api import Refused, Unavailable
-from serve.exchange import BASE, Exchange
+from serve.engine_errors import engine_error
+from serve.exchange import BASE, CHAT, Exchange
 from serve.identity import Caller
 from serve.openai_errors import ApiError, engine_down
 from serve.pool import AdapterPool
 from serve.recorder import Answered, Recorder, conversation_of, subject_of, topic_of
 from serve.shadow import Shadow
-from serve.soft_prompt import refuse_own
-from serve.stream import StreamReader, compact, renamed, wants_usage, with_usage
+from serve.stream import StreamReader, compact, renamed, said, wants_usage, with_usage
+from serve.tracing import note_answer
+from serve.vetting import vet
 
-CLIENT_GONE = 499  # the status in the metrics of a stream that nobody read to its end; nginx's number
+CLIENT_GONE = 499  # the status in the metrics of an answer that nobody waited for to its end; nginx's number
+_JSON = {"content-type": "application/json"}
 
 
 class Relay:
-    """Sends prepared requests to the engine."""
+    """Sends prepared requests to the engine. `has_eyes`: the base model reads more than text."""
 
-    def __init__(self, pool: AdapterPool, shadow: Shadow, recorder: Recorder, asked: Asked) -> None:
+    def __init__(
+        self, pool: AdapterPool, shadow: Shadow, recorder: Recorder, asked: Asked, has_eyes: bool = False
+    ) -> None:
         self._pool = pool
         self._asked = asked
         self._shadow = shadow
         self._recorder = recorder
+        self._has_eyes = has_eyes
 
     async def send(self, exchange: Exchange) -> Response:
-        """The engine's answer, with the asked name in the place of the engine's own."""
+        """The engine's answer, with the asked name in the place of the engine's own. Cancelled, the engine ends too."""
         if exchange.caller is not None:
             exchange.caller.require_model(exchange.asked_name)
             self._asked.check(exchange.asked)
-        if exchange.prepared.instead is not None:
-            return self._answer_ourselves(exchange, exchange.prepared.instead)
-        self._choose_version(exchange)
         try:
-            refuse_own(exchange.prepared.body)
+            vet(exchange.prepared.body, self._has_eyes)
+            if exchange.prepared.instead is not None:
+                return self._answer_ourselves(exchange, exchange.prepared.instead)
+            self._choose_version(exchange)
             name, reply, held, headers = await self._open(exchange)
+            if reply.status_code == 200 and reply.headers.get("content-type", "").startswith("text/event-stream"):
+                return EventStream(self._events(exchange, reply, name), headers, held)
+            return await self._whole(exchange, reply, name, held, headers)
         except (ApiError, Refused) as error:
             self._measure(exchange, error.status if isinstance(error, ApiError) else 503)
             raise
-        if reply.status_code == 200 and exchange.prepared.body.get("stream"):
-            return _Stream(self._events(exchange, reply, name), headers, held)
-        async with held:
-            try:
-                content = await reply.aread()
-            except httpx.HTTPError as error:
-                self._count(exchange, 503)
-                raise self._down(error) from error
-        answer = _parsed(content)
-        text = self._count_whole(exchange, reply.status_code, answer)
-        if text is not None and exchange.prepared.extension is not None:
-            checked = await asyncio.to_thread(exchange.prepared.extension, text)
-            content = compact(answer | {"brogue": checked})
-        content = renamed(content, name, exchange.asked_name)
-        return Response(content, reply.status_code, headers, reply.headers.get("content-type"))
+        except asyncio.CancelledError:
+            self._measure(exchange, CLIENT_GONE)
+            raise
 
     async def blocks(self, exchange: Exchange) -> AsyncGenerator[bytes, None]:
         """The events of an answer that the gateway itself asks for; counted and kept like those to clients."""
         reply = await self.send(exchange)
-        if isinstance(reply, _Stream):
+        if isinstance(reply, EventStream):
             async with reply.held, aclosing(reply.events) as events:
                 async for block in events:
                     yield block
         elif reply.status_code == 200:
             yield bytes(reply.body)
         else:
-            raise ApiError(reply.status_code, f"the engine refused it: {one_line(bytes(reply.body).decode())}")
+            raise ApiError(
+                reply.status_code, f"the engine refused it: {_parsed(bytes(reply.body))['error']['message']}"
+            )
+
+    async def _whole(
+        self, exchange: Exchange, reply: httpx.Response, name: str, held: AsyncExitStack, headers: dict[str, str]
+    ) -> Response:
+        async with held:
+            try:
+                content = await reply.aread()
+            except httpx.HTTPError as error:
+                self._blame(exchange, error=True)
+                raise self._down(error) from error
+        if reply.status_code != 200:
+            self._count(exchange, reply.status_code)
+            refused = engine_error(reply.status_code, content, name, exchange.asked_name).response()
+            refused.headers.update(headers)
+            return refused
+        answer = _parsed(content)
+        text = self._count_whole(exchange, answer)
+        if exchange.prepared.extension is not None:
+            checked = await asyncio.to_thread(exchange.prepared.extension, text)
+            content = compact(answer | {"brogue": checked})
+        return Response(renamed(content, name, exchange.asked_name), 200, headers | _JSON)
 
     def _answer_ourselves(self, exchange: Exchange, text: str) -> Response:
         """An answer that needs no engine, such as that the documents are silent."""
@@ -122,9 +141,12 @@ class Relay:
         while True:
             try:
                 async with AsyncExitStack() as stack:
+                    asked = time.perf_counter()
                     lease = await stack.enter_async_context(self._pool.lease(exchange.card, deadline))
                     began = time.perf_counter()
-                    request = lease.client.build_request("POST", exchange.path, json=lease.body(body))
+                    exchange.timing.waited_s += began - asked
+                    content = orjson.dumps(lease.body(body))
+                    request = lease.client.build_request("POST", exchange.path, content=content, headers=_JSON)
                     headers = exchange.answer_headers(ours + time.perf_counter() - began)
                     reply = await lease.client.send(request, stream=True)
                     stack.push_async_callback(reply.aclose)
@@ -149,9 +171,10 @@ class Relay:
         status = CLIENT_GONE
         try:
             try:
-                async for block in reply.aiter_bytes():
+                async for block in reply.aiter_raw():
                     slow = reader.may_extend(block)
                     if events := (await asyncio.to_thread(reader.feed, block) if slow else reader.feed(block)):
+                        exchange.timing.piece()
                         yield events
                 status = 200 if reader.finished and not reader.failed else 503
                 if not reader.finished:
@@ -160,21 +183,20 @@ class Relay:
                 status = 503
                 yield self._down(error).event()
         finally:
-            tokens = reader.prompt_tokens, reader.completion_tokens
+            tokens = reader.tokens
             self._count(exchange, status, *tokens)
             if status == 200:
                 self._keep(exchange, reader.text, *tokens)
 
-    def _count_whole(self, exchange: Exchange, status: int, answer: dict[str, Any]) -> str | None:
-        """Count a whole answer and keep it; its text, if it is one."""
-        usage = answer.get("usage") or {}
+    def _count_whole(self, exchange: Exchange, answer: dict[str, Any]) -> str:
+        """Count a whole answer and keep it; its text, or that of its first choice."""
+        usage, choices = answer.get("usage") or {}, answer.get("choices") or []
         tokens = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-        self._count(exchange, status, *tokens)
-        if status != 200 or not answer.get("choices"):
-            return None
-        text = answer["choices"][0]["message"].get("content") or ""
-        self._keep(exchange, text, *tokens)
-        return str(text)
+        self._count(exchange, 200, *tokens)
+        text = said(choices[0]) if choices else ""
+        if choices:
+            self._keep(exchange, text, *tokens)
+        return text
 
     def _count(self, exchange: Exchange, status: int, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
         self._measure(exchange, status, prompt_tokens, completion_tokens)
@@ -183,11 +205,10 @@ class Relay:
             self._blame(exchange, error=status != 200)
 
     def _measure(self, exchange: Exchange, status: int, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
-        seconds = time.perf_counter() - exchange.began
-        tokens = prompt_tokens, completion_tokens
         if exchange.caller is not None:
-            exchange.caller.spent(sum(tokens))
-        self._pool.metrics.request(exchange.asked_name, exchange.version, status, seconds, *tokens)
+            exchange.caller.spent(prompt_tokens + completion_tokens)
+        self._pool.metrics.answered(exchange.measured(status, prompt_tokens, completion_tokens))
+        note_answer(exchange.asked_name, exchange.version, prompt_tokens, completion_tokens)
 
     def _blame(self, exchange: Exchange, error: bool) -> None:
         if exchange.card is not None and exchange.examined is None:
@@ -200,23 +221,25 @@ class Relay:
         asked = exchange.asked
         if exchange.examined is not None:
             return
+        words = exchange.keeps_words
         self._recorder.record(
             Answered(
                 id=exchange.response_id,
                 version=exchange.version,
-                messages=asked["messages"],
-                text=text,
+                messages=exchange.messages if words else [],
+                text=text if words else "",
+                private=not words,
                 assistant=exchange.prepared.assistant,
                 subject=subject_of(asked) or _named(exchange.caller),
                 conversation=conversation_of(asked, exchange.headers.get(CONVERSATION_HEADER)),
                 prompt_tokens=prompt_tokens,
                 completion_tokens=completion_tokens,
                 seconds=time.perf_counter() - exchange.began,
-                passages=exchange.prepared.passages,
+                passages=exchange.prepared.passages if words else (),
                 topic=topic_of(asked),
             )
         )
-        if exchange.shadowed and exchange.card is not None:
+        if exchange.shadowed and exchange.card is not None and exchange.path == CHAT and words:
             self._shadow.offer(exchange.path, exchange.prepared.body, exchange.card, text, exchange.response_id)
 
     def _down(self, error: httpx.HTTPError | None) -> ApiError:
@@ -224,7 +247,7 @@ class Relay:
         return engine_down(self._pool.why_closed() or f"{what}; try again in a minute")
 
 
-class _Stream(StreamingResponse):
+class EventStream(StreamingResponse):
     """Lets go of what it holds however it ends, also when the client has gone before the first event."""
 
     def __init__(self, events: AsyncGenerator[bytes, None], headers: dict[str, str], held: AsyncExitStack) -> None:
@@ -244,7 +267,7 @@ def _named(caller: Caller | None) -> str | None:
 
 def _parsed(content: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(content)
+        answer = orjson.loads(content)
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}

@@ -115,6 +115,9 @@ class SoftPrompts:
         self._refusals.reasons.pop(card.name, None)
 
     def _dressed(self, vectors: Body, body: Body) -> Body:
+        if "messages" not in body:
+            message = "a version that is a soft prompt answers chats only; ask it by /v1/chat/completions"
+            raise ApiError(400, message, code="chat_only", param="model")
         given = [field for field in REFUSED if body.get(field) is not None and body[field] is not False]
         if given:
             message = f"a version that is a soft prompt cannot answer with '{given[0]}'; leave it out"

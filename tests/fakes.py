@@ -13,6 +13,7 @@ import httpx
 
 from adapters.registry import CARD, AdapterCard, Registry, Served, file_hashes
 from assistant.exams_api import ExamsApi
+from assistant.job_models import HomeTunables
 from assistant.knowledge import Knowledge
 from assistant.knowledge_answer import Answers, BaseFacts
 from assistant.knowledge_api import KnowledgeApi
@@ -22,6 +23,7 @@ from assistant.runs_api import RunsApi
 from data.errors import BrogueError
 from data.home import Home, write_json, write_text
 from data.settings import EngineSettings, GatewaySettings, load_settings
+from data.settings_jobs import FileSettings, JobSettings
 from data.settings_knowledge import KnowledgeSettings
 from data.store_home import open_store
 from serve.canary import Trials
@@ -36,6 +38,9 @@ from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
 from serve.shadow import Shadow
+from serve.tracing import TracedTransport
+from serve.tuning import Tuning
+from serve.watching import Telemetry
 from tests.knowledge_fakes import WordEmbedder
 
 ADMIN_KEY = "the admin key"
@@ -69,9 +74,13 @@ class FakeEngine(httpx.AsyncBaseTransport):
         self.running: Counter[str] = Counter()  # adapters' answers that are being written
         self.most_at_once = 0  # distinct adapters
         self.pulled_away: list[str] = []  # unloaded while they answered
+        self.error: tuple[int, str] | None = None  # the answer to every question
+        self.message: dict[str, Any] | None = None  # of a whole chat answer, in the place of a text
+        self.stream: list[bytes] | None = None  # a stream's blocks, byte for byte; {model} stands for the name
+        self.given_up = 0  # answers for which nobody waited to their end
 
     def client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=self, base_url="http://engine")
+        return httpx.AsyncClient(transport=TracedTransport(self), base_url="http://engine")
 
     def now(self) -> EngineState:
         """What the engine's keeper would say."""
@@ -90,12 +99,16 @@ class FakeEngine(httpx.AsyncBaseTransport):
         body = json.loads(request.content or b"{}")
         answer = {
             "/health": self._health, "/v1/models": self._models, "/v1/load_lora_adapter": self._load,
-            "/v1/unload_lora_adapter": self._unload, "/v1/chat/completions": self._chat,
+            "/v1/unload_lora_adapter": self._unload, "/v1/chat/completions": self._chat, "/metrics": self._metrics,
+            "/v1/completions": self._complete,
         }[request.url.path]  # fmt: skip
         return await answer(body)
 
     async def _health(self, _body: dict[str, Any]) -> httpx.Response:
         return httpx.Response(200, json={})
+
+    async def _metrics(self, _body: dict[str, Any]) -> httpx.Response:
+        return httpx.Response(200, text="vllm:num_requests_running 3.0\n", headers={"content-type": "text/plain"})
 
     async def _models(self, _body: dict[str, Any]) -> httpx.Response:
         loras = [{"id": name, "parent": "base"} for name in self.loaded]
@@ -132,15 +145,43 @@ class FakeEngine(httpx.AsyncBaseTransport):
             return _error(500, "nan")
         if body.get("max_tokens") != PROBE_TOKENS:
             self.bodies.append(body)
+            if self.error is not None:
+                return _error(*self.error)
         # Taken now, not with the first word: the engine may be killed in between.
         events = self._events(model, body, self.starts, self.loaded.get(model, "base"))
+        if self.stream is not None and body.get("stream"):
+            events = _replayed([block.replace(b"{model}", model.encode()) for block in self.stream])
         if body.get("stream"):
             return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=_Stream(events))
         pieces = [json.loads(e[6:])["choices"][0]["delta"]["content"] async for e in events if b"delta" in e]
         text = ("" if self.says else " ").join(pieces)
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 7, "completion_tokens": self.words}
-        return httpx.Response(200, content=_json({"id": "x", "model": model, "choices": [choice], "usage": usage}),
+        message = self.message or {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 7, "completion_tokens": self.words, "total_tokens": 7 + self.words}
+        head = {"id": "x", "object": "chat.completion", "created": 0, "model": model}
+        return httpx.Response(200, content=_json(head | {"choices": [choice], "usage": usage}),
+                              headers={"content-type": "application/json"})  # fmt: skip
+
+    async def _complete(self, body: dict[str, Any]) -> httpx.Response:
+        """Goes on with each prompt by its adapter's word and a number, the later the likelier."""
+        model, prompts = body["model"], body["prompt"]
+        prompts = prompts if isinstance(prompts, list) and not isinstance(prompts[0], int) else [prompts]
+        if body.get("stream"):
+            return await self._chat(body)
+        self.bodies.append(body)
+        word, count = self.loaded.get(model, "base"), body.get("n") or 1
+        choices = [
+            {
+                "index": i,
+                "text": f"{word} {i}",
+                "finish_reason": "length",
+                "logprobs": {"token_logprobs": [None, i - 9]},
+            }
+            for i in range(count * len(prompts))
+        ]
+        usage = {"prompt_tokens": 7, "completion_tokens": self.words * len(choices), "total_tokens": 9}
+        head = {"id": "x", "object": "text_completion", "created": 0, "model": model}
+        return httpx.Response(200, content=_json(head | {"choices": choices, "usage": usage}),
                               headers={"content-type": "application/json"})  # fmt: skip
 
     async def _events(self, model: str, body: dict[str, Any], starts: int, word: str) -> AsyncIterator[bytes]:
@@ -148,18 +189,23 @@ class FakeEngine(httpx.AsyncBaseTransport):
         count = len(said) or self.words
         self._count(model, 1)
         try:
-            for number in range(min(count, body.get("max_tokens", count))):
+            for number in range(min(count, body.get("max_tokens") or count)):
                 if number == self.end_after and body.get("stream"):
                     return
                 await asyncio.sleep(self.pause_s)
                 if (number == self.break_after and body.get("stream")) or starts != self.starts:
                     raise httpx.ReadError("connection lost")
                 piece = f"{' ' if number else ''}{said[number]}" if said else word
-                choice = {"index": 0, "delta": {"content": piece}}
+                choice = (
+                    {"index": 0, "delta": {"content": piece}} if "messages" in body else {"index": 0, "text": piece}
+                )
                 yield b"data: " + _json({"id": "x", "model": model, "choices": [choice]}) + b"\n\n"
             if said:  # as vLLM does
                 choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}
                 yield b"data: " + _json({"id": "x", "model": model, "choices": [choice]}) + b"\n\n"
+        except (asyncio.CancelledError, GeneratorExit):
+            self.given_up += 1
+            raise
         finally:
             self._count(model, -1)
         if (body.get("stream_options") or {}).get("include_usage"):
@@ -183,6 +229,11 @@ class _Stream(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._events.aclose()  # type: ignore[attr-defined]  # it is an async generator
+
+
+async def _replayed(blocks: list[bytes]) -> AsyncIterator[bytes]:
+    for block in blocks:
+        yield block
 
 
 def _json(value: Any) -> bytes:
@@ -237,8 +288,12 @@ class FakeGateway:
         knowledge: Knowledge | None = None,
         templates: dict[str, str] | None = None,
         maker: Maker | None = None,
+        telemetry: Telemetry | None = None,
+        has_eyes: bool = False,
+        tuning: Tuning | None = None,
         settings: GatewaySettings | None = None,
         fresh_s: float = 0,
+        period_s: float = 0.02,  # of the reconciler
         **limits: Any,
     ) -> None:
         self.home = home
@@ -251,17 +306,18 @@ class FakeGateway:
             self.engine.client(), "base", self.registry, self.engine.now, self._check, self.trials, Metrics(),
             Limits(**limits), templates or {}, maker or FakeMaker(home),
         )  # fmt: skip
-        self.reconciler = Reconciler(self.pool, period_s=0.02)
+        self.reconciler = Reconciler(self.pool, period_s)
         self.recorder = Recorder(lambda: open_store(home), self.pool.metrics, back_off_s=(0.05,))
         facts = BaseFacts(lambda text: len(text.split()), context_length=1000, template_tokens=("<|end|>",))
         answers = Answers(knowledge or Knowledge(home, KnowledgeSettings(), WordEmbedder()), facts)
-        catalogue = HomeCatalogue(home, "base", supports_system=True, live=self.pool.live, answers=answers)
+        self.catalogue = HomeCatalogue(home, "base", supports_system=True, live=self.pool.live, answers=answers)
         self.loops = LoopApi(home, ExamsApi(home))
+        tuning = tuning or Tuning(FileSettings(), JobSettings(waiting=5), HomeTunables(home, "base", "sha"))
         self.app = build_app(
-            self.pool, catalogue, self.reconciler,
+            self.pool, self.catalogue, self.reconciler,
             Shadow(self.pool, home.logs / "shadow.jsonl", load_settings(home.settings_file).store.logging),
             self.recorder, ADMIN_KEY, home, knowledge, KnowledgeApi(knowledge) if knowledge else None,
-            RunsApi(home), ExamsApi(home), self.loops, settings,
+            RunsApi(home), ExamsApi(home), self.loops, tuning, settings, telemetry, has_eyes,
         )  # fmt: skip
         self.app.state.access.credentials.fresh_s = fresh_s  # tests make users and keys behind the gateway's back
 

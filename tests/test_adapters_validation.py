@@ -28,7 +28,7 @@ MODULES = {
 }
 BASE = BaseModel(
     name="acme/Tiny-1B-Instruct", path="/nowhere", sha256="sha", architectures=("LlamaForCausalLM",),
-    supports_system=True, context_length=128, kv_bytes_per_token=1, weight_bytes=1, modules=MODULES,
+    supports_system=True, has_eyes=False, context_length=128, kv_bytes_per_token=1, weight_bytes=1, modules=MODULES,
     embeddings=("model.embed_tokens",), files={},
 )  # fmt: skip
 CONFIG: dict[str, Any] = {

@@ -173,8 +173,8 @@ def test_a_thousand_answers_cost_their_tokens_and_their_share_of_the_machine() -
 
 def test_memory_is_that_of_weights_an_engine_and_the_model_that_embeds(home: Home) -> None:
     base = BaseModel(
-        name="base", path="base", sha256="sha", architectures=(), supports_system=True, context_length=512,
-        kv_bytes_per_token=1000, weight_bytes=10**9, modules={}, embeddings=(), files={},
+        name="base", path="base", sha256="sha", architectures=(), supports_system=True, has_eyes=False,
+        context_length=512, kv_bytes_per_token=1000, weight_bytes=10**9, modules={}, embeddings=(), files={},
     )  # fmt: skip
 
     def of(other: str | None = None, **keys: Any) -> int | None:

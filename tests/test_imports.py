@@ -80,9 +80,16 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "fastapi": (
         "serve/gateway.py",
         "serve/admin.py",
+        "serve/answers.py",
+        "serve/asking.py",
+        "serve/responses.py",
         "serve/embeddings.py",
         "serve/exams.py",
+        "serve/files.py",
+        "serve/fine_tuning.py",
         "serve/knowledge.py",
+        "serve/metric_routes.py",
+        "serve/openapi.py",
         "serve/runs.py",
         "serve/rollouts.py",
         "serve/feedback.py",
@@ -92,11 +99,14 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "assistant/ui*.py",
     ),
     "gradio": ("assistant/ui*.py",),
-    "prometheus_client": ("serve/metrics.py",),
+    "prometheus_client": ("serve/metrics.py", "serve/metrics_answers.py", "assistant/status_samples.py"),
+    "aiohttp": ("serve/engine_transport.py",),
+    "opentelemetry": ("serve/tracing.py", "serve/watching.py"),
     "sqlalchemy": ("data/store*.py",),
     "alembic": ("data/store_open.py",),
     "sacrebleu": ("adapters/measure_task.py",),
     "rouge_score": ("adapters/measure_task.py",),
+    "simpy": ("serve/capacity_simulation.py",),
 }
 
 

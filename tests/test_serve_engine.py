@@ -62,6 +62,14 @@ def test_the_engine_listens_on_loopback_only() -> None:
     assert words[words.index("--host") + 1] == "127.0.0.1"
 
 
+def test_a_tool_parser_is_one_setting() -> None:
+    words = command_line("/model", "base", 1, EngineSettings(tool_call_parser="hermes"), CPU_PLAN)
+    assert words[words.index("--enable-auto-tool-choice") :][:3] == [
+        "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+    ]  # fmt: skip
+    assert "--enable-auto-tool-choice" not in command_line("/model", "base", 1, EngineSettings(), CPU_PLAN)
+
+
 def test_extra_arguments_come_last_so_that_they_win() -> None:
     settings = EngineSettings(extra_args=("--max-model-len", "128"))
     assert command_line("/model", "base", 1, settings, CPU_PLAN)[-2:] == ["--max-model-len", "128"]

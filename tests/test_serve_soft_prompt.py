@@ -116,7 +116,7 @@ def test_it_streams_and_is_recorded_rated_and_counted_like_all_versions(setup: S
     assert (rated["version"], rated["stored"]) == ("pirate@1", True)
     kept = setup.recorder.settled().response(response_id)
     assert [message["role"] for message in kept.messages] == ["user"], "the vectors are not a message"
-    assert 'assistant="jack",status="200",version="pirate@1"' in setup.client.get("/metrics").text
+    assert 'assistant="jack",key="",status="200",version="pirate@1"' in setup.client.get("/metrics").text
 
 
 def test_with_tools_the_models_own_template_for_tools_is_taken(setup: Setup) -> None:
@@ -167,6 +167,14 @@ def test_what_the_engine_cannot_do_with_vectors_is_one_400_and_goes_on_working_e
     assert "a soft prompt cannot answer with" in reply.json()["error"]["message"]
     assert setup.chat("jack", echo=False, prompt_logprobs=None).status_code == 200
     assert setup.chat("base", **more).status_code == 200
+
+
+def test_it_continues_no_raw_prompt(setup: Setup) -> None:
+    for stream in (False, True):
+        asked = {"model": "pirate", "prompt": "Once", "stream": stream}
+        reply = setup.client.post("/v1/completions", json=asked)
+        assert reply.status_code == 400
+        assert "a soft prompt answers chats only; ask it by /v1/chat/completions" in reply.json()["error"]["message"]
 
 
 def test_an_engine_that_was_started_without_vectors_says_how_to_start_it_anew(home: Home) -> None:

@@ -58,7 +58,6 @@ def upgrade() -> None:
         sa.Column("created", sa.DateTime(timezone=True), nullable=False),
         sa.Column("owner", sa.String()),
         sa.Column("status", sa.String(), nullable=False),
-        sa.Column("wanted", sa.String()),
         sa.Column("asked", sa.JSON(), nullable=False),
         sa.Column("found", sa.JSON(), nullable=False),
         sa.Column("finished", sa.DateTime(timezone=True)),
@@ -80,6 +79,7 @@ def upgrade() -> None:
     )
     for table, column in (
         ("stored_responses", "created"), ("stored_responses", "owner"), ("stored_responses", "subject"),
+        ("stored_responses", "previous"),
         ("files", "created"), ("files", "owner"), ("jobs", "created"), ("jobs", "owner"), ("jobs", "status"),
     ):  # fmt: skip
         op.create_index(f"ix_{table}_{column}", table, [column])

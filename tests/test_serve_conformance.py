@@ -1,0 +1,112 @@
+"""OpenAI's own client against the gateway and the bare engine behind it: equal but for what is meant to differ."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from adapters.registry import Registry
+from data.home import Home
+from tests.conformance import CASES, DIFFERENCES, EVENT_DIFFERENCES, QUESTION, STREAMS, differences, events
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.engine]
+
+
+class Both(NamedTuple):
+    """The same engine through the gateway and without it."""
+
+    gateway: openai.OpenAI
+    engine: openai.OpenAI
+    base: str
+
+    def running(self) -> float:
+        """Requests that the engine works on."""
+        text = httpx.get(str(self.engine.base_url.join("/metrics")), timeout=30).text
+        lines = [line for line in text.splitlines() if line.startswith("vllm:num_requests_running")]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+@pytest.fixture(scope="module")
+def both(services: dict[str, Any], up_home: Home) -> Both:
+    running = json.loads(up_home.services_file.read_text(encoding="utf-8"))
+    process = psutil.Process(running["engine"]["pid"])
+    words, key = process.cmdline(), process.environ()["VLLM_API_KEY"]
+    url = f"http://127.0.0.1:{words[words.index('--port') + 1]}/v1"
+    return Both(
+        openai.OpenAI(base_url=f"{services['gateway_url']}/v1", api_key="any", max_retries=0),
+        openai.OpenAI(base_url=url, api_key=key, max_retries=0),
+        str(services["base_model"]),
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_answer_differs_from_the_engines_own_where_it_is_meant_to(both: Both, name: str) -> None:
+    ask = CASES[name]
+    ask(both.engine, both.base)  # both then find the prompt in the engine's cache
+    ours, theirs = ask(both.gateway, both.base), ask(both.engine, both.base)
+    assert set(differences(ours, theirs)) == set(DIFFERENCES.get(name, {})), f"ours {ours}\ntheirs {theirs}"
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_of_the_base_model_is_the_engines_byte_for_byte(both: Both, name: str) -> None:
+    ask = STREAMS[name]
+    ask(both.engine, both.base)
+    assert ask(both.gateway, both.base) == ask(both.engine, both.base)
+
+
+@pytest.mark.parametrize("name", ["chat", "chat, usage"])
+def test_a_stream_of_an_assistant_without_a_prompt_is_the_engines_but_for_the_name(
+    both: Both, name: str, up_home: Home
+) -> None:
+    path = up_home.assistants / "bare-voice.yaml"
+    path.write_text("name: bare-voice\nadapter: reed-voice\n")
+    try:
+        STREAMS[name](both.gateway, "bare-voice")  # which loads the version
+        inside = Registry(up_home).card("reed-voice", 1).engine_name
+        ours, theirs = STREAMS[name](both.gateway, "bare-voice"), STREAMS[name](both.engine, inside)
+    finally:
+        path.unlink()
+    assert b'"model":"bare-voice"' in ours
+    assert ours == theirs.replace(f'"model":"{inside}"'.encode(), b'"model":"bare-voice"')
+
+
+def test_a_responses_events_are_those_of_vllms_own_but_for_what_is_meant(both: Both) -> None:
+    events(both.engine, both.base)
+    ours, theirs = events(both.gateway, both.base), events(both.engine, both.base)
+    assert [event["type"] for event in ours] == [event["type"] for event in theirs]
+    assert set(differences(ours, theirs)) == set(EVENT_DIFFERENCES)
+
+
+def test_the_documentation_lists_every_difference() -> None:
+    text = " ".join((ROOT / "docs" / "openai-api.md").read_text(encoding="utf-8").split())
+    for case in (*DIFFERENCES.values(), EVENT_DIFFERENCES):
+        for path, why in case.items():
+            assert f"`{path.lstrip('+-')}`" in text and why in text, (path, why)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_when_the_client_goes_the_engine_writes_no_more(both: Both, stream: bool) -> None:
+    body = {"model": both.base, "messages": QUESTION, "stream": stream, "max_tokens": 3000, "ignore_eos": True}
+    wait_until(lambda: both.running() == 0)
+    url = f"{both.gateway.base_url}chat/completions"
+    with httpx.Client(timeout=httpx.Timeout(60, read=3 if not stream else 60)) as client:
+        try:
+            with client.stream("POST", url, json=body) as reply:
+                next(reply.iter_bytes())
+                wait_until(lambda: both.running() == 1)
+        except httpx.ReadTimeout:
+            assert not stream, "the client did not wait for an answer that is written whole"
+    wait_until(lambda: both.running() == 0, 15)  # 3,000 tokens take a minute and more
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.2)
