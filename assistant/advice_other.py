@@ -31,10 +31,11 @@ from serve.engine import free_port
 from serve.hardware import GIB, detect_device, gib, memory_of, plan_own
 
 ARMS = ("prompt", "prompt-constrained", "few-shot-nearest", "sft-lora")  # that another base model is tried with
-UPKEEP = 5
+UPKEEP = 4
 TRIES = 3  # to start an engine: a port that is free may be taken by somebody else before it is bound
 STARTING = "starting"  # locked while an engine comes up, also by what a killed run has left behind
 LOOPBACK = "127.0.0.1"
+AT_HOME = {"host": LOOPBACK, "tls_certificate": None, "tls_key": None, "behind_proxy": False}
 COMMAND = (sys.executable, "-m", "assistant.cli")
 Tell = Callable[[str], None]
 
@@ -113,8 +114,8 @@ def _make_home(home: Home, own: Home, setting: str, tell: Tell) -> BaseModel:
     chosen = settings.model_copy(update={
         "base_model": found.path, "engine": _engine(settings.engine, found), "advisor": AdvisorSettings(),
         "store": StoreSettings(logging="off"),  # its own file: nobody's questions are kept there
-        "gateway": settings.gateway.model_copy(update={"host": LOOPBACK}),
-        "page": settings.page.model_copy(update={"host": LOOPBACK}),
+        "gateway": settings.gateway.model_copy(update=AT_HOME),
+        "page": settings.page.model_copy(update=AT_HOME),
     })  # fmt: skip
     own.assistants.mkdir(parents=True, exist_ok=True)  # `brogue up` makes its example where there is none
     write_text(own.settings_file, as_toml(chosen))

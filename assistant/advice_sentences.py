@@ -10,6 +10,7 @@ from assistant.advice_statistics import needed, rounded_up
 from assistant.advice_types import Growth, Result, Task
 
 NAMED = 6  # arms that a sentence lists
+BEARABLE = 0.5  # of the chosen arm's figure: nobody wants to hear with what they would get less than that
 _FINE_TUNING: dict[FineTune, str] = {
     "worth it": "is worth it here", "not worth it": "is not worth it here", "cannot be told": "may be worth it, or not",
 }  # fmt: skip
@@ -158,6 +159,8 @@ def _cheaper(field: Field, arm: Result) -> list[str]:
         return []
     other = max(before, key=lambda one: figures(one).main.low)
     enough = math.floor(100 * figures(other).main.low) / 100
+    if enough < BEARABLE * figures(arm).main.value:
+        return []
     return [f"If {enough:.0%} is enough, {_quoted(other)} does, which costs less: --target "
             f"{field.task.metric}={enough:.2f}"]  # fmt: skip
 

@@ -10,7 +10,6 @@ from assistant.cli_data_options import Json
 from assistant.console import print_json, print_table, say
 from assistant.definitions import get_assistant, list_assistants
 from data.home import Home
-from data.settings import load_settings
 
 if TYPE_CHECKING:
     from assistant.client import Client
@@ -44,9 +43,10 @@ def chat(
     question: Annotated[str | None, typer.Argument(help="Ask this and end; without it, a conversation begins.")] = None,
 ) -> None:
     """Chat with an assistant in the terminal; `brogue up` must be running."""
-    from assistant.client import Client, GatewayError
+    from assistant.client import GatewayError
+    from assistant.local_gateway import local_client
 
-    client = Client(load_settings(Home.from_environment().settings_file).gateway.url)
+    client = local_client(Home.from_environment())
     messages: list[dict[str, str]] = []
     if question is not None:
         _answer(client, assistant, messages, question)

@@ -14,7 +14,6 @@ from data.dataset import DatasetCard, load_card
 from data.dataset_folder import refuse_existing
 from data.errors import BrogueError, one_line
 from data.home import Home, check_name, write_text
-from data.settings import load_settings
 from data.templates import Form, Template
 from data.templates import template as template_of
 from data.variations import LIKENESS, Variation
@@ -77,9 +76,8 @@ def expand(
 
     They are marked, never stand in validation or test, and none repeats a question that is there. `brogue up` must run.
     """
-    from assistant.client import Client
     from assistant.expanding import Plan, base_model, check_model, gather
-    from assistant.services import load_services
+    from assistant.local_gateway import local_client
 
     if into is None and preview is None:
         raise BrogueError("wanted --into NEW for the grown dataset, or --preview 5 to see what would be added")
@@ -87,8 +85,7 @@ def expand(
     card = load_card(home, name)
     if preview is None:
         refuse_existing(home, check_name("a dataset", into or name), replace)
-    running = load_services(home)
-    client = Client(running.gateway_url if running else load_settings(home.settings_file).gateway.url)
+    client = local_client(home)
     plan = Plan(
         model=check_model(client, model) if model else base_model(client), per_record=per_record, likeness=likeness,
         only=only,

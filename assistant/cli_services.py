@@ -24,16 +24,24 @@ def up(
     foreground: Annotated[bool, typer.Option(help="Stay; Ctrl-C stops everything.")] = False,
     port: Annotated[int | None, typer.Option(help="The gateway's port (default: brogue.toml, else 8000).")] = None,
     page_port: Annotated[int | None, typer.Option(help="The page's port (default: brogue.toml, else 7860).")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Where the gateway listens; 0.0.0.0: for other machines (docs/security.md).")
+    ] = None,
+    page_host: Annotated[str | None, typer.Option(help="Where the page listens (default: this machine alone).")] = None,
 ) -> None:
     """Start the engine, the gateway and the page; the first time it makes an example with two voices."""
+    from assistant.exposure import require_guarded
+
     home = Home.from_environment()
     home.create()
-    settings = _with_ports(load_settings(home.settings_file), port, page_port)
+    given = {"gateway": {"port": port, "host": host}, "page": {"port": page_port, "host": page_host}}
+    settings = _with_addresses(load_settings(home.settings_file), given)
     running = load_services(home)
     if running is not None and running.engine_state != "dead" and running.supervisor.is_alive():
         say("brogue runs already; brogue down stops it")
-        _print_addresses(running)
+        _print_addresses(home, running)
         return
+    require_guarded(home, settings)
     stop_services(home)  # leftovers of a killed or failed start
     require_free("gateway", settings.gateway)
     require_free("page", settings.page)
@@ -41,8 +49,8 @@ def up(
     supervisor = _start_supervisor(home, settings)
     try:
         services = _wait_ready(home, settings, supervisor)
-        _greet(home, services)
-        _print_addresses(services)
+        _greet(home)
+        _print_addresses(home, services)
         if foreground:
             say("Ctrl-C stops everything")
             supervisor.wait()
@@ -59,9 +67,19 @@ def down() -> None:
     typer.echo("stopped" if any(stopped) else "nothing was running")
 
 
-def status(json: Json = False) -> None:
+def status(
+    json: Json = False,
+    watch: Annotated[bool, typer.Option(help="Stay, and draw rates and latencies anew every second.")] = False,
+) -> None:
     """Tell what runs, where, what the engine is doing, and how the adapters do. Exit code 1 if it is not ready."""
     home = Home.from_environment()
+    if watch:
+        if json:
+            raise typer.BadParameter("--watch draws on a terminal; leave out --json, or read the gateway's /metrics")
+        from assistant.status_watch import Watcher
+
+        Watcher(home).run()
+        return
     services = load_services(home)
     if services is None:
         if json:
@@ -76,7 +94,7 @@ def status(json: Json = False) -> None:
         detail = f" ({services.engine_detail})" if services.engine_detail else ""
         page = "running" if services.page and services.page.is_alive() else "stopped"
         typer.echo(f"engine   {services.engine_state}{detail}, base model {services.base_model}")
-        typer.echo(f"gateway  {services.gateway_url}/v1")
+        typer.echo(f"gateway  {services.public_url}/v1")
         typer.echo(f"page     {services.page_url} ({page})")
         _print_adapters(adapters, problem)
     if services.engine_state != "ready":
@@ -143,11 +161,10 @@ def doctor(json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _with_ports(settings: Settings, port: int | None, page_port: int | None) -> Settings:
+def _with_addresses(settings: Settings, given: dict[str, dict[str, Any]]) -> Settings:
     values = settings.model_dump()
-    for name, value in (("gateway", port), ("page", page_port)):
-        if value is not None:
-            values[name]["port"] = value
+    for name, address in given.items():
+        values[name] |= {what: value for what, value in address.items() if value is not None}
     return Settings.model_validate(values)
 
 
@@ -204,17 +221,19 @@ def _page_answers(settings: Settings, services: Services, tell: Callable[[str], 
         raise BrogueError("the page could not start; see page.log in the home folder's logs")
     tell("ready, waiting for the page")
     try:
-        return httpx.get(settings.page.url, timeout=2, trust_env=False).status_code < 500
+        # Its certificate bears the name that others know it by; here it is only asked whether it answers.
+        return httpx.get(settings.page.url, timeout=2, trust_env=False, verify=False).status_code < 500
     except httpx.HTTPError:
         return False
 
 
-def _greet(home: Home, services: Services) -> None:
+def _greet(home: Home) -> None:
     """Let every assistant answer once: it shows that all voices are loaded, and the first visitor need not wait."""
-    from assistant.client import Client, GatewayError
+    from assistant.client import GatewayError
     from assistant.definitions import list_assistants
+    from assistant.local_gateway import local_client
 
-    client, question = Client(services.gateway_url), [{"role": "user", "content": GREETING}]
+    client, question = local_client(home), [{"role": "user", "content": GREETING}]
     for assistant in list_assistants(home):
         try:
             with working(assistant.name) as tell:
@@ -225,6 +244,16 @@ def _greet(home: Home, services: Services) -> None:
         say(f"{assistant.name}: {one_line(answer, 110)}")
 
 
-def _print_addresses(services: Services) -> None:
+def _print_addresses(home: Home, services: Services) -> None:
     typer.echo(f"page     {services.page_url}")
-    typer.echo(f"gateway  {services.gateway_url}/v1  (OpenAI API, any key)")
+    typer.echo(f"gateway  {services.public_url}/v1  (OpenAI API, {_which_key(home)})")
+
+
+def _which_key(home: Home) -> str:
+    from assistant.cli_store import opened_store
+    from data.store_keys import Keys
+    from data.store_users import Users
+
+    with opened_store(home) as store:
+        is_open = not (Users(store).any() or Keys(store).any())
+    return "any key" if is_open else "with a key: brogue keys create NAME"

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import uvicorn
 from starlette.types import ASGIApp
 
 from adapters.base_model import BaseModel, prepare
@@ -24,6 +23,8 @@ from adapters.registry import Registry
 from adapters.template import chat_templates, template_tokens
 from adapters.validation import VersionChecker
 from assistant.exams_api import ExamsApi
+from assistant.job_keeper import WorkerKeeper
+from assistant.job_models import HomeTunables
 from assistant.knowledge import Knowledge
 from assistant.knowledge_answer import Answers, BaseFacts
 from assistant.knowledge_api import KnowledgeApi
@@ -37,8 +38,9 @@ from data.secrets import ENVIRONMENT, admin_key
 from data.settings import Address, EngineSettings, Settings
 from data.store_home import open_store
 from data.store_users import Users
+from serve.calm import calm_down
 from serve.canary import Trials
-from serve.engine import Engine
+from serve.engine import Engine, free_port
 from serve.engine_api import EngineState
 from serve.gateway import build_app
 from serve.hardware import most_own_engines, plan, plan_own
@@ -50,10 +52,11 @@ from serve.pool import AdapterPool
 from serve.process import stop_process_group
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
-from serve.serving import server_config
+from serve.serving import serve
 from serve.shadow import Shadow
 from serve.soft_prompt import ENGINE_ARGS, takes_vectors
 from serve.tracing import Tracing, engine_args, traces_endpoint
+from serve.tuning import Tuning
 from serve.watching import Telemetry
 
 _LOG = logging.getLogger("brogue.supervisor")
@@ -138,9 +141,11 @@ class Supervisor:
         self._home = home
         self._settings = settings
         self._saving = threading.Lock()
+        self._inner_port = free_port() if settings.gateway.has_tls else None
         self._services = Services(
             supervisor=_child(os.getpid()),
-            gateway_url=settings.gateway.url,
+            gateway_url=f"http://127.0.0.1:{self._inner_port}" if self._inner_port else settings.gateway.url,
+            listens_at=settings.gateway.url if self._inner_port else "",
             page_url=settings.page.url,
             base_model=base.name,
         )
@@ -162,11 +167,15 @@ class Supervisor:
         self._knowledge = Knowledge(home, settings.knowledge)
         count = token_counter(base.path)
         facts = BaseFacts(lambda text: count([text])[0], chosen.max_model_len, template_tokens(base.path))
-        self._app = self._build_gateway(engine, base, Answers(self._knowledge, facts))
+        self._app = self._build_gateway(engine, base, Answers(self._knowledge, facts), chosen.max_num_seqs)
         self._page: subprocess.Popen[bytes] | None = None
+        self._worker = WorkerKeeper(home, settings, lambda pid: self._save(worker=Child.of(pid)))
 
-    def _build_gateway(self, engine: Engine, base: BaseModel, answers: Answers) -> ASGIApp:
-        home, registry, settings = self._home, self._registry, self._settings.engine
+    def _build_gateway(self, engine: Engine, base: BaseModel, answers: Answers, streams: int | None) -> ASGIApp:
+        home, registry, settings, gateway = self._home, self._registry, self._settings.engine, self._settings.gateway
+        if gateway.max_at_once is None and streams is not None:
+            # The engine is never without work, and who has to wait does so here, where keys take turns.
+            gateway = gateway.model_copy(update={"max_at_once": 2 * streams})
         limits = Limits(
             slots=settings.max_loras, memory=max(settings.max_cpu_loras, settings.max_loras),
             max_wait_s=self._settings.gateway.max_wait_s, own_engines=most_own_engines(settings),
@@ -186,12 +195,12 @@ class Supervisor:
         self._loops = LoopApi(home, exams)
         return build_app(
             pool, self._catalogue, Reconciler(pool), shadow, recorder, key, home, self._knowledge, api,
-            RunsApi(home), exams, self._loops, telemetry=self._telemetry, has_eyes=base.has_eyes,
+            RunsApi(home), exams, self._loops, settings=gateway, telemetry=self._telemetry, has_eyes=base.has_eyes,
+            tuning=Tuning(self._settings.files, self._settings.jobs, HomeTunables(home, base.name, base.sha256)),
         )  # fmt: skip
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C, then stop everything."""
-        config = server_config(self._app, self._settings.gateway)
         try:
             for version in self._registry.purge_retired():  # no engine runs that could still know them
                 _LOG.info("deleted %s, which was retired", version)
@@ -200,8 +209,10 @@ class Supervisor:
             threading.Thread(target=self._warm, name="warm", daemon=True).start()
             self._page = self._start_page()
             self._save(page=_child(self._page.pid))
-            uvicorn.Server(config).run()  # handles both signals
+            self._worker.start()
+            serve(self._app, self._settings.gateway, self._inner_port)  # handles both signals
         finally:
+            self._worker.stop()
             if self._page is not None:
                 stop_process_group(self._page.pid, grace_s=5)
             self._loops.stop()
@@ -216,6 +227,7 @@ class Supervisor:
         try:
             self._knowledge.warm(_LOG.info)
             self._catalogue.warm()
+            calm_down()  # once more, for the models
         except BrogueError as error:
             _LOG.error("%s", error)
         except Exception:
@@ -223,7 +235,7 @@ class Supervisor:
 
     def _start_page(self) -> subprocess.Popen[bytes]:
         page = self._settings.page
-        command = [sys.executable, "-m", "assistant.ui", self._settings.gateway.url, page.host, str(page.port)]
+        command = [sys.executable, "-m", "assistant.ui", self._services.gateway_url, page.model_dump_json()]
         with (self._home.logs / "page.log").open("wb") as log:
             return subprocess.Popen(
                 command, env=page_environment(page, self._home, self._signs_in), stdin=subprocess.DEVNULL, stdout=log,
@@ -253,7 +265,8 @@ def _with_args(settings: EngineSettings, args: Sequence[str]) -> EngineSettings:
 def page_environment(page: Address, home: Home, signs_in: bool = False) -> dict[str, str]:
     """The page gets the admin key where no other machine reaches it, or where it asks people who they are."""
     env = {name: value for name, value in os.environ.items() if name != ENVIRONMENT}
-    return env | {ENVIRONMENT: admin_key(home)} if page.is_local or signs_in else env
+    is_ours = page.is_local and not page.behind_proxy
+    return env | {ENVIRONMENT: admin_key(home)} if is_ours or signs_in else env
 
 
 def _child(pid: int) -> Child:
@@ -268,7 +281,7 @@ def main() -> None:
     # uvicorn raises the signal that ended it once more: it must end us through `finally`, not on the spot.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     home, settings = Home.from_environment(), Settings.model_validate_json(sys.argv[1])
-    set_up_logging(settings.telemetry.log_format, (admin_key(home),))
+    set_up_logging(settings.telemetry.log_format, [admin_key(home)])
     try:
         base = prepare(settings.base_model, home, _LOG.info)
         Supervisor(home, settings, base).run()

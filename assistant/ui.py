@@ -1,6 +1,6 @@
 """The page: a Gradio app that talks to the gateway over HTTP like any other client.
 
-    python -m assistant.ui http://127.0.0.1:8000 127.0.0.1 7860
+    python -m assistant.ui http://127.0.0.1:8000 '{"port": 7860}'
 
 It holds no state of its own; the list of assistants is asked for whenever somebody loads the page. Everything comes
 from this server: no outside font, script, picture or statistics. Gradio takes seconds to import, hence inside.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from assistant.client import GatewayError
 from assistant.ui_brand import Voice, empty_state
+from data.settings import Address
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -144,7 +145,7 @@ class ForbidOutsideRequests:
         await self._app(scope, receive, send_with_policy)
 
 
-def serve_page(gateway_url: str, host: str, port: int) -> None:
+def serve_page(gateway_url: str, address: Address) -> None:
     """Serve the page until the process is told to stop; with an admin key in the environment, the admin's tabs too."""
     import uvicorn
 
@@ -152,8 +153,12 @@ def serve_page(gateway_url: str, host: str, port: int) -> None:
 
     app = build_app(People(gateway_url, os.environ.get("BROGUE_ADMIN_KEY")))
     # Open pages hold a connection for ever; without a limit they would hold up the exit as well.
-    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
+    uvicorn.run(
+        app, host=address.host, port=address.port, log_level="warning", timeout_graceful_shutdown=2,
+        server_header=False, ssl_certfile=address.tls_certificate, ssl_keyfile=address.tls_key,
+        proxy_headers=address.behind_proxy, forwarded_allow_ips="*" if address.behind_proxy else None,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
-    serve_page(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    serve_page(sys.argv[1], Address.model_validate_json(sys.argv[2]))

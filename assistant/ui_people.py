@@ -33,7 +33,7 @@ class People:
 
     def client(self, request: gr.Request | None = None) -> FeedbackClient:
         """For chatting and for feedback: acts for who is signed in, else for nobody in particular."""
-        return self.with_token(self._token(request))
+        return self.with_token(self._token(request) or self._stand_in())
 
     def with_token(self, token: str) -> FeedbackClient:
         """The client of who holds this session token; for "", of nobody in particular."""
@@ -101,6 +101,13 @@ class People:
         with suppress(GatewayError):
             return token if token and self.holder("")["sign_in"] else ""
         return token
+
+    def _stand_in(self) -> str:
+        """The page's own key where the gateway wants one of everybody and nobody signs in; "" elsewhere."""
+        with suppress(GatewayError):
+            me = self.holder("")
+            return (self._key or "") if me["role"] is None and not me["sign_in"] and not self._guarded else ""
+        return ""
 
     def _own_key(self) -> str:
         """The page's own key; "" where people sign in, since a visitor without a token has no rights there."""

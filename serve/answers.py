@@ -3,45 +3,45 @@
 Nothing of an answer is touched here: serve/relay.py sends, the catalogue says what the engine is to see.
 """
 
-import time
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from data.judgements import EXAM_HEADER
-from serve.asking import ANSWERS, Body, described, parsed, told, unless_gone
+from serve.asking import Body, parsed, told, unless_gone
 from serve.best_of import best_of
 from serve.exchange import CHAT, COMPLETIONS, Catalogue, Exchange
 from serve.identity import Access, Caller
 from serve.openai_errors import ApiError
 from serve.relay import Relay
+from serve.timing import timing_of
 
 
 def answer_routes(catalogue: Catalogue, relay: Relay, access: Access) -> APIRouter:
     """Both routes."""
-    routes = APIRouter(responses=ANSWERS)
+    routes = APIRouter(tags=["answers"])
 
-    @routes.post(CHAT, openapi_extra=described("messages", ["array"], [{"role": "user", "content": "Hello"}]))
+    @routes.post(CHAT)
     async def chat_completions(request: Request, who: Annotated[Caller, Depends(access.client)]) -> Response:
         """OpenAI's chat completions, plain and streaming; what vLLM understands passes through.
 
         With the admin key, x-brogue-exam: VERSION (or base) lets that version answer; nothing of it is kept or counted.
         """
-        began = time.perf_counter()
+        timing = timing_of(request.scope)
         body = parsed(await request.body())
         who.require_model(body["model"])
         check_messages(body)
         examined = await _examined(request, access)
         with told():
             prepared = await catalogue.prepare(body)
-            exchange = Exchange(CHAT, body, request.headers, prepared, began, examined=examined, caller=who)
+            exchange = Exchange(CHAT, body, request.headers, prepared, timing, examined, who)
             return await unless_gone(request, relay.send(exchange))
 
-    @routes.post(COMPLETIONS, openapi_extra=described("prompt", ["string", "array"], "Once upon a time"))
+    @routes.post(COMPLETIONS)
     async def completions(request: Request, who: Annotated[Caller, Depends(access.client)]) -> Response:
         """OpenAI's completions: the base model or an adapter goes on with a text, to which nothing is added."""
-        began = time.perf_counter()
+        timing = timing_of(request.scope)
         body = parsed(await request.body())
         who.require_model(body["model"])
         if body.get("prompt") is None:
@@ -49,7 +49,7 @@ def answer_routes(catalogue: Catalogue, relay: Relay, access: Access) -> APIRout
         examined = await _examined(request, access)
         with told():
             prepared = catalogue.raw(body)
-            exchange = Exchange(COMPLETIONS, body, request.headers, prepared, began, examined=examined, caller=who)
+            exchange = Exchange(COMPLETIONS, body, request.headers, prepared, timing, examined, who)
             return await unless_gone(request, best_of(exchange, relay.send))
 
     return routes

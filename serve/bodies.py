@@ -145,8 +145,14 @@ def _promised(headers: Headers, most: int) -> int:
 
 def _too_large(most: int) -> ApiError:
     size = f"{most / MIB:,.4g} MiB" if most >= MIB else f"{most / 1024:,.4g} KiB"
-    return ApiError(413, f"the request is larger than {size}; send less", code="request_too_large")
+    return _closing(ApiError(413, f"the request is larger than {size}; send less", code="request_too_large"))
 
 
 def _too_slow(seconds: float) -> ApiError:
-    return ApiError(408, f"the request's body did not come within {seconds:g} s", code="request_timeout")
+    return _closing(ApiError(408, f"the request's body did not come within {seconds:g} s", code="request_timeout"))
+
+
+def _closing(error: ApiError) -> ApiError:
+    """What else comes on this connection is the rest of that body."""
+    error.headers = {"connection": "close"}
+    return error

@@ -36,7 +36,7 @@ class Doors:
     def add_to(self, app: Starlette) -> None:
         """The last one that is added stands outside of the others."""
         settings = self._settings
-        public = PUBLIC | {METRICS} if settings.open_metrics else PUBLIC
+        public = PUBLIC | METRICS if settings.open_metrics else PUBLIC
         app.add_middleware(Limited, access=self._access, usages=self._usages, turns=self.turns)
         app.add_middleware(Bodies, settings=settings, public=public)
         app.add_middleware(Gate, access=self._access, audit=self._audit, public=public)
@@ -45,7 +45,7 @@ class Doors:
                 CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"],
                 expose_headers=TOLD,
             )  # fmt: skip
-        app.add_middleware(Hardening, patience_s=settings.slow_client_s)
+        app.add_middleware(Hardening)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -20,7 +20,7 @@ from serve.request_ids import request_id
 
 _LOG = logging.getLogger("brogue.gate")
 PUBLIC = frozenset({"/health", "/ready", "/v1/me", "/v1/sign-in", "/v1/sign-out"})
-METRICS = "/metrics"
+METRICS = frozenset({"/metrics", "/metrics/engine"})
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 AUDITED = "audited"  # in the request's state: what a route adds to the audit log, never a secret
 
@@ -41,8 +41,10 @@ class Gate:
             return
         try:
             caller = await self._access.client(Request(scope))
-            if scope["path"] == METRICS and not (caller.is_open or caller.may("admin")):
-                raise ApiError(403, "/metrics needs the role 'admin', or gateway.open_metrics = true", code="role")
+            if scope["path"] in METRICS and not (caller.is_open or caller.may("admin")):
+                raise ApiError(
+                    403, f"{scope['path']} needs the role 'admin', or gateway.open_metrics = true", code="role"
+                )
         except ApiError as error:
             await error.response()(scope, receive, send)
         except BrogueError as error:

@@ -45,6 +45,7 @@ class Caller:
     is_open: bool  # nobody has to say who they are
     token: str | None = None  # of a session
     key: Key | None = None
+    may_name: bool = False  # there are no users: whom they judge for is as they say
     ticket: Ticket | None = None  # of the answer that they ask for, where answers are counted
 
     @property
@@ -80,7 +81,7 @@ class Caller:
         """The name under which they judge. A body may give it only where nobody signs in. Raises 403 for another's."""
         if given is None or given == self.name:
             return self.name or ANONYMOUS
-        if self.is_open and self.name in (None, ADMIN):
+        if (self.is_open or self.may_name) and self.name in (None, ADMIN):
             return given
         raise ApiError(403, f"you are '{self.name}' and cannot judge as '{given}'", code="not_yours", param="rater")
 
@@ -95,10 +96,10 @@ class Access:
     `may_open`: whether the system is open while there are neither; never where other machines reach it.
     """
 
-    def __init__(self, key: str, recorder: Recorder, may_open: bool = True, fresh_s: float | None = None) -> None:
+    def __init__(self, key: str, recorder: Recorder, may_open: bool = True) -> None:
         self._key = key
         self._may_open = may_open
-        self.credentials = Credentials(recorder) if fresh_s is None else Credentials(recorder, fresh_s)
+        self.credentials = Credentials(recorder)
 
     @property
     def users(self) -> Users:
@@ -189,7 +190,7 @@ class Access:
             return Caller(ADMIN, "admin", False)
         is_open = self._may_open and not known.closed
         if is_admin_key:
-            return _acting_for(known, Caller(ADMIN, "admin", is_open), named)
+            return _acting_for(known, Caller(ADMIN, "admin", is_open, may_name=not known.users), named)
         if bearer is None or (is_open and is_client):
             return Caller(named, "rater", True) if is_open else Caller(None, None, False)
         secret = bearer.removeprefix("Bearer ")
@@ -216,7 +217,7 @@ def _acting_for(known: Known, caller: Caller, named: str | None) -> Caller:
     """The person whom an admin's key names, with that person's rights; the name counts as given while all is open."""
     if named is None:
         return caller
-    if caller.is_open:
+    if caller.may_name:
         return replace(caller, name=named)
     user = known.users.get(named)
     if user is None:

@@ -1,6 +1,7 @@
 """Answers cost: what a key has left of its limits, and whose turn it is at the engine; both until the last byte."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve.identity import Access, Caller, Ticket
 from serve.limits import Usages
 from serve.openai_errors import ApiError
+from serve.timing import timing_of
 from serve.turns import Turns
 
 ANSWERS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"})
@@ -68,9 +70,10 @@ class Limited:
             if self._turns.is_free:
                 await held.enter_async_context(self._turns.turn(who))
             else:
-                receive = kept = _Kept(receive)
+                receive, began = (kept := _Kept(receive)), time.perf_counter()
                 if not await _first(held.enter_async_context(self._turns.turn(who)), kept.gone):
                     return  # the client has gone
+                timing_of(scope).queued_s = time.perf_counter() - began
             await self._app(scope, receive, send)
 
 

@@ -4,23 +4,25 @@ import asyncio
 
 import httpx
 from fastapi import APIRouter
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from serve.openai_errors import engine_down
 from serve.pool import AdapterPool
+from serve.turns import Turns
 
 PATIENCE_S = 10
 
 
-def metric_routes(pool: AdapterPool) -> APIRouter:
+def metric_routes(pool: AdapterPool, turns: Turns) -> APIRouter:
     """`/metrics` and `/metrics/engine`: apart, so that ours can be read while the engine is away."""
-    routes = APIRouter()
+    routes = APIRouter(tags=["health"])
 
-    @routes.get("/metrics")
+    @routes.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """What Prometheus reads."""
         slots, measured = pool.slots, pool.metrics
         measured.set_slots(slots.total, slots.in_use, slots.wanted, slots.waiting())
+        measured.set_turns(turns.running, turns.waiting)
         for adapter, state in pool.live.states.items():
             measured.canary_share(adapter, state.canary.share if state.canary and not state.canary.shadow else 0)
             for version in state.aliases.values():
@@ -29,7 +31,7 @@ def metric_routes(pool: AdapterPool) -> APIRouter:
         content, media_type = await asyncio.to_thread(measured.render)  # with many labels it takes long
         return Response(content, media_type=media_type)
 
-    @routes.get("/metrics/engine")
+    @routes.get("/metrics/engine", response_class=PlainTextResponse)
     async def engine_metrics() -> Response:
         """vLLM's own metrics, as the base model's engine tells them."""
         try:

@@ -3,9 +3,15 @@
 `assistant`, `version` and `key` become labels: give only names that exist, never what a client made up.
 """
 
-from contextlib import AbstractContextManager
-
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)  # fmt: skip
 
 from serve.metrics_answers import AnswerMetrics, Measured
 
@@ -18,6 +24,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)  # memory and processor time of the gateway
         self._answers = AnswerMetrics(self._registry)
         self._describe_store()
         self._describe_adapters()
@@ -26,10 +33,6 @@ class Metrics:
     def answered(self, one: Measured) -> None:
         """A request has been answered to its end, or refused by version or engine."""
         self._answers.answered(one)
-
-    def on_its_way(self) -> AbstractContextManager[None]:
-        """An answer is being asked for and written, until the block ends."""
-        return self._answers.on_its_way()
 
     def error(self, status: int, route: str) -> None:
         """A client was given an error; `route` is a path as it is declared, empty for one that is not there."""
@@ -69,6 +72,11 @@ class Metrics:
         """How many adapter slots the engine has, and what is wanted of them."""
         for gauge, value in zip(self._slots, (total, in_use, wanted, waiting), strict=True):
             gauge.set(value)
+
+    def set_turns(self, running: int, waiting: int) -> None:
+        """How many answers are being written, and how many requests wait for their turn."""
+        self._answers.in_flight.set(running)
+        self._answers.queued.set(waiting)
 
     def canary_share(self, adapter: str, share: int) -> None:
         """The percentage of an adapter's traffic that its canary answers; 0 without one."""

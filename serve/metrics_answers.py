@@ -1,7 +1,5 @@
 """What is measured of each answer: how often, how long, how many tokens, for whom. A part of serve/metrics.py."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -10,8 +8,12 @@ from serve.timing import Timing
 
 # Seconds. Answers take from a tenth of a second to minutes, a token from a millisecond on, we ourselves less.
 ANSWER_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
-FIRST_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
-TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10)
+FIRST_BUCKETS = (
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 20, 40, 80, 160,
+)  # fmt: skip
+TOKEN_BUCKETS = (
+    0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10,
+)  # fmt: skip
 OURS_BUCKETS = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1)
 WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 LABELS = ("assistant", "version", "key")
@@ -27,8 +29,7 @@ class Measured:
     version: str
     key: str  # the API key's name; empty without one
     status: int
-    began: float  # time.perf_counter
-    ended: float
+    ended: float  # time.perf_counter
     timing: Timing
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -63,9 +64,8 @@ class AnswerMetrics:
             "brogue_errors_total", "Errors that clients were given, by HTTP status and path, refusals too.",
             ("status", "route"), registry=registry,
         )  # fmt: skip
-        self.in_flight = Gauge(
-            "brogue_answers_in_flight", "Answers on their way, those that wait for the engine too.", registry=registry
-        )
+        self.in_flight = Gauge("brogue_answers_in_flight", "Answers being written.", registry=registry)
+        self.queued = Gauge("brogue_answers_queued", "Requests that wait for their turn.", registry=registry)
 
         def histogram(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
             return Histogram(f"brogue_{name}_seconds", what, LABELS, registry=registry, buckets=buckets)
@@ -80,7 +80,7 @@ class AnswerMetrics:
         self.gap = histogram("longest_gap", said, TOKEN_BUCKETS)
         said = "What the gateway itself took until the engine had the request, without retrieval and waiting."
         self.ours = histogram("overhead", said, OURS_BUCKETS)
-        said = "Waiting for the engine or one of its adapter slots."
+        said = "Waiting for a turn, for the engine or for one of its adapter slots."
         self.waited = histogram("wait", said, WAIT_BUCKETS)
         said = "Looking into documents and examples, or a specialist's answer."
         self.retrieval = Histogram(
@@ -94,29 +94,20 @@ class AnswerMetrics:
         labels = one.assistant, one.version, self._known_key(one.key)
         self.requests.labels(*labels, str(one.status)).inc()
         bound = self._bound.get(labels) or self._bound.setdefault(labels, _Bound(self, labels))
-        bound.duration.observe(one.ended - one.began)
+        bound.duration.observe(one.ended - one.timing.arrived)
         bound.prompt_tokens.inc(one.prompt_tokens)
         bound.completion_tokens.inc(one.completion_tokens)
         timing = one.timing
-        if (first_s := timing.first_s(one.began)) is not None:
+        if (first_s := timing.first_s) is not None:
             bound.first.observe(first_s)
             bound.gap.observe(timing.gap_s)
         if (per_token_s := timing.per_token_s(one.completion_tokens)) is not None:
             bound.per_token.observe(per_token_s)
         if timing.ours_s is not None:
             bound.ours.observe(timing.ours_s)
-            bound.waited.observe(timing.waited_s)
+            bound.waited.observe(timing.queued_s + timing.waited_s)
         if one.retrieval_s is not None:
             self.retrieval.labels(one.assistant).observe(one.retrieval_s)
-
-    @contextmanager
-    def on_its_way(self) -> Iterator[None]:
-        """An answer, until the block ends."""
-        self.in_flight.inc()
-        try:
-            yield
-        finally:
-            self.in_flight.dec()
 
     def _known_key(self, key: str) -> str:
         if not key or key in self._keys:

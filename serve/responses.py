@@ -6,7 +6,6 @@ vLLM's own `/v1/responses` knows nothing of those, and forgets with its process.
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -18,8 +17,8 @@ from data.errors import UnknownName
 from data.judgements import now
 from data.store import StoreDown
 from data.store_responses import StoredResponse, StoredResponses
-from serve.asking import ANSWERS, Body, described, parsed, told, unless_gone
-from serve.exchange import CHAT, Catalogue, Exchange
+from serve.asking import Body, parsed, told, unless_gone
+from serve.exchange import CHAT, RESPONSES, Catalogue, Exchange
 from serve.identity import Access, Caller
 from serve.openai_errors import ApiError
 from serve.recorder import Recorder, key_of, subject_of
@@ -28,9 +27,9 @@ from serve.responses_answer import Answer, check_one
 from serve.responses_asked import as_chat, input_items
 from serve.responses_stream import translated
 from serve.stream import compact
+from serve.timing import timing_of
 
 _LOG = logging.getLogger("brogue.responses")
-RESPONSES = "/v1/responses"
 MOST_ITEMS = 100  # on a page
 
 
@@ -107,12 +106,12 @@ class _Turn:
 
 def response_routes(catalogue: Catalogue, relay: Relay, access: Access, recorder: Recorder) -> APIRouter:
     """The routes under /v1/responses."""
-    routes, memory = APIRouter(), Memory(recorder)
+    routes, memory = APIRouter(tags=["answers"]), Memory(recorder)
 
-    @routes.post(RESPONSES, responses=ANSWERS, openapi_extra=described("input", ["string", "array"], "Hello"))
+    @routes.post(RESPONSES)
     async def create(request: Request, who: Annotated[Caller, Depends(access.client)]) -> Response:
         """OpenAI's responses, plain and streaming. `previous_response_id` goes on from a stored one."""
-        began = time.perf_counter()
+        timing = timing_of(request.scope)
         body = parsed(await request.body())
         who.require_model(body["model"])
         check_one(body)
@@ -124,7 +123,7 @@ def response_routes(catalogue: Catalogue, relay: Relay, access: Access, recorder
             chat["user"] = before[-1].subject  # their words are in this answer, too
         with told():
             prepared = await catalogue.prepare(chat)
-            exchange = Exchange(CHAT, chat, request.headers, prepared, began, caller=who)
+            exchange = Exchange(CHAT, chat, request.headers, prepared, timing, caller=who)
             stores = body.get("store") is not False and await memory.keeps()
             answer = Answer(exchange.response_id.replace("resp-", "resp_", 1), body, stores)
             turn = _Turn(memory, chat, items, who, answer, stores)

@@ -1,4 +1,4 @@
-"""What watches every request from outside: counts errors, begins its trace, lets the log know what it is about."""
+"""What watches every request from outside: counts errors, begins its trace and its clock, logs it if that is wanted."""
 
 import logging
 import time
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.logs import REQUEST
+from serve.logs import TRACE
 from serve.metrics import Metrics
+from serve.timing import timing_of
 from serve.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -42,20 +43,20 @@ class Watching:
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})
-        token = REQUEST.set(scope)
+        timing_of(scope)  # its clock begins
         tracing, path = self._telemetry.tracing, scope["path"]
-        try:
-            if tracing is None or path.startswith(UNTRACED):
-                await self._watch(scope, receive, send, None)
-                return
-            with tracing.request(scope["method"], path, Headers(scope=scope)) as span:
-                scope["state"]["trace_id"] = f"{span.get_span_context().trace_id:032x}"
+        if tracing is None or path.startswith(UNTRACED):
+            await self._watch(scope, receive, send, None)
+            return
+        with tracing.request(scope["method"], path, Headers(scope=scope)) as span:
+            token = TRACE.set(f"{span.get_span_context().trace_id:032x}")
+            try:
                 await self._watch(scope, receive, send, span)
-        finally:
-            REQUEST.reset(token)
+            finally:
+                TRACE.reset(token)
 
     async def _watch(self, scope: Scope, receive: Receive, send: Send, span: "Span | None") -> None:
-        began, told = time.perf_counter(), {"status": 500}
+        told = {"status": 500}
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -73,7 +74,7 @@ class Watching:
             if span is not None and route:
                 span.update_name(f"{scope['method']} {route}")
             if self._telemetry.log_requests:
-                _log(scope, status, time.perf_counter() - began)
+                _log(scope, status, time.perf_counter() - timing_of(scope).arrived)
 
 
 def _note_answer(span: "Span", message: Message) -> None:
