@@ -20,10 +20,16 @@ TABLE: dict[tuple[str, str], str] = {
     ("GET", "/health"): "nothing",
     ("GET", "/ready"): "nothing",
     ("GET", "/metrics"): "admin",
+    ("GET", "/metrics/engine"): "admin",
     ("GET", "/openapi.json"): "user",
     ("GET", "/v1/models"): "user",
     ("GET", "/v1/models/{name:path}"): "user",
     ("POST", "/v1/chat/completions"): "user",
+    ("POST", "/v1/completions"): "user",
+    ("POST", "/v1/responses"): "user",
+    ("GET", "/v1/responses/{id}"): "user",
+    ("GET", "/v1/responses/{id}/input_items"): "user",
+    ("DELETE", "/v1/responses/{id}"): "user",
     ("POST", "/v1/embeddings"): "user",
     ("GET", "/v1/me"): "nothing",
     ("POST", "/v1/sign-in"): "nothing",
@@ -67,6 +73,19 @@ TABLE: dict[tuple[str, str], str] = {
     ("POST", "/v1/feedback/turns/{turn_id}/judgement"): "rater",
     ("POST", "/v1/feedback/turns/{turn_id}/skip"): "rater",
     ("POST", "/v1/feedback/turns/{turn_id}/undo"): "rater",
+    ("POST", "/v1/files"): "user",
+    ("GET", "/v1/files"): "user",
+    ("GET", "/v1/files/{id}"): "user",
+    ("GET", "/v1/files/{id}/content"): "user",
+    ("DELETE", "/v1/files/{id}"): "user",
+    ("POST", "/v1/fine_tuning/jobs"): "user",
+    ("GET", "/v1/fine_tuning/jobs"): "user",
+    ("GET", "/v1/fine_tuning/jobs/{id}"): "user",
+    ("POST", "/v1/fine_tuning/jobs/{id}/cancel"): "user",
+    ("POST", "/v1/fine_tuning/jobs/{id}/pause"): "user",
+    ("POST", "/v1/fine_tuning/jobs/{id}/resume"): "user",
+    ("GET", "/v1/fine_tuning/jobs/{id}/events"): "user",
+    ("GET", "/v1/fine_tuning/jobs/{id}/checkpoints"): "user",
 }
 # What no credential is: 401 everywhere but where nothing is wanted. /v1/me and signing out look at what they are given.
 NOBODIES = ("nobody", "stranger", "revoked key", "expired key")
@@ -138,7 +157,8 @@ CLIMBING = ("..%2f..%2fetc%2fpasswd", "%2e%2e%2f%2e%2e%2fadmin.key", "..%5c..%5c
             "reed%00", "a%2f..%2f..%2fadmin.key", "~root", "%c0%ae%c0%ae")  # fmt: skip
 NAMED = ("/v1/adapters/{}", "/v1/adapters/{}/loop", "/v1/runs/{}", "/v1/runs/{}/curves.png", "/v1/exams/{}",
          "/v1/exams/{}/report.html", "/v1/knowledge/{}", "/v1/models/{}", "/v1/feedback/queues/{}",
-         "/v1/feedback/responses/{}")  # fmt: skip
+         "/v1/feedback/responses/{}", "/v1/files/{}", "/v1/files/{}/content", "/v1/fine_tuning/jobs/{}",
+         "/v1/fine_tuning/jobs/{}/events", "/v1/fine_tuning/jobs/{}/checkpoints")  # fmt: skip
 
 
 def test_names_do_not_climb_out_of_their_folders(setup: Setup) -> None:
