@@ -8,7 +8,7 @@ python -m benchmarks.gateway_processes gateway PORT ENGINE  our gateway as `brog
 import asyncio
 import json
 import logging
-import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from data.home import Home
 from data.settings import GatewaySettings
 from serve.engine import Engine
+from serve.reconciler import PERIOD_S
 from serve.serving import serve
 from tests.fakes import FakeEngine, FakeGateway, add_assistant, add_version
 
@@ -139,9 +140,9 @@ def plain_proxy(engine: str) -> ASGIApp:
 class _EngineBehind(FakeEngine):
     """An engine in another process, met with the client that `brogue up` uses."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str) -> None:
         super().__init__()
-        self._engine = Engine([], {"VLLM_API_KEY": key}, Path(), int(url.rpartition(":")[2]))
+        self._engine = Engine([], {"VLLM_API_KEY": KEY}, Path(), int(url.rpartition(":")[2]))
 
     def client(self) -> httpx.AsyncClient:
         return self._engine.client()
@@ -152,12 +153,13 @@ def our_gateway(engine: str, home: Home) -> ASGIApp:
     add_assistant(home, ASSISTANT, f"system_prompt: {PERSONA}\nsampling: {{temperature: 0.3}}\n")
     if not (home.adapters / "bench-voice").exists():
         add_version(home, "bench-voice")
-    return FakeGateway(home, _EngineBehind(engine, os.environ.get("BENCH_ENGINE_KEY", KEY))).app
+    return FakeGateway(home, _EngineBehind(engine), period_s=PERIOD_S).app
 
 
 def main() -> None:
     """Serve one of them until SIGTERM."""
     what, port, *rest = sys.argv[1:]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more; a profile must be written
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     app: ASGIApp

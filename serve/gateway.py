@@ -25,6 +25,7 @@ from data.store import NotYours, StoreDown
 from serve import embeddings, knowledge
 from serve.admin import admin_routes
 from serve.answers import answer_routes
+from serve.asked import Asked
 from serve.doors import Doors
 from serve.engine_api import Refused, Unavailable
 from serve.exams import Exams, Loops, exam_routes, loop_routes
@@ -71,7 +72,7 @@ def build_app(
     settings = settings or GatewaySettings(port=8000)
     access = Access(admin_key, recorder, may_open=settings.is_local and not settings.behind_proxy)
     doors = Doors(access, Audit.of(home), settings)
-    relay = Relay(pool, shadow, recorder, has_eyes)
+    relay = Relay(pool, shadow, recorder, Asked(settings), has_eyes)
     answers = TaskAnswers(catalogue, relay, recorder)
 
     @asynccontextmanager

@@ -52,5 +52,5 @@ class _Inner(uvicorn.Server):
     """One that leaves the signals to the other."""
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         yield

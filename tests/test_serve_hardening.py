@@ -156,6 +156,27 @@ def test_json_that_nests_too_deep_or_is_none_gets_one_line(setup: KeyGateway) ->
         assert error_of(reply)[0] == 400, body[:20]
 
 
+ASKED = GatewaySettings(port=8000, max_prompt_chars=20, max_output_tokens=50, max_choices=2)
+
+
+def test_one_request_asks_for_no_more_than_the_settings_say(home: Home) -> None:
+    with key_gateway(home, settings=ASKED) as setup:
+        long = [{"role": "user", "content": [{"type": "text", "text": "a" * 12}, {"type": "text", "text": "b" * 12}]}]
+        for more, name in (
+            ({"max_tokens": 51}, "max_tokens"), ({"max_completion_tokens": 10**9}, "max_completion_tokens"),
+            ({"n": 3}, "n"), ({"messages": long}, "messages"),
+        ):  # fmt: skip
+            reply = setup.chat(None, **more)
+            assert error_of(reply)[:2] == (400, "too_much_asked") and reply.json()["error"]["param"] == name
+        assert setup.engine.bodies == []
+        for more, sent in (({}, 50), ({"max_tokens": 7}, 7), ({"n": 2}, 50)):
+            assert setup.chat(None, **more).status_code == 200
+            assert setup.engine.bodies[-1]["max_tokens"] == sent
+        (home.assistants / "reed.yaml").write_text("name: reed\nsampling: {max_tokens: 400}\n")
+        assert setup.chat(None, "reed").status_code == 200
+        assert setup.engine.bodies[-1]["max_tokens"] == 50, "an assistant's own wish is cut"
+
+
 def test_other_web_sites_may_not_call_the_gateway_unless_they_are_named(setup: KeyGateway, tmp_path: Path) -> None:
     asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
     named = setup.client.options(CHAT, headers={"origin": "https://chat.shop.org", **asks})
