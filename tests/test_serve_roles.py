@@ -20,17 +20,17 @@ TABLE: dict[tuple[str, str], str] = {
     ("GET", "/health"): "nothing",
     ("GET", "/ready"): "nothing",
     ("GET", "/metrics"): "admin",
+    ("GET", "/metrics/engine"): "admin",
     ("GET", "/openapi.json"): "user",
     ("GET", "/v1/models"): "user",
     ("GET", "/v1/models/{name:path}"): "user",
     ("POST", "/v1/chat/completions"): "user",
-    ("POST", "/v1/embeddings"): "user",
-    ("GET", "/metrics/engine"): "admin",
     ("POST", "/v1/completions"): "user",
     ("POST", "/v1/responses"): "user",
     ("GET", "/v1/responses/{id}"): "user",
-    ("DELETE", "/v1/responses/{id}"): "user",
     ("GET", "/v1/responses/{id}/input_items"): "user",
+    ("DELETE", "/v1/responses/{id}"): "user",
+    ("POST", "/v1/embeddings"): "user",
     ("POST", "/v1/files"): "user",
     ("GET", "/v1/files"): "user",
     ("GET", "/v1/files/{id}"): "user",
@@ -159,7 +159,8 @@ CLIMBING = ("..%2f..%2fetc%2fpasswd", "%2e%2e%2f%2e%2e%2fadmin.key", "..%5c..%5c
 NAMED = ("/v1/adapters/{}", "/v1/adapters/{}/loop", "/v1/runs/{}", "/v1/runs/{}/curves.png", "/v1/exams/{}",
          "/v1/exams/{}/report.html", "/v1/knowledge/{}", "/v1/models/{}", "/v1/feedback/queues/{}",
          "/v1/feedback/responses/{}", "/v1/responses/{}", "/v1/files/{}", "/v1/files/{}/content",
-         "/v1/fine_tuning/jobs/{}", "/v1/fine_tuning/jobs/{}/events")  # fmt: skip
+         "/v1/fine_tuning/jobs/{}", "/v1/fine_tuning/jobs/{}/events",
+         "/v1/fine_tuning/jobs/{}/checkpoints")  # fmt: skip
 
 
 def test_names_do_not_climb_out_of_their_folders(setup: Setup) -> None:
