@@ -128,6 +128,8 @@ def _report(found: "Found", learnt: dict[str, list[str]]) -> dict[str, Any]:
         "datasets": {part.name: sum(part.records.values()) for part in found.datasets},
         "files": found.files,
         "runs": found.runs,
+        "uploads": found.uploads,
+        "jobs": found.jobs,
         "versions": {name: len(ids) for name, ids in learnt.items()},
     }
 
@@ -149,6 +151,9 @@ def _print_found(found: "Found", learnt: dict[str, list[str]]) -> None:
         typer.echo(f"  rows in dataset {part.name}: {rows}{' (all of it: the dataset goes)' if part.whole else ''}")
     for path, lines in found.files.items():
         typer.echo(f"  {lines} lines in {path}")
+    for name, ids in (("files that they uploaded", found.uploads), ("fine-tuning jobs", found.jobs)):
+        if ids:
+            typer.echo(f"  {len(ids)} {name}: {one_line(', '.join(ids), 200)}")
     for run in found.runs:
         typer.echo(f"  an unfinished training on their records: {run}")
     for name, ids in learnt.items():

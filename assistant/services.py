@@ -43,6 +43,7 @@ class Services(Frozen):
     engine: Child | None = None
     own_engines: tuple[Child, ...] = ()  # of versions that have one of their own, and what makes their weights
     page: Child | None = None
+    worker: Child | None = None  # of fine-tuning jobs
     gateway_url: str  # for this machine's own; without TLS, whatever others need
     listens_at: str = ""  # where others find the gateway, if it is not the same
     page_url: str
@@ -58,7 +59,11 @@ class Services(Frozen):
     @property
     def children(self) -> list[Child]:
         """All that runs, or ran; each but the supervisor was started by it."""
-        return [child for child in (*self.own_engines, self.engine, self.page, self.supervisor) if child is not None]
+        return [
+            child
+            for child in (self.worker, *self.own_engines, self.engine, self.page, self.supervisor)
+            if child is not None
+        ]
 
     def save(self, home: Home) -> None:
         write_json(home.services_file, self.model_dump(mode="json"))

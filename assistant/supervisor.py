@@ -23,6 +23,8 @@ from adapters.registry import Registry
 from adapters.template import chat_templates, template_tokens
 from adapters.validation import VersionChecker
 from assistant.exams_api import ExamsApi
+from assistant.job_keeper import WorkerKeeper
+from assistant.job_models import HomeTunables
 from assistant.knowledge import Knowledge
 from assistant.knowledge_answer import Answers, BaseFacts
 from assistant.knowledge_api import KnowledgeApi
@@ -54,6 +56,7 @@ from serve.serving import serve
 from serve.shadow import Shadow
 from serve.soft_prompt import ENGINE_ARGS, takes_vectors
 from serve.tracing import Tracing, engine_args, traces_endpoint
+from serve.tuning import Tuning
 from serve.watching import Telemetry
 
 _LOG = logging.getLogger("brogue.supervisor")
@@ -166,6 +169,7 @@ class Supervisor:
         facts = BaseFacts(lambda text: count([text])[0], chosen.max_model_len, template_tokens(base.path))
         self._app = self._build_gateway(engine, base, Answers(self._knowledge, facts), chosen.max_num_seqs)
         self._page: subprocess.Popen[bytes] | None = None
+        self._worker = WorkerKeeper(home, settings, lambda pid: self._save(worker=Child.of(pid)))
 
     def _build_gateway(self, engine: Engine, base: BaseModel, answers: Answers, streams: int | None) -> ASGIApp:
         home, registry, settings, gateway = self._home, self._registry, self._settings.engine, self._settings.gateway
@@ -191,7 +195,8 @@ class Supervisor:
         self._loops = LoopApi(home, exams)
         return build_app(
             pool, self._catalogue, Reconciler(pool), shadow, recorder, key, home, self._knowledge, api,
-            RunsApi(home), exams, self._loops, gateway, self._telemetry, base.has_eyes,
+            RunsApi(home), exams, self._loops, settings=gateway, telemetry=self._telemetry, has_eyes=base.has_eyes,
+            tuning=Tuning(self._settings.files, self._settings.jobs, HomeTunables(home, base.name, base.sha256)),
         )  # fmt: skip
 
     def run(self) -> None:
@@ -204,8 +209,10 @@ class Supervisor:
             threading.Thread(target=self._warm, name="warm", daemon=True).start()
             self._page = self._start_page()
             self._save(page=_child(self._page.pid))
+            self._worker.start()
             serve(self._app, self._settings.gateway, self._inner_port)  # handles both signals
         finally:
+            self._worker.stop()
             if self._page is not None:
                 stop_process_group(self._page.pid, grace_s=5)
             self._loops.stop()

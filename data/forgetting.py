@@ -18,7 +18,10 @@ from data.judgements import Forgotten, Wanted, as_key
 from data.records import Split
 from data.settings import Frozen
 from data.store import Store
+from data.store_files import Files
+from data.store_jobs import Jobs
 
+_MOST = 1_000_000  # of the files and jobs of one person
 RECORDS = "records.json"  # what an unfinished training run learns from; adapters/lineage.py writes it
 _ID = re.compile(r"[0-9a-f]{12}")
 Tell = Callable[[str], None]
@@ -43,6 +46,8 @@ class Found:
     ids: set[str] = field(default_factory=set)  # of their records, and of what a model made of those
     datasets: list[DatasetPart] = field(default_factory=list)
     files: dict[str, int] = field(default_factory=dict)  # path in the home → lines
+    uploads: list[str] = field(default_factory=list)  # files that they uploaded
+    jobs: list[str] = field(default_factory=list)  # fine-tuning jobs that they started
     runs: list[str] = field(default_factory=list)  # unfinished trainings that learn from their records
 
     @property
@@ -50,7 +55,7 @@ class Found:
         """Whether there is no trace of them."""
         store = self.store
         kept = store.responses or store.judgements or store.turns or store.tasks or store.user or store.stored
-        return not (kept or self.datasets or self.files or self.runs)
+        return not (kept or self.datasets or self.files or self.runs or self.uploads or self.jobs)
 
 
 def find(home: Home, store: Store, subject: str, tell: Tell = lambda _: None) -> Found:
@@ -70,6 +75,8 @@ def find(home: Home, store: Store, subject: str, tell: Tell = lambda _: None) ->
     tell("reading logs and runs")
     found.runs = _unfinished_runs(home, theirs.ids)
     found.files = count(home, _traces(store, found))
+    found.uploads = [file.id for file in Files(store, home).listed(as_key(subject), None, _MOST, None).items]
+    found.jobs = [job.id for job in Jobs(store).listed(as_key(subject), _MOST, None).items]
     return found
 
 
@@ -93,10 +100,16 @@ def forget_datasets(home: Home, found: Found, tell: Tell = lambda _: None) -> No
 
 
 def forget_files(home: Home, store: Store, found: Found) -> None:
-    """Take what is theirs out of logs and runs; unfinished trainings on their records go whole."""
+    """Take what is theirs out of logs, runs and uploads; unfinished trainings on their records, the files that they
+    uploaded and the jobs that they started go whole."""
+    uploads = Files(store, home)
+    Jobs(store).remove(found.jobs)
+    for id in found.uploads:
+        uploads.remove(id)
     for run in found.runs:
         shutil.rmtree(home.root / run, ignore_errors=True)
-    clean(home, _traces(store, found))
+    for id in clean(home, _traces(store, found)):
+        uploads.measured(id)
 
 
 def being_written(home: Home) -> list[str]:

@@ -1,7 +1,7 @@
-"""What logs and runs hold of a person, line by line: counted, or taken out.
+"""What logs, runs and uploaded files hold of a person, line by line: counted, or taken out.
 
-A file of JSON lines is written anew without them. In any other text file, such as a log that a running process holds
-open, the line is overwritten with blanks in its place.
+A file of JSON lines, as all uploaded ones are, is written anew without them. In any other text file, such as a log that
+a running process holds open, the line is overwritten with blanks in its place.
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.home import Home, write_text
+from data.importing import ids_in
 
 _SUFFIXES = (".jsonl", ".log", ".txt", ".json", ".csv", ".md")
 _IDS = re.compile(rb"resp-[0-9a-f]{32}|(?<![0-9a-f])[0-9a-f]{12}(?![0-9a-f])")
@@ -38,12 +39,18 @@ def count(home: Home, traces: Traces) -> dict[str, int]:
     """Lines about the person by file (its path in the home)."""
     named = traces.pattern()
     counts = {path: sum(_is_theirs(line, named, traces) for line in _lines(path)) for path in _files(home)}
+    counts |= {path: sum(_is_uploaded(line, named, traces) for line in _lines(path)) for path in _uploads(home)}
     return {path.relative_to(home.root).as_posix(): lines for path, lines in counts.items() if lines}
 
 
-def clean(home: Home, traces: Traces) -> None:
-    """Take these lines out."""
-    named = traces.pattern()
+def clean(home: Home, traces: Traces) -> list[str]:
+    """Take these lines out; the ids of the uploaded files that have changed."""
+    named, changed = traces.pattern(), []
+    for path in _uploads(home):
+        kept = [line for line in _lines(path) if not _is_uploaded(line, named, traces)]
+        if sum(map(len, kept)) < path.stat().st_size:
+            write_text(path, b"".join(kept).decode("utf-8", "replace"))
+            changed.append(path.name)
     for path in _files(home):
         if not any(_is_theirs(line, named, traces) for line in _lines(path)):
             continue
@@ -52,11 +59,27 @@ def clean(home: Home, traces: Traces) -> None:
             write_text(path, b"".join(kept).decode("utf-8", "replace"))
         else:
             _blank(path, named, traces)
+    return changed
 
 
 def _files(home: Home) -> list[Path]:
     found = [path for folder in (home.logs, home.runs) for path in folder.rglob("*") if path.suffix in _SUFFIXES]
     return sorted(path for path in found if path.is_file())
+
+
+def _uploads(home: Home) -> list[Path]:
+    return sorted(home.files.glob("file-*")) if home.files.exists() else []
+
+
+def _is_uploaded(line: bytes, named: "re.Pattern[bytes]", traces: Traces) -> bool:
+    """Whether a line of an uploaded file is theirs: also by its content, which has no id there."""
+    if _is_theirs(line, named, traces):
+        return True
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and bool(traces.ids) and not traces.ids.isdisjoint(ids_in(row))
 
 
 def _lines(path: Path) -> Iterator[bytes]:

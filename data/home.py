@@ -54,6 +54,11 @@ class Home:
         return self.root / "runs"
 
     @property
+    def files(self) -> Path:
+        """What was uploaded by /v1/files, each under its id; data/store_files.py."""
+        return self.root / "files"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

@@ -131,6 +131,15 @@ def stream_file(path: Path, kind: Kind | None, columns: dict[str, str | None], f
     return result, _read(result, path, chain(head, rows), reading, named, on_progress)
 
 
+def ids_in(row: dict[str, Any]) -> set[str]:
+    """The ids of the records that a row would become, whatever its format; none for what is no record."""
+    try:
+        reading = choose_reading(Path(), row, None, {}, None)
+    except DataError:
+        return set()
+    return {record_id(record) for record in _records(Imported(), "", row, reading)}
+
+
 def dataset_rows(imported: Imported, found: Iterable[Found], shares: Shares | None, skip_faulty: bool) -> Iterator[Row]:
     """Rows to be saved. The split is the folder's own without `shares`, else by the group if there is one, else by the
     question. A fault ends it with `DataError` unless it may be skipped, after the whole file has been looked at."""

@@ -227,10 +227,9 @@ class JobRow(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     created: Mapped[datetime] = mapped_column(index=True)
     owner: Mapped[str | None] = mapped_column(index=True)
-    status: Mapped[str] = mapped_column(index=True)  # OpenAI's words, and what was asked of it meanwhile
-    wanted: Mapped[str | None]  # cancel or pause, until the worker has done it
-    asked: Mapped[dict[str, Any]]  # the request, defaults filled in
-    found: Mapped[dict[str, Any]]  # run, version, tokens, result files, error
+    status: Mapped[str] = mapped_column(index=True)  # OpenAI's words
+    asked: Mapped[dict[str, Any]]  # what is to be trained; data/jobs.py has both
+    found: Mapped[dict[str, Any]]  # what came of it so far
     finished: Mapped[datetime | None]
     worker: Mapped[str | None]  # who works on it
     beat: Mapped[datetime | None]  # the worker's last sign of life

@@ -45,7 +45,7 @@ def admin_routes(pool: AdapterPool, guard: Guard) -> APIRouter:
 
     @routes.get("/{name}")
     async def adapter(name: str) -> dict[str, Any]:
-        """One adapter."""
+        """One adapter: its aliases, its versions and what is measured of them, its last moves."""
         return describe(pool, name)
 
     @routes.put("/{name}/aliases/{alias}")

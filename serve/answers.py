@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from data.judgements import EXAM_HEADER
-from serve.asking import ANSWERS, Body, described, parsed, told, unless_gone
+from serve.asking import Body, parsed, told, unless_gone
 from serve.best_of import best_of
 from serve.exchange import CHAT, COMPLETIONS, Catalogue, Exchange
 from serve.identity import Access, Caller
@@ -20,9 +20,9 @@ from serve.timing import timing_of
 
 def answer_routes(catalogue: Catalogue, relay: Relay, access: Access) -> APIRouter:
     """Both routes."""
-    routes = APIRouter(responses=ANSWERS)
+    routes = APIRouter(tags=["answers"])
 
-    @routes.post(CHAT, openapi_extra=described("messages", ["array"], [{"role": "user", "content": "Hello"}]))
+    @routes.post(CHAT)
     async def chat_completions(request: Request, who: Annotated[Caller, Depends(access.client)]) -> Response:
         """OpenAI's chat completions, plain and streaming; what vLLM understands passes through.
 
@@ -38,7 +38,7 @@ def answer_routes(catalogue: Catalogue, relay: Relay, access: Access) -> APIRout
             exchange = Exchange(CHAT, body, request.headers, prepared, timing, examined, who)
             return await unless_gone(request, relay.send(exchange))
 
-    @routes.post(COMPLETIONS, openapi_extra=described("prompt", ["string", "array"], "Once upon a time"))
+    @routes.post(COMPLETIONS)
     async def completions(request: Request, who: Annotated[Caller, Depends(access.client)]) -> Response:
         """OpenAI's completions: the base model or an adapter goes on with a text, to which nothing is added."""
         timing = timing_of(request.scope)

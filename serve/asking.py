@@ -14,24 +14,6 @@ from serve.openai_errors import ApiError
 from serve.relay import CLIENT_GONE
 
 Body = dict[str, Any]
-ANSWERS: dict[int | str, Body] = {  # for OpenAPI
-    200: {"description": "The answer, or its events", "content": {"application/json": {}, "text/event-stream": {}}},
-    "4XX": {"description": "Refused; an error in OpenAI's shape", "content": {"application/json": {}}},
-    "5XX": {
-        "description": "It cannot be answered now; an error in OpenAI's shape",
-        "content": {"application/json": {}},
-    },
-}
-
-
-def described(required: str, kinds: list[str], example: Any) -> Body:
-    """What OpenAPI says of a route that reads its body itself; `kinds` are the JSON types of the `required` field."""
-    properties = {"model": {"type": "string", "minLength": 1}, required: {"type": kinds}}
-    schema = {
-        "type": "object", "required": ["model", required], "properties": properties | {"stream": {"type": "boolean"}},
-        "example": {"model": "fern", required: example},
-    }  # fmt: skip
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def parsed(raw: bytes) -> Body:

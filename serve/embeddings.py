@@ -58,7 +58,7 @@ class Wanted(BaseModel):
 
 def embedding_routes(model: Model, access: Access) -> APIRouter:
     """The route /v1/embeddings."""
-    routes = APIRouter()
+    routes = APIRouter(tags=["answers"])
 
     @routes.post("/v1/embeddings")
     async def embeddings(wanted: Wanted, caller: Annotated[Caller, Depends(access.client)]) -> dict[str, Any]:

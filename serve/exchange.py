@@ -14,6 +14,7 @@ from serve.timing import Timing
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
+RESPONSES = "/v1/responses"
 BASE = "base"  # the version, where the base model itself answers
 KEY = "key:"  # what the name of a caller who came with an API key begins with
 SPECIALIST = "specialist:"  # before a specialist's name, where one answered

@@ -125,7 +125,7 @@ def queue_routes(access: Access, recorder: Recorder, home: Home, catalogue: Cata
 
     @routes.get("/{name}")
     async def one(name: str, caller: rater) -> QueueFacts:
-        """One queue."""
+        """One queue, and how far it is."""
         return await in_store(recorder, lambda queues: _facts(queues, queues.get(name), caller))
 
     @routes.delete("/{name}")

@@ -14,7 +14,8 @@ import httpx
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
 
 from data.audit import Audit
 from data.errors import BrogueError, UnknownName
@@ -24,6 +25,7 @@ from data.store import NotYours, StoreDown
 from serve import embeddings, knowledge
 from serve.admin import admin_routes
 from serve.answers import answer_routes
+from serve.asked import Asked
 from serve.doors import Doors
 from serve.engine_api import Refused, Unavailable
 from serve.exams import Exams, Loops, exam_routes, loop_routes
@@ -31,47 +33,46 @@ from serve.exchange import Catalogue
 from serve.feedback import complaint, feedback_routes
 from serve.feedback_answers import TaskAnswers
 from serve.feedback_turns import queue_routes, turn_routes
+from serve.files import file_routes
+from serve.fine_tuning import job_routes
+from serve.hangups import HangUps
 from serve.identity import Access, Caller
 from serve.keys import key_routes
 from serve.metric_routes import metric_routes
 from serve.openai_errors import ApiError, engine_down, without_paths
+from serve.openapi import new_app
 from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
-from serve.relay import Relay
+from serve.relay import CLIENT_GONE, Relay
 from serve.request_ids import HEADER
 from serve.responses import response_routes
 from serve.rollouts import rollout_routes
 from serve.runs import Runs, run_routes
 from serve.shadow import Shadow
+from serve.tuning import Door, Tuning
 from serve.users import user_routes
 from serve.watching import Telemetry, Watching
 
 _LOG = logging.getLogger("brogue.gateway")
-DESCRIPTION = (
-    "OpenAI's chat completions, and what people say of the answers. Who asks: 'Authorization: Bearer TOKEN' with a "
-    "token of POST /v1/sign-in, with an API key, or with the admin key, which acts for a person named (URL-encoded) in "
-    "x-brogue-user. While there are neither users nor keys nobody has to say who they are, and whoever asks is a rater "
-    "under the `rater` that they give. Errors have OpenAI's shape."
-)
 RETRY_S = 5  # when the store is away
 
 
 def build_app(
     pool: AdapterPool, catalogue: Catalogue, reconciler: Reconciler, shadow: Shadow, recorder: Recorder, admin_key: str,
     home: Home, embedding: embeddings.Model | None = None, documents: knowledge.Documents | None = None,
-    runs: Runs | None = None, exams: Exams | None = None, loops: Loops | None = None,
+    runs: Runs | None = None, exams: Exams | None = None, loops: Loops | None = None, tuning: Tuning | None = None,
     settings: GatewaySettings | None = None, telemetry: Telemetry | None = None, has_eyes: bool = False,
 ) -> FastAPI:  # fmt: skip
     """The gateway as an ASGI application. Reconciler and recorder run as long as the application does.
 
-    `home` has the datasets that raters' queues can draw on. Without `embedding`, `documents`, `runs`, `exams` and
-    `loops` there are no routes for them. `has_eyes`: the base model reads more than text.
+    `home` has the datasets that raters' queues can draw on. Without `embedding`, `documents`, `runs`, `exams`, `loops`
+    and `tuning` there are no routes for them. `has_eyes`: the base model reads more than text.
     """
     settings = settings or GatewaySettings(port=8000)
     access = Access(admin_key, recorder, may_open=settings.is_local and not settings.behind_proxy)
     doors = Doors(access, Audit.of(home), settings)
-    relay = Relay(pool, shadow, recorder, has_eyes)
+    relay = Relay(pool, shadow, recorder, Asked(settings), has_eyes)
     answers = TaskAnswers(catalogue, relay, recorder)
 
     @asynccontextmanager
@@ -92,13 +93,11 @@ def build_app(
         if telemetry is not None and telemetry.tracing is not None:
             await asyncio.to_thread(telemetry.tracing.stop)
 
-    # Interactive docs would load scripts from a CDN; the schema itself stays at /openapi.json.
-    app = FastAPI(
-        title="Brogue gateway", description=DESCRIPTION, docs_url=None, redoc_url=None, lifespan=lifespan,
-        openapi_url=None,
-    )  # fmt: skip
+    app = new_app(lifespan=lifespan, openapi_url=None)
     doors.add_to(app)
-    app.add_middleware(Watching, metrics=pool.metrics, telemetry=telemetry or Telemetry())  # outside of all others
+    app.state.access = access
+    app.add_middleware(Watching, metrics=pool.metrics, telemetry=telemetry or Telemetry())
+    app.add_middleware(HangUps)  # outside of all others
     _add_health(app, pool, access)
     app.include_router(metric_routes(pool, doors.turns))
     _add_models(app, catalogue, embedding, access)
@@ -121,6 +120,10 @@ def build_app(
         app.include_router(exam_routes(exams, access.admin))
     if loops is not None:
         app.include_router(loop_routes(loops, access.admin))
+    if tuning is not None:
+        door = Door(access, recorder, home, tuning)
+        app.include_router(file_routes(door))
+        app.include_router(job_routes(door))
     _answer_errors_in_openai_shape(app)
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -132,12 +135,12 @@ def build_app(
 
 
 def _add_health(app: FastAPI, pool: AdapterPool, access: Access) -> None:
-    @app.get("/health")
+    @app.get("/health", tags=["health"])
     async def health() -> dict[str, str]:
         """The gateway itself is alive."""
         return {"status": "ok"}
 
-    @app.get("/ready")
+    @app.get("/ready", tags=["health"])
     async def ready(request: Request) -> JSONResponse:
         """The engine answers; and, for whoever has a credential where one is wanted, how its adapter slots are used."""
         reason = pool.why_closed() or await _why_unhealthy(pool.client)
@@ -163,23 +166,22 @@ async def _why_unhealthy(client: httpx.AsyncClient) -> str | None:
 def _add_models(app: FastAPI, catalogue: Catalogue, embedding: embeddings.Model | None, access: Access) -> None:
     client = Annotated[Caller, Depends(access.client)]
 
-    def entries(caller: Caller) -> list[dict[str, Any]]:
+    def entries() -> list[dict[str, Any]]:
         entry = {"object": "model", "created": 0, "owned_by": "brogue", "kind": "embedding model"}
-        all_of_them = [*catalogue.models(), *([{"id": embedding.model, **entry}] if embedding else [])]
-        return [entry for entry in all_of_them if caller.may_use(entry["id"])]
+        return [*catalogue.models(), *([{"id": embedding.model, **entry}] if embedding else [])]
 
-    @app.get("/v1/models")
+    @app.get("/v1/models", tags=["models"])
     async def models(caller: client) -> dict[str, Any]:
         """Assistants, then adapters by alias and version, then the base model, then the embedding model; those that the
         key may use."""
-        return {"object": "list", "data": entries(caller)}
+        return {"object": "list", "data": [entry for entry in entries() if caller.may_use(entry["id"])]}
 
-    @app.get("/v1/models/{name:path}")
+    @app.get("/v1/models/{name:path}", tags=["models"])
     async def model(name: str, caller: client) -> dict[str, Any]:
-        """One model of the list."""
-        for entry in entries(caller):
-            if entry["id"] == name:
-                return entry
+        """One model of the list; an adapter by its name alone, too."""
+        for entry in entries() if caller.may_use(name) else ():
+            if entry["id"] in (name, f"{name}@stable"):
+                return entry | {"id": name}
         raise ApiError(404, f"no model '{name}'; see /v1/models", code="model_not_found", param="model")
 
 
@@ -211,7 +213,14 @@ def _answer_errors_in_openai_shape(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        return ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
+        reply = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
+        reply.headers.update(error.headers or {})  # with a 405, the methods that there are
+        return reply
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_request: Request, _error: ClientDisconnect) -> Response:
+        """While its request was being read."""
+        return Response(status_code=CLIENT_GONE)
 
     @app.exception_handler(Exception)
     async def bug(request: Request, _error: Exception) -> JSONResponse:

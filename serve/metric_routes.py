@@ -4,7 +4,7 @@ import asyncio
 
 import httpx
 from fastapi import APIRouter
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from serve.openai_errors import engine_down
 from serve.pool import AdapterPool
@@ -15,9 +15,9 @@ PATIENCE_S = 10
 
 def metric_routes(pool: AdapterPool, turns: Turns) -> APIRouter:
     """`/metrics` and `/metrics/engine`: apart, so that ours can be read while the engine is away."""
-    routes = APIRouter()
+    routes = APIRouter(tags=["health"])
 
-    @routes.get("/metrics")
+    @routes.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """What Prometheus reads."""
         slots, measured = pool.slots, pool.metrics
@@ -31,7 +31,7 @@ def metric_routes(pool: AdapterPool, turns: Turns) -> APIRouter:
         content, media_type = await asyncio.to_thread(measured.render)  # with many labels it takes long
         return Response(content, media_type=media_type)
 
-    @routes.get("/metrics/engine")
+    @routes.get("/metrics/engine", response_class=PlainTextResponse)
     async def engine_metrics() -> Response:
         """vLLM's own metrics, as the base model's engine tells them."""
         try:

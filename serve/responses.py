@@ -17,8 +17,8 @@ from data.errors import UnknownName
 from data.judgements import now
 from data.store import StoreDown
 from data.store_responses import StoredResponse, StoredResponses
-from serve.asking import ANSWERS, Body, described, parsed, told, unless_gone
-from serve.exchange import CHAT, Catalogue, Exchange
+from serve.asking import Body, parsed, told, unless_gone
+from serve.exchange import CHAT, RESPONSES, Catalogue, Exchange
 from serve.identity import Access, Caller
 from serve.openai_errors import ApiError
 from serve.recorder import Recorder, key_of, subject_of
@@ -30,7 +30,6 @@ from serve.stream import compact
 from serve.timing import timing_of
 
 _LOG = logging.getLogger("brogue.responses")
-RESPONSES = "/v1/responses"
 MOST_ITEMS = 100  # on a page
 
 
@@ -107,9 +106,9 @@ class _Turn:
 
 def response_routes(catalogue: Catalogue, relay: Relay, access: Access, recorder: Recorder) -> APIRouter:
     """The routes under /v1/responses."""
-    routes, memory = APIRouter(), Memory(recorder)
+    routes, memory = APIRouter(tags=["answers"]), Memory(recorder)
 
-    @routes.post(RESPONSES, responses=ANSWERS, openapi_extra=described("input", ["string", "array"], "Hello"))
+    @routes.post(RESPONSES)
     async def create(request: Request, who: Annotated[Caller, Depends(access.client)]) -> Response:
         """OpenAI's responses, plain and streaming. `previous_response_id` goes on from a stored one."""
         timing = timing_of(request.scope)

@@ -19,9 +19,12 @@ FUNCTION = {
     },
 }  # fmt: skip
 TOOL = {"type": "function", "function": FUNCTION}
+NAMED = {"type": "function", "function": {"name": "water"}}
 SCHEMA = {
-    "type": "object", "properties": {"herb": {"type": "string", "enum": ["basil", "mint"]}}, "required": ["herb"],
-    "additionalProperties": False,
+    "name": "herb", "strict": True, "schema": {
+        "type": "object", "properties": {"herb": {"type": "string", "enum": ["basil", "mint"]}}, "required": ["herb"],
+        "additionalProperties": False,
+    },
 }  # fmt: skip
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
 Ask = Callable[[openai.OpenAI, str], Any]
@@ -85,19 +88,29 @@ def refused(ask: Ask) -> Ask:
     return error_of
 
 
+def listed(client: openai.OpenAI, model: str) -> Any:
+    """The model's entry in the list."""
+    return next(entry for entry in _whole(client.models.with_raw_response.list())["data"] if entry["id"] == model)
+
+
+def embedded(client: openai.OpenAI, _model: str) -> Any:
+    """A vector."""
+    return _whole(client.embeddings.with_raw_response.create(model="all-minilm-l6-v2", input="x"))
+
+
 CASES: dict[str, Ask] = {
-    "models": lambda client, model: next(m for m in _whole(client.models.with_raw_response.list())["data"] if m["id"] == model),
+    "models": listed,
     "chat": chat(),
     "chat, n": chat(n=2, temperature=1, seed=7),
     "chat, logprobs": chat(logprobs=True, top_logprobs=3),
     "chat, stop": chat(stop=["e"]),
     "chat, seed": chat(temperature=1, seed=11),
-    "chat, named tool": chat(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "water"}}, max_tokens=40),
+    "chat, named tool": chat(tools=[TOOL], tool_choice=NAMED, max_tokens=40),
     "chat, required tool": chat(tools=[TOOL], tool_choice="required", max_tokens=40),
-    "chat, json_schema": chat(
-        response_format={"type": "json_schema", "json_schema": {"name": "h", "schema": SCHEMA, "strict": True}}, max_tokens=30
+    "chat, json_schema": chat(response_format={"type": "json_schema", "json_schema": SCHEMA}, max_tokens=30),
+    "chat, vLLM's own": chat(
+        user="u", max_completion_tokens=5, extra_body={"top_k": 5, "min_p": 0.1, "return_token_ids": True}
     ),
-    "chat, vLLM's own": chat(user="u", max_completion_tokens=5, extra_body={"top_k": 5, "min_p": 0.1, "return_token_ids": True}),
     "completions": complete(),
     "completions, several": complete(prompt=["Basil", "Mint"], n=2, temperature=1, seed=3),
     "completions, echo": complete(echo=True, logprobs=2, max_tokens=4),
@@ -111,7 +124,7 @@ CASES: dict[str, Ask] = {
     "error: too long": refused(chat(messages=[{"role": "user", "content": "basil " * 9000}])),
     "error: tool, no parser": refused(chat(tools=[TOOL], tool_choice="auto")),
     "error: no prompt": refused(complete(prompt=None)),
-    "embeddings": refused(lambda client, _: _whole(client.embeddings.with_raw_response.create(model="all-minilm-l6-v2", input="x"))),
+    "embeddings": refused(lambda client, model: {"vectors": len(embedded(client, model)["data"])}),
 }  # fmt: skip
 STREAMS: dict[str, Callable[[openai.OpenAI, str], bytes]] = {
     "chat": streamed("chat", messages=QUESTION, **GREEDY),

@@ -13,6 +13,7 @@ import httpx
 
 from adapters.registry import CARD, AdapterCard, Registry, Served, file_hashes
 from assistant.exams_api import ExamsApi
+from assistant.job_models import HomeTunables
 from assistant.knowledge import Knowledge
 from assistant.knowledge_answer import Answers, BaseFacts
 from assistant.knowledge_api import KnowledgeApi
@@ -21,7 +22,8 @@ from assistant.prompt import HomeCatalogue
 from assistant.runs_api import RunsApi
 from data.errors import BrogueError
 from data.home import Home, write_json, write_text
-from data.settings import EngineSettings, load_settings
+from data.settings import EngineSettings, GatewaySettings, load_settings
+from data.settings_jobs import FileSettings, JobSettings
 from data.settings_knowledge import KnowledgeSettings
 from data.store_home import open_store
 from serve.canary import Trials
@@ -37,6 +39,7 @@ from serve.reconciler import Reconciler
 from serve.recorder import Recorder
 from serve.shadow import Shadow
 from serve.tracing import TracedTransport
+from serve.tuning import Tuning
 from serve.watching import Telemetry
 from tests.knowledge_fakes import WordEmbedder
 
@@ -154,8 +157,9 @@ class FakeEngine(httpx.AsyncBaseTransport):
         text = ("" if self.says else " ").join(pieces)
         message = self.message or {"role": "assistant", "content": text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 7, "completion_tokens": self.words}
-        return httpx.Response(200, content=_json({"id": "x", "model": model, "choices": [choice], "usage": usage}),
+        usage = {"prompt_tokens": 7, "completion_tokens": self.words, "total_tokens": 7 + self.words}
+        head = {"id": "x", "object": "chat.completion", "created": 0, "model": model}
+        return httpx.Response(200, content=_json(head | {"choices": [choice], "usage": usage}),
                               headers={"content-type": "application/json"})  # fmt: skip
 
     async def _complete(self, body: dict[str, Any]) -> httpx.Response:
@@ -175,8 +179,9 @@ class FakeEngine(httpx.AsyncBaseTransport):
             }
             for i in range(count * len(prompts))
         ]
-        usage = {"prompt_tokens": 7, "completion_tokens": self.words * len(choices)}
-        return httpx.Response(200, content=_json({"id": "x", "model": model, "choices": choices, "usage": usage}),
+        usage = {"prompt_tokens": 7, "completion_tokens": self.words * len(choices), "total_tokens": 9}
+        head = {"id": "x", "object": "text_completion", "created": 0, "model": model}
+        return httpx.Response(200, content=_json(head | {"choices": choices, "usage": usage}),
                               headers={"content-type": "application/json"})  # fmt: skip
 
     async def _events(self, model: str, body: dict[str, Any], starts: int, word: str) -> AsyncIterator[bytes]:
@@ -184,7 +189,7 @@ class FakeEngine(httpx.AsyncBaseTransport):
         count = len(said) or self.words
         self._count(model, 1)
         try:
-            for number in range(min(count, body.get("max_tokens", count))):
+            for number in range(min(count, body.get("max_tokens") or count)):
                 if number == self.end_after and body.get("stream"):
                     return
                 await asyncio.sleep(self.pause_s)
@@ -285,6 +290,9 @@ class FakeGateway:
         maker: Maker | None = None,
         telemetry: Telemetry | None = None,
         has_eyes: bool = False,
+        tuning: Tuning | None = None,
+        settings: GatewaySettings | None = None,
+        fresh_s: float = 0,
         period_s: float = 0.02,  # of the reconciler
         **limits: Any,
     ) -> None:
@@ -304,12 +312,14 @@ class FakeGateway:
         answers = Answers(knowledge or Knowledge(home, KnowledgeSettings(), WordEmbedder()), facts)
         self.catalogue = HomeCatalogue(home, "base", supports_system=True, live=self.pool.live, answers=answers)
         self.loops = LoopApi(home, ExamsApi(home))
+        tuning = tuning or Tuning(FileSettings(), JobSettings(waiting=5), HomeTunables(home, "base", "sha"))
         self.app = build_app(
             self.pool, self.catalogue, self.reconciler,
             Shadow(self.pool, home.logs / "shadow.jsonl", load_settings(home.settings_file).store.logging),
             self.recorder, ADMIN_KEY, home, knowledge, KnowledgeApi(knowledge) if knowledge else None,
-            RunsApi(home), ExamsApi(home), self.loops, telemetry=telemetry, has_eyes=has_eyes,
+            RunsApi(home), ExamsApi(home), self.loops, tuning, settings, telemetry, has_eyes,
         )  # fmt: skip
+        self.app.state.access.credentials.fresh_s = fresh_s  # tests make users and keys behind the gateway's back
 
     def _check(self, card: AdapterCard) -> None:
         if card.name in self.unfit:

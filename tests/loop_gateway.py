@@ -23,10 +23,10 @@ class NamingEngine(FakeEngine):
 
 
 @contextmanager
-def gateway_of(home: Home) -> Iterator[str]:
+def gateway_of(home: Home, **more: Any) -> Iterator[str]:
     """Its address; this process passes for the supervisor. The admin key is tests.fakes.ADMIN_KEY."""
     me = Child.of(os.getpid())
     assert me is not None
-    with served(FakeGateway(home, NamingEngine(), max_wait_s=5).app) as url:
+    with served(FakeGateway(home, NamingEngine(), max_wait_s=5, **more).app) as url:
         Services(supervisor=me, gateway_url=url, page_url=url, base_model="base", engine_state="ready").save(home)
         yield url

@@ -295,3 +295,33 @@ def test_a_dataset_keeps_its_digest_through_a_forget_that_does_not_concern_it(ho
     brogue("data", "forget", "--subject", ANN, "--yes")
     assert load_card(home, "mine") == card and card.digest == before.digest
     assert (home.datasets / "mine" / RECORDS).stat().st_mtime_ns == changed
+
+
+def test_uploaded_files_lose_the_lines_about_a_person_and_theirs_go_whole(
+    home: Home, store: Store, brogue: Run
+) -> None:
+    """A line is about her if it names her, or if its record is hers in a dataset, where a column says so."""
+    import io
+
+    from data.jobs import Asked
+    from data.store_files import Files
+    from data.store_jobs import Jobs
+
+    files = Files(store, home)
+    save(home, "named", [row(1, ANN), row(2)])
+    said = [{"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": reply}]}
+            for text, reply in ((f"I am {ANN}", "Hello"), (record(1, ANN).prompt, record(1, ANN).response),
+                                ("plain", "Hello"))]  # fmt: skip
+    content = "\n".join(map(json.dumps, said)).encode()
+    bobs = files.add("bob", "bobs.jsonl", "fine-tune", io.BytesIO(content))
+    hers = files.add(ANN, "hers.jsonl", "fine-tune", io.BytesIO(b'{"a": 1}'))
+    asked = Asked(model="base", name="ft-x", method="supervised", hyperparameters={}, training_file=hers.id)
+    job = Jobs(store).create(ANN, asked, 9)
+    told = json.loads(brogue("data", "forget", "--subject", ANN, "--json").stdout)
+    assert told["files"] == {f"files/{bobs.id}": 2} and (told["uploads"], told["jobs"]) == ([hers.id], [job.id])
+    assert brogue("data", "forget", "--subject", ANN, "--yes").returncode == 0
+    left = (home.files / bobs.id).read_bytes()
+    assert json.loads(left) == said[2] and files.get(bobs.id).size == len(left)
+    assert [path.name for path in home.files.iterdir()] == [bobs.id]
+    assert Jobs(store).listed(None, 9, None).items == []
+    assert files_with(home, ANN, PHRASE) == []

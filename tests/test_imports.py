@@ -85,8 +85,11 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "serve/responses.py",
         "serve/embeddings.py",
         "serve/exams.py",
+        "serve/files.py",
+        "serve/fine_tuning.py",
         "serve/knowledge.py",
         "serve/metric_routes.py",
+        "serve/openapi.py",
         "serve/runs.py",
         "serve/rollouts.py",
         "serve/feedback.py",
@@ -103,6 +106,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "alembic": ("data/store_open.py",),
     "sacrebleu": ("adapters/measure_task.py",),
     "rouge_score": ("adapters/measure_task.py",),
+    "simpy": ("serve/capacity_simulation.py",),
 }
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's own client against the gateway and against the bare engine behind it: equal but for what is meant to differ."""
+"""OpenAI's own client against the gateway and the bare engine behind it: equal but for what is meant to differ."""
 
 import json
 import time

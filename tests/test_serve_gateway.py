@@ -154,6 +154,8 @@ def test_an_unknown_model_is_a_404_in_openai_shape_that_lists_the_models(setup: 
         (b'{"model": "base", "messages": []}', "wanted 'messages'"),
         (b'{"model": "base", "messages": ["hi"]}', "wanted 'messages'"),
         (b'{"model": "base", "messages": [{"role": "user", "content": "\\uD83C"}]}', "half of a surrogate pair"),
+        (b'{"model": "base", "messages": [{"x": ' + b"[" * 300 + b"]" * 300 + b"}]}", "nested more than 64 deep"),
+        (b'{"model": "base", "messages": [{"role": "user", "content": "Hi"}], "seed": NaN}', "not valid JSON"),
     ],
 )
 def test_a_body_that_is_no_request_is_a_400_in_openai_shape(setup: Setup, body: bytes, words: str) -> None:
@@ -227,6 +229,16 @@ def test_an_assistant_whose_file_is_broken_says_what_is_wrong_with_it(setup: Set
     names = [entry["id"] for entry in setup.client.get("/v1/models").json()["data"]]
     assert "reed" in names
     assert "broken" not in names, "the others are listed all the same"
+
+
+def test_a_method_that_is_not_there_is_a_405_that_names_those_that_are(setup: Setup) -> None:
+    reply = setup.client.put("/v1/models")
+    assert (reply.status_code, reply.headers["allow"], set(reply.json())) == (405, "GET", {"error"})
+
+
+def test_a_slash_too_many_is_a_404_and_no_redirect_to_the_host_that_the_client_names(setup: Setup) -> None:
+    reply = setup.client.get("/v1/models/../adapters/", headers={"host": "elsewhere"}, follow_redirects=False)
+    assert (reply.status_code, reply.headers.get("location")) == (404, None)
 
 
 def test_a_bug_is_a_500_in_openai_shape_with_an_incident_number(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,6 @@ def upgrade() -> None:
         sa.Column("created", sa.DateTime(timezone=True), nullable=False),
         sa.Column("owner", sa.String()),
         sa.Column("status", sa.String(), nullable=False),
-        sa.Column("wanted", sa.String()),
         sa.Column("asked", sa.JSON(), nullable=False),
         sa.Column("found", sa.JSON(), nullable=False),
         sa.Column("finished", sa.DateTime(timezone=True)),
