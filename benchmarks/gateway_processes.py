@@ -58,8 +58,11 @@ class ScriptedEngine:
             self.loaded.append(body["lora_name"])
         elif path == "/v1/unload_lora_adapter":
             self.loaded.remove(body["lora_name"])
+        elif path not in ("/health", "/v1/models"):
+            await _answer(send, b"{}", 404)
+            return
         listed = [{"id": name, "object": "model", "parent": None if name == MODEL else MODEL} for name in self.loaded]
-        await _answer(send, _json({"object": "list", "data": listed} if path == "/v1/models" else {}))
+        await _answer(send, _json({"object": "list", "data": listed}))
 
     async def _stream(self, body: dict[str, Any], send: Send) -> None:
         tokens = min(body.get("max_tokens") or self.tokens, self.tokens)
@@ -112,9 +115,9 @@ async def _part(send: Send, content: bytes, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": content, "more_body": more})
 
 
-async def _answer(send: Send, content: bytes) -> None:
+async def _answer(send: Send, content: bytes, status: int = 200) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await _part(send, content, more=False)
 
 
