@@ -52,7 +52,8 @@ def answer_routes(catalogue: Catalogue, relay: Relay, access: Access) -> APIRout
         with told():
             prepared = catalogue.raw(body)
             exchange = Exchange(
-                COMPLETIONS, body, request.headers, prepared, timing.arrived, examined=examined, caller=who, timing=timing,
+                COMPLETIONS, body, request.headers, prepared, timing.arrived, examined=examined, caller=who,
+                timing=timing,
             )  # fmt: skip
             return await unless_gone(request, best_of(exchange, relay.send))
 
