@@ -79,6 +79,8 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
     models = [model for body in BODIES.values() for model in body]
     kinds = [(model, "validation") for model in (*models, ErrorAnswer)]
     _, found = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    if taken := schemas.keys() & found["$defs"].keys():
+        raise ValueError(f"two models are called {', '.join(sorted(taken))}: the document can hold one")
     schemas |= found["$defs"]
     document["components"]["securitySchemes"] = {"bearer": BEARER}
     document["components"]["responses"] = {
