@@ -120,18 +120,6 @@ def test_who_has_no_credential_brings_little(home: Home) -> None:
         assert error_of(setup.ask(None, "POST", CHAT, huge))[:2] == (401, "invalid_api_key"), "before it is read"
 
 
-def test_an_upload_is_counted_as_it_passes() -> None:
-    settings = GatewaySettings(port=8000, max_upload_mib=0.01)
-    app = Starlette(routes=[Route("/v1/files", echo, methods=["POST"])])
-    client = TestClient(Bodies(app, settings, frozenset()))
-    assert client.post("/v1/files", content=b"x" * 9_000).json() == {"size": 9_000}
-    assert error_of(client.post("/v1/files", content=b"x" * 20_000))[:2] == (413, "request_too_large")
-    assert error_of(client.post("/v1/files", content=(b"x" * 1000 for _ in range(30))))[:2] == (
-        413,
-        "request_too_large",
-    )
-
-
 @pytest.mark.parametrize(
     ("body", "deep"),
     [
