@@ -38,9 +38,9 @@ class EngineSettings(Frozen):
     max_own_engines: int | None = Field(
         None, ge=0, description="engines of versions that cannot share the base model's; none: one for every 4 cores"
     )
-    tool_call_parser: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9_]+$",
-        description="the base model's way to call tools, vLLM's name such as 'hermes'; none: it calls only if it must",
+    tool_call_parser: str = Field(
+        "hermes", pattern=r"^[A-Za-z0-9_]+$",
+        description="the base model's way to call tools, by vLLM's name of it; 'none': no tools are called",
     )  # fmt: skip
     kv_cache_gib: float | None = Field(None, gt=0, description="none: from the model's size and free memory (CPU)")
     cpu_cores: str | None = Field(None, description="cores of the engine, such as '0-3'; none: all that we may use")

@@ -72,7 +72,7 @@ def command_line(
     command += ["--middleware", "serve.engine_door.EngineDoor"]
     command += ["--allowed-media-domains", *(settings.media_domains or (NOWHERE,))]
     command += ["--dtype", settings.dtype, "--max-model-len", str(plan.max_model_len)]
-    if settings.tool_call_parser is not None:
+    if settings.tool_call_parser != "none":  # without one vLLM refuses even calls that it holds the model to
         command += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_call_parser]
     if adapters:
         command += ["--enable-lora", "--max-loras", str(settings.max_loras)]

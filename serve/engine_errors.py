@@ -12,8 +12,8 @@ from serve.openai_errors import ApiError
 _LOG = logging.getLogger("brogue.relay")
 _NO_PARSER = "--tool-call-parser"  # stands in vLLM's words when it was started without one
 _TOOLS = (
-    "the engine reads no tool calls out of free text, for it was started without a parser of the model's own form; "
-    'send tool_choice "required" or a named function, or set engine.tool_call_parser in brogue.toml'
+    "the engine was started without a parser of tool calls; leave 'tools' out, or set engine.tool_call_parser in "
+    "brogue.toml to the form in which the base model writes them"
 )
 _CODES = {"maximum context length": "context_length_exceeded", "longer than the maximum": "context_length_exceeded"}
 

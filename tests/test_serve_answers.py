@@ -206,7 +206,7 @@ def test_store_false_keeps_no_words_but_the_answer_can_be_rated(setup: Setup) ->
         (400, "This model's maximum context length is 64 tokens.", "context_length_exceeded", "maximum context length"),
         (400, "n must be at least 1, got 0.", None, "n must be at least 1"),
         (400, '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
-         "no_tool_parser", "set engine.tool_call_parser in brogue.toml"),
+         "no_tool_parser", "set engine.tool_call_parser in"),
         (500, "died in /home/me/lib/engine.py", None, "incident"),
     ],
 )  # fmt: skip

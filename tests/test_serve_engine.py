@@ -63,11 +63,12 @@ def test_the_engine_listens_on_loopback_only() -> None:
 
 
 def test_a_tool_parser_is_one_setting() -> None:
-    words = command_line("/model", "base", 1, EngineSettings(tool_call_parser="hermes"), CPU_PLAN)
+    words = command_line("/model", "base", 1, EngineSettings(tool_call_parser="llama3_json"), CPU_PLAN)
     assert words[words.index("--enable-auto-tool-choice") :][:3] == [
-        "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+        "--enable-auto-tool-choice", "--tool-call-parser", "llama3_json",
     ]  # fmt: skip
-    assert "--enable-auto-tool-choice" not in command_line("/model", "base", 1, EngineSettings(), CPU_PLAN)
+    none = command_line("/model", "base", 1, EngineSettings(tool_call_parser="none"), CPU_PLAN)
+    assert "--enable-auto-tool-choice" not in none
 
 
 def test_extra_arguments_come_last_so_that_they_win() -> None:
