@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from data.home import Home
 from data.settings import GatewaySettings
+from serve.credentials import FRESH_S
 from serve.engine import Engine
 from serve.reconciler import PERIOD_S
 from serve.serving import serve
@@ -156,7 +157,7 @@ def our_gateway(engine: str, home: Home) -> ASGIApp:
     add_assistant(home, ASSISTANT, f"system_prompt: {PERSONA}\nsampling: {{temperature: 0.3}}\n")
     if not (home.adapters / "bench-voice").exists():
         add_version(home, "bench-voice")
-    return FakeGateway(home, _EngineBehind(engine), period_s=PERIOD_S).app
+    return FakeGateway(home, _EngineBehind(engine), fresh_s=FRESH_S, period_s=PERIOD_S).app
 
 
 def main() -> None:
