@@ -11,8 +11,9 @@ from data.settings import Settings
 
 CONSTRAINED = "-constrained"
 _SLOW = ("encoder",)  # specialists that take minutes to make, not seconds
-# upkeep: what an arm asks of people once it serves
-_PROMPT, _EXAMPLES, _DOCUMENTS, _SPECIALIST, _WEIGHTS = range(5)
+# upkeep: what an arm asks of people once it serves; records or documents in step with the world, for whatever is made
+# of them (an index, a small model that is trained in a minute)
+_PROMPT, _EXAMPLES, _IN_STEP, _WEIGHTS = range(4)
 _MAKERS: dict[str, Callable[[making.Making], Ready]] = {
     "prompt": making.prompt,
     "few-shot-fixed": making.few_shot_fixed,
@@ -39,17 +40,17 @@ def arms_for(task: Task, records: Records, settings: Settings, knowledge: bool) 
     pairs, tags = task.kind == "pairs", task.kind == "tags"
     found = _twins("prompt", "prompt", "an instruction alone", _PROMPT, held, needs=False)
     if knowledge and not tags:
-        found += _twins("rag", "rag", "passages of the documents in the prompt", _DOCUMENTS, held)
+        found += _twins("rag", "rag", "passages of the documents in the prompt", _IN_STEP, held)
     found += _specialists(task, slow=False)
     nearest = f"the {making.NEAREST} nearest examples in the prompt"
-    found += _twins("few-shot-nearest", "few-shot", nearest, _EXAMPLES, held, learns=True)
+    found += _twins("few-shot-nearest", "few-shot", nearest, _IN_STEP, held, learns=True)
     found += _twins("few-shot-fixed", "few-shot", "the same examples in every prompt", _EXAMPLES, held)
     found += _specialists(task, slow=True)
     found += [_trained("dpo-lora", "weights trained on which answers are better (DPO)")] if pairs else []
     told = single(records.train) and bool(to_train_with(task, records))
     found += [] if pairs else _fine_tuned(held, knowledge and not tags, settings, told)
     if not (knowledge or pairs or tags):
-        found += _twins("rag", "rag", "the training examples as documents", _DOCUMENTS, held)
+        found += _twins("rag", "rag", "the training examples as documents", _IN_STEP, held)
     return found
 
 
@@ -102,7 +103,7 @@ def _specialists(task: Task, slow: bool) -> list[Arm]:
     from assistant.specialists import KINDS, kinds_for
 
     return [
-        Arm(name=kind, family="specialist", title=KINDS[kind].title, learns=True, slow=slow, upkeep=_SPECIALIST)
+        Arm(name=kind, family="specialist", title=KINDS[kind].title, learns=True, slow=slow, upkeep=_IN_STEP)
         for kind in kinds_for(task)
         if (kind in _SLOW) is slow
     ]

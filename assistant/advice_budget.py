@@ -22,7 +22,7 @@ START_S = 30.0  # of a training, before its first step: libraries, the model
 FEWEST_ROWS = 16  # that a training is tried with
 GOOD_ROWS = 300  # below these a training takes no less time: see `adapters.recipes`
 ROUNDS = 4  # an eighth, a quarter, half, all of the rows
-TRAINED = 4  # `Arm.upkeep` of arms with trained weights
+TRAINED = 3  # `Arm.upkeep` of arms with trained weights
 
 
 class Clock:

@@ -115,10 +115,10 @@ def field_of(task: Task, results: Sequence[Result], seed: int = 0) -> Field | No
 
 
 def cost(result: Result) -> tuple[int, int, int, str]:
-    """What an arm costs: what it takes to keep it up, then whole minutes to make it, then tokens of an answer."""
+    """What an arm costs: what it takes to keep it up, then the tokens of an answer, then whole minutes to make it."""
     tokens = result.test.prompt_tokens + result.test.answer_tokens if result.test else 0
     minutes = result.ready.minutes if result.ready else 0
-    return result.arm.upkeep, round(minutes), round(tokens), result.arm.name
+    return result.arm.upkeep, round(tokens), round(minutes), result.arm.name
 
 
 def bar(task: Task, found: Figures) -> float:

@@ -31,7 +31,7 @@ from serve.engine import free_port
 from serve.hardware import GIB, detect_device, gib, memory_of, plan_own
 
 ARMS = ("prompt", "prompt-constrained", "few-shot-nearest", "sft-lora")  # that another base model is tried with
-UPKEEP = 5
+UPKEEP = 4
 TRIES = 3  # to start an engine: a port that is free may be taken by somebody else before it is bound
 STARTING = "starting"  # locked while an engine comes up, also by what a killed run has left behind
 LOOPBACK = "127.0.0.1"

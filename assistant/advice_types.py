@@ -48,7 +48,7 @@ class Arm(Frozen):
     needs: tuple[str, ...] = ()  # arms that have to be ready before: lora+rag wants sft-lora
     slow: bool = False  # a small model that takes minutes to make: it is tried in rounds, as trained weights are
     learns: bool = False  # whether it changes with the number of training rows, so that it has a learning curve
-    upkeep: int = 0  # 0 a prompt, 1 examples, 2 documents, 3 a small model, 4 trained weights, 5 another base model
+    upkeep: int = 0  # 0 a prompt, 1 examples, 2 records or documents in step, 3 trained weights, 4 another base model
     constrained: bool = False  # its answers are held to the labels or the schema
 
 

@@ -6,6 +6,7 @@ from assistant import (
     cli_adapters,
     cli_advise,
     cli_assistants,
+    cli_capacity,
     cli_classify,
     cli_data,
     cli_data_clean,
@@ -18,6 +19,7 @@ from assistant import (
     cli_feedback,
     cli_feedback_queues,
     cli_gates,
+    cli_jobs,
     cli_keys,
     cli_knowledge,
     cli_plan,
@@ -42,6 +44,7 @@ app.command()(cli_services.doctor)
 app.command()(cli_assistants.chat)
 app.command()(cli_train.train)
 app.command()(cli_plan.plan)
+app.command()(cli_capacity.capacity)
 app.command()(cli_retrain.retrain)
 app.command()(cli_classify.classify)
 app.command()(cli_exam.exam)
@@ -62,6 +65,7 @@ cli_feedback.app.command("queues")(cli_feedback_queues.queues)
 app.add_typer(cli_knowledge.app, name="knowledge")
 app.add_typer(cli_adapters.app, name="adapters")
 app.add_typer(cli_runs.app, name="runs")
+app.add_typer(cli_jobs.app, name="jobs")
 app.add_typer(cli_exam.app, name="exams")
 app.add_typer(cli_advise.advise, name="advise")
 app.add_typer(cli_advise.app, name="advice")

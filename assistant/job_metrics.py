@@ -66,6 +66,8 @@ def kept_metrics(lines: list[dict[str, Any]]) -> dict[str, float]:
     kept = int(min(measured, key=lambda line: line["eval_loss"])["step"] if measured else trained[-1]["step"])
     of_step = [figures_of(line) for line in lines if int(line.get("step", -1)) == kept]
     merged = {name: value for figures in of_step for name, value in figures.items()}
+    if "valid_loss" in merged:  # it is measured on all validation rows
+        merged["full_valid_loss"] = merged["valid_loss"]
     return {"step": float(kept)} | merged
 
 

@@ -33,16 +33,17 @@ class HomeCatalogue:
         self._read: dict[str, tuple[tuple[int, int, int], Assistant]] = {}  # name → the file's stamp, its content
         self._base_name = base_name
         self._composer = Composer(home, supports_system, answers)
+        self._longest = None if answers is None else answers.base.context_length
 
     def models(self) -> list[dict[str, Any]]:
         """OpenAI model objects: assistants, adapters by alias and version, the base."""
-        entries = [_entry(a.name, "assistant", a.description, a) for a in self._assistants()]
+        entries = [self._entry(a.name, "assistant", a.description, a) for a in self._assistants()]
         for adapter in filter(lambda name: not is_advice(name), self._registry.adapters()):
             state = self._live.states.get(adapter) or self._registry.state(adapter)
             versions = [n for n in self._registry.versions(adapter) if self._registry.chats(adapter, n)]
             names = [*state.aliases, *versions]
-            entries += [_entry(f"{adapter}@{name}", "adapter", "") for name in names]
-        return [*entries, _entry(self._base_name, "base model", "")]
+            entries += [self._entry(f"{adapter}@{name}", "adapter") for name in names]
+        return [*entries, self._entry(self._base_name, "base model")]
 
     def _assistants(self) -> Iterator[Assistant]:
         """All but those with a broken file: one half-saved file must not hide the others (asked by name, it tells)."""
@@ -51,6 +52,16 @@ class HomeCatalogue:
                 yield load_assistant(path)
             except BrogueError as error:
                 _LOG.warning("%s", error)
+
+    def _entry(self, name: str, kind: str, description: str = "", assistant: Assistant | None = None) -> dict[str, Any]:
+        entry: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "brogue", "kind": kind}
+        if self._longest is not None:
+            entry["max_model_len"] = self._longest  # tokens, as vLLM says it
+        if description:
+            entry["description"] = description
+        if assistant is not None:
+            entry["brand"] = assistant.brand.model_dump() | {"title": assistant.title}
+        return entry
 
     async def prepare(self, body: dict[str, Any]) -> Prepared:
         """The request as the engine is to see it; an assistant adds what its definition says (assistant/compose.py)."""
@@ -111,12 +122,3 @@ def _with_sampling(body: dict[str, Any], assistant: Assistant) -> dict[str, Any]
     if "max_completion_tokens" in body:  # OpenAI's newer name of max_tokens
         defaults.pop("max_tokens", None)
     return defaults | body
-
-
-def _entry(name: str, kind: str, description: str, assistant: Assistant | None = None) -> dict[str, Any]:
-    entry: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "brogue", "kind": kind}
-    if description:
-        entry["description"] = description
-    if assistant is not None:
-        entry["brand"] = assistant.brand.model_dump() | {"title": assistant.title}
-    return entry

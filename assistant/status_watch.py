@@ -117,8 +117,8 @@ def _totals(now: Doing, after: Moment) -> "list[RenderableType]":
     grid.add_row("latency", *first, f"{_ms(now.token_ms)} a token")
     ours = f"{_ms(now.ours_ms[0])} p50", f"{_ms(now.ours_ms[1])} p95"
     grid.add_row("overhead", *ours, "")
-    on_way = f"{_whole(gauge(after.gateway, 'brogue_answers_in_flight'))} on their way"
-    grid.add_row("queue", on_way, f"{_whole(running)} in the engine", f"{_whole(waiting)} waiting there")
+    queued = f"{_whole(gauge(after.gateway, 'brogue_answers_queued'))} waiting for a turn"
+    grid.add_row("queue", queued, f"{_whole(running)} in the engine", f"{_whole(waiting)} waiting there")
     waits = f"{_whole(gauge(after.gateway, 'brogue_slots_waiting'))} waiting for one"
     grid.add_row("slots", f"{slots} in use", waits, "" if cache is None else f"KV cache {cache:.0%} full")
     return [grid]

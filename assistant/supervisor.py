@@ -38,6 +38,7 @@ from data.secrets import ENVIRONMENT, admin_key
 from data.settings import Address, EngineSettings, Settings
 from data.store_home import open_store
 from data.store_users import Users
+from serve.calm import calm_down
 from serve.canary import Trials
 from serve.engine import Engine, free_port
 from serve.engine_api import EngineState
@@ -226,6 +227,7 @@ class Supervisor:
         try:
             self._knowledge.warm(_LOG.info)
             self._catalogue.warm()
+            calm_down()  # once more, for the models
         except BrogueError as error:
             _LOG.error("%s", error)
         except Exception:

@@ -8,7 +8,7 @@ python -m benchmarks.gateway_processes gateway PORT ENGINE  our gateway as `brog
 import asyncio
 import json
 import logging
-import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from data.home import Home
 from data.settings import GatewaySettings
 from serve.engine import Engine
+from serve.reconciler import PERIOD_S
 from serve.serving import serve
 from tests.fakes import FakeEngine, FakeGateway, add_assistant, add_version
 
@@ -57,8 +58,11 @@ class ScriptedEngine:
             self.loaded.append(body["lora_name"])
         elif path == "/v1/unload_lora_adapter":
             self.loaded.remove(body["lora_name"])
+        elif path not in ("/health", "/v1/models"):
+            await _answer(send, b"{}", 404)
+            return
         listed = [{"id": name, "object": "model", "parent": None if name == MODEL else MODEL} for name in self.loaded]
-        await _answer(send, _json({"object": "list", "data": listed} if path == "/v1/models" else {}))
+        await _answer(send, _json({"object": "list", "data": listed}))
 
     async def _stream(self, body: dict[str, Any], send: Send) -> None:
         tokens = min(body.get("max_tokens") or self.tokens, self.tokens)
@@ -111,9 +115,9 @@ async def _part(send: Send, content: bytes, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": content, "more_body": more})
 
 
-async def _answer(send: Send, content: bytes) -> None:
+async def _answer(send: Send, content: bytes, status: int = 200) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await _part(send, content, more=False)
 
 
@@ -139,9 +143,9 @@ def plain_proxy(engine: str) -> ASGIApp:
 class _EngineBehind(FakeEngine):
     """An engine in another process, met with the client that `brogue up` uses."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str) -> None:
         super().__init__()
-        self._engine = Engine([], {"VLLM_API_KEY": key}, Path(), int(url.rpartition(":")[2]))
+        self._engine = Engine([], {"VLLM_API_KEY": KEY}, Path(), int(url.rpartition(":")[2]))
 
     def client(self) -> httpx.AsyncClient:
         return self._engine.client()
@@ -152,12 +156,13 @@ def our_gateway(engine: str, home: Home) -> ASGIApp:
     add_assistant(home, ASSISTANT, f"system_prompt: {PERSONA}\nsampling: {{temperature: 0.3}}\n")
     if not (home.adapters / "bench-voice").exists():
         add_version(home, "bench-voice")
-    return FakeGateway(home, _EngineBehind(engine, os.environ.get("BENCH_ENGINE_KEY", KEY))).app
+    return FakeGateway(home, _EngineBehind(engine), period_s=PERIOD_S).app
 
 
 def main() -> None:
     """Serve one of them until SIGTERM."""
     what, port, *rest = sys.argv[1:]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more; a profile must be written
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     app: ASGIApp

@@ -15,6 +15,7 @@ from data.frozen import STARTER_MODEL as STARTER_MODEL
 from data.frozen import Frozen as Frozen
 from data.settings_gateway import Address as Address
 from data.settings_gateway import GatewaySettings as GatewaySettings
+from data.settings_gateway import PageSettings as PageSettings
 from data.settings_jobs import FileSettings, JobSettings
 from data.settings_knowledge import KnowledgeSettings
 from data.settings_telemetry import TelemetrySettings
@@ -45,6 +46,9 @@ class EngineSettings(Frozen):
     cpu_cores: str | None = Field(None, description="cores of the engine, such as '0-3'; none: all that we may use")
     preload_openmp: bool = Field(True, description="preload Intel's OpenMP runtime on a CPU")
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
+    media_domains: tuple[str, ...] = Field(
+        (), description="hosts that pictures in messages may be fetched from, for a base model that sees; none: nowhere"
+    )
     start_timeout_s: int = Field(600, ge=10)
     extra_args: tuple[str, ...] = Field((), description="appended to vLLM's command line as they are")
 
@@ -124,8 +128,8 @@ class Settings(Frozen):
 
     base_model: str = Field(STARTER_MODEL, description="'starter', a Hugging Face id, or a folder")
     engine: EngineSettings = EngineSettings()
-    gateway: GatewaySettings = GatewaySettings(port=8000)
-    page: Address = Address(port=7860)
+    gateway: GatewaySettings = GatewaySettings()
+    page: PageSettings = PageSettings()
     store: StoreSettings = StoreSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()

@@ -44,6 +44,7 @@ class Address(Frozen):
 class GatewaySettings(Address):
     """Where the gateway listens, its patience, and its limits; docs/security.md says what each is for."""
 
+    port: int = Field(8000, ge=1, le=65535)
     max_wait_s: float = Field(120, gt=0, description="a request waits so long for the engine or for an adapter slot")
     max_body_mib: float = Field(10, gt=0, le=1024, description="of a request; larger ones get 413")
     max_upload_mib: float = Field(512, gt=0, description="of an upload to /v1/files")
@@ -62,3 +63,9 @@ class GatewaySettings(Address):
         (), description="web sites whose scripts may call the gateway, such as https://chat.shop.org"
     )
     open_metrics: bool = Field(False, description="/metrics wants no admin's key although there are keys or users")
+
+
+class PageSettings(Address):
+    """Where the page listens."""
+
+    port: int = Field(7860, ge=1, le=65535)

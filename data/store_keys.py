@@ -105,4 +105,4 @@ _NAMES = "lower-case letters, digits and . _ - only, at most 63, a letter or dig
 
 def _key(row: KeyRow) -> Key:
     return Key(name=row.name, role=row.role, hint=row.hint, rules=KeyRules.model_validate(row.rules),
-               created=row.created, expires=row.expires, revoked=row.revoked)  # type: ignore[arg-type]  # fmt: skip
+               created=row.created, expires=row.expires, revoked=row.revoked)  # fmt: skip

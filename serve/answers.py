@@ -35,9 +35,7 @@ def answer_routes(catalogue: Catalogue, relay: Relay, access: Access) -> APIRout
         examined = await _examined(request, access)
         with told():
             prepared = await catalogue.prepare(body)
-            exchange = Exchange(
-                CHAT, body, request.headers, prepared, timing.arrived, examined=examined, caller=who, timing=timing,
-            )  # fmt: skip
+            exchange = Exchange(CHAT, body, request.headers, prepared, timing, examined, who)
             return await unless_gone(request, relay.send(exchange))
 
     @routes.post(COMPLETIONS)
@@ -51,10 +49,7 @@ def answer_routes(catalogue: Catalogue, relay: Relay, access: Access) -> APIRout
         examined = await _examined(request, access)
         with told():
             prepared = catalogue.raw(body)
-            exchange = Exchange(
-                COMPLETIONS, body, request.headers, prepared, timing.arrived, examined=examined, caller=who,
-                timing=timing,
-            )  # fmt: skip
+            exchange = Exchange(COMPLETIONS, body, request.headers, prepared, timing, examined, who)
             return await unless_gone(request, best_of(exchange, relay.send))
 
     return routes

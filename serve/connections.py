@@ -18,7 +18,8 @@ HEADERS = 200
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. `patience_s`: for a request's head, from its first byte, or from the connection's start."""
+    """One connection. `patience_s`: for a request's head, from its first byte or the connection's start; and for a
+    client to take what is written, whenever no more can be."""
 
     def __init__(self, *args: Any, patience_s: float, most: int, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -28,6 +29,7 @@ class Connection(HttpToolsProtocol):
         self._head = self._number = 0  # bytes and headers of the head so far
         self._pending = 0  # bytes that came while the head was not whole
         self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -38,7 +40,17 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_writing()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._writing is None:  # closing would wait until all is taken
+            self._writing = self.loop.call_later(self._patience_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_writing()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -103,6 +115,11 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _stop_writing(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
 
     def _give_up(self) -> None:
         self._timer = None

@@ -48,7 +48,7 @@ class Credentials:
 
     def __init__(self, recorder: Recorder, fresh_s: float = FRESH_S) -> None:
         self._recorder = recorder
-        self._fresh_s = fresh_s
+        self.fresh_s = fresh_s  # so long what was read is believed
         self._known: Known | None = None
         self._read_at = self._next_at = -math.inf  # when it was read, and when it is to be read again
         self._changes = 0  # a reading that began before a change of ours is out of date
@@ -106,7 +106,7 @@ class Credentials:
                 self._reading = None
         if changes != self._changes:
             return await self.known()
-        self._known, self._read_at, self._next_at = known, began, began + self._fresh_s
+        self._known, self._read_at, self._next_at = known, began, began + self.fresh_s
         return known
 
     def _too_old(self) -> bool:

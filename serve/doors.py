@@ -45,7 +45,7 @@ class Doors:
                 CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"],
                 expose_headers=TOLD,
             )  # fmt: skip
-        app.add_middleware(Hardening, patience_s=settings.slow_client_s)
+        app.add_middleware(Hardening)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

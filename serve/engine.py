@@ -28,6 +28,7 @@ from serve.tracing import TracedTransport
 
 FIRST_PORT = 20_000  # what people choose themselves is mostly below
 PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+NOWHERE = "nowhere.invalid"  # a domain that never exists: without any domain vLLM would fetch from all of them
 KEEP_ALIVE_S = 2  # vLLM closes a connection after 5 idle seconds; a request must not be sent into that moment
 Progress = Callable[[str], None]
 
@@ -68,6 +69,8 @@ def command_line(
     # `vllm serve` needs package metadata named "vllm", which the CPU wheel lacks; the module works with both.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", model_path, "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--middleware", "serve.engine_door.EngineDoor"]
+    command += ["--allowed-media-domains", *(settings.media_domains or (NOWHERE,))]
     command += ["--dtype", settings.dtype, "--max-model-len", str(plan.max_model_len)]
     if settings.tool_call_parser is not None:
         command += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_call_parser]
@@ -93,6 +96,7 @@ def environment(home: Home, key: str, plan: EnginePlan) -> dict[str, str]:
         "VLLM_API_KEY": key,
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
         "VLLM_LOGGING_LEVEL": "INFO",  # its phases are read from its log; importing TRL sets ERROR
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

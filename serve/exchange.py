@@ -56,13 +56,17 @@ class Exchange:
     asked: Mapping[str, Any]  # the client's own body
     headers: Mapping[str, str]
     prepared: Prepared
-    began: float  # time.perf_counter
-    card: AdapterCard | None = None
+    timing: Timing
     examined: str | None = None  # this version answers in an exam: nothing is kept, no version's tallies count it
     caller: Caller | None = None  # none: the gateway itself asks
+    card: AdapterCard | None = None  # of the version that answers
     shadowed: bool = False  # its answer is to be compared with the canary's
     response_id: str = field(default_factory=lambda: f"resp-{uuid.uuid4().hex}")
-    timing: Timing = field(default_factory=Timing)
+
+    @property
+    def began(self) -> float:
+        """When it arrived, by time.perf_counter."""
+        return self.timing.arrived
 
     @property
     def asked_name(self) -> str:
@@ -99,7 +103,7 @@ class Exchange:
     def measured(self, status: int, prompt_tokens: int, completion_tokens: int) -> Measured:
         """What is to be counted of it, now that it has ended."""
         return Measured(
-            self.asked_name, self.version, self.key_name, status, self.began, time.perf_counter(), self.timing,
+            self.asked_name, self.version, self.key_name, status, time.perf_counter(), self.timing,
             prompt_tokens, completion_tokens, self.prepared.retrieval_s,
         )  # fmt: skip
 

@@ -6,7 +6,6 @@ A task's answers are written to their end even when nobody listens any more: a r
 import asyncio
 import json
 import logging
-import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -20,6 +19,7 @@ from serve.exchange import CHAT, Catalogue, Exchange
 from serve.openai_errors import ApiError
 from serve.recorder import Recorder
 from serve.relay import Relay
+from serve.timing import Timing
 
 _LOG = logging.getLogger("brogue.feedback")
 Event = dict[str, Any]  # {"delta"}, {"response_id"} at the end, or {"error"}
@@ -123,14 +123,14 @@ class TaskAnswers:
             await told.tell(slot.number, {"error": message})
 
     async def _exchange(self, task: Task, slot: Slot) -> Exchange:
-        began = time.perf_counter()
+        timing = Timing()
         sampling = slot.arm.model_dump(include={"model", "temperature", "max_tokens"}, exclude_none=True)
         body = {**sampling, "messages": list(task.messages), "stream": True}
         if task.subject is not None:  # whose words they are: by it `forget` finds the answers
             body["user"] = task.subject
         if task.topic is not None:
             body["metadata"] = {"topic": task.topic}
-        return Exchange(CHAT, body, {}, await self._catalogue.prepare(body), began)
+        return Exchange(CHAT, body, {}, await self._catalogue.prepare(body), timing)
 
     def _keep(self, task: Task, slot: Slot, response_id: str) -> None:
         Queues(self._recorder.settled()).set_answers(task.id, {slot.number: response_id})

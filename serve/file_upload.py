@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from serve.openai_errors import ApiError
 
@@ -25,6 +25,8 @@ async def read_form(request: Request, max_mib: int) -> FormData:
     parser = MultiPartParser(request.headers, _counted(request, limit, max_mib), max_files=1, max_fields=_FIELDS)
     try:
         return await parser.parse()
+    except ClientDisconnect as error:
+        raise ApiError(400, "the connection broke before all of the form was here", code="invalid_form") from error
     except (MultiPartException, KeyError, ValueError, HTTPException) as error:
         said = getattr(error, "message", "") or "it is not whole"
         raise ApiError(400, f"the form cannot be read: {said}", code="invalid_form") from error

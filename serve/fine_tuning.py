@@ -53,7 +53,7 @@ def _add_jobs(routes: APIRouter, desk: "_Desk", door: Door) -> None:
     @routes.post("")
     async def create(wanted: JobRequest, caller: Annotated[Caller, Depends(client)]) -> JobObject:
         """Create a job. `model`: the base model, an assistant, or an adapter or version to go on from."""
-        require_role(caller, door.tuning)
+        require_role(caller, door.tuning).require_model(wanted.model)
         return job_object(await asyncio.to_thread(desk.create, caller, wanted))
 
     @routes.get("")

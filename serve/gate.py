@@ -42,7 +42,9 @@ class Gate:
         try:
             caller = await self._access.client(Request(scope))
             if scope["path"] in METRICS and not (caller.is_open or caller.may("admin")):
-                raise ApiError(403, "/metrics needs the role 'admin', or gateway.open_metrics = true", code="role")
+                raise ApiError(
+                    403, f"{scope['path']} needs the role 'admin', or gateway.open_metrics = true", code="role"
+                )
         except ApiError as error:
             await error.response()(scope, receive, send)
         except BrogueError as error:

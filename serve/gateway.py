@@ -25,6 +25,7 @@ from data.store import NotYours, StoreDown
 from serve import embeddings, knowledge
 from serve.admin import admin_routes
 from serve.answers import answer_routes
+from serve.asked import Asked
 from serve.doors import Doors
 from serve.engine_api import Refused, Unavailable
 from serve.exams import Exams, Loops, exam_routes, loop_routes
@@ -71,7 +72,7 @@ def build_app(
     settings = settings or GatewaySettings(port=8000)
     access = Access(admin_key, recorder, may_open=settings.is_local and not settings.behind_proxy)
     doors = Doors(access, Audit.of(home), settings)
-    relay = Relay(pool, shadow, recorder, has_eyes)
+    relay = Relay(pool, shadow, recorder, Asked(settings), has_eyes)
     answers = TaskAnswers(catalogue, relay, recorder)
 
     @asynccontextmanager
@@ -165,21 +166,20 @@ async def _why_unhealthy(client: httpx.AsyncClient) -> str | None:
 def _add_models(app: FastAPI, catalogue: Catalogue, embedding: embeddings.Model | None, access: Access) -> None:
     client = Annotated[Caller, Depends(access.client)]
 
-    def entries(caller: Caller) -> list[dict[str, Any]]:
+    def entries() -> list[dict[str, Any]]:
         entry = {"object": "model", "created": 0, "owned_by": "brogue", "kind": "embedding model"}
-        all_of_them = [*catalogue.models(), *([{"id": embedding.model, **entry}] if embedding else [])]
-        return [entry for entry in all_of_them if caller.may_use(entry["id"])]
+        return [*catalogue.models(), *([{"id": embedding.model, **entry}] if embedding else [])]
 
     @app.get("/v1/models", tags=["models"])
     async def models(caller: client) -> dict[str, Any]:
         """Assistants, then adapters by alias and version, then the base model, then the embedding model; those that the
         key may use."""
-        return {"object": "list", "data": entries(caller)}
+        return {"object": "list", "data": [entry for entry in entries() if caller.may_use(entry["id"])]}
 
     @app.get("/v1/models/{name:path}", tags=["models"])
     async def model(name: str, caller: client) -> dict[str, Any]:
         """One model of the list; an adapter by its name alone, too."""
-        for entry in entries(caller):
+        for entry in entries() if caller.may_use(name) else ():
             if entry["id"] in (name, f"{name}@stable"):
                 return entry | {"id": name}
         raise ApiError(404, f"no model '{name}'; see /v1/models", code="model_not_found", param="model")

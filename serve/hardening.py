@@ -1,6 +1,6 @@
-"""What holds for every request, whoever sends it: an id, no key in the URL, and a client that takes its answer."""
+"""What holds for every request, whoever sends it: an id, and no key in the URL."""
 
-import asyncio
+import re
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,15 +12,15 @@ from serve.request_ids import HEADER, begin_request
 
 SECRETS = frozenset({"api_key", "apikey", "api-key", "key", "token", "access_token", "auth", "authorization",
                      "password", "secret", "bearer", "admin_key", "x-api-key"})  # fmt: skip
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 FIELDS = 200  # of a query that are looked at; more are refused
 
 
 class Hardening:
-    """ASGI middleware, outside of all others. A client has `patience_s` to take each piece of an answer."""
+    """ASGI middleware, outside of all others."""
 
-    def __init__(self, app: ASGIApp, patience_s: float) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._patience_s = patience_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request on, or refuse it."""
@@ -30,26 +30,22 @@ class Hardening:
         id = begin_request(Headers(scope=scope).get(HEADER))
         scope.setdefault("state", {})["request_id"] = id  # for what answers outside of all middleware
 
-        async def send_in_time(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)[HEADER] = id
-            try:
-                async with asyncio.timeout(self._patience_s):
-                    await send(message)
-            except TimeoutError as error:
-                raise ClientTooSlow from error
+            await send(message)
 
         try:
+            _refuse_controls(scope)
             _refuse_secrets(scope.get("query_string", b""))
-            await self._app(scope, receive, send_in_time)
+            await self._app(scope, receive, send_with_id)
         except ApiError as error:
-            await error.response()(scope, receive, send_in_time)
-        except ClientTooSlow:
-            pass  # nobody takes an explanation either; the server closes the connection
+            await error.response()(scope, receive, send_with_id)
 
 
-class ClientTooSlow(Exception):
-    """A client does not take its answer."""
+def _refuse_controls(scope: Scope) -> None:
+    if _CONTROL.search(scope["path"]) or b"%00" in scope.get("query_string", b""):
+        raise ApiError(400, "the URL holds a control character, which no name has", code="invalid_url")
 
 
 def _refuse_secrets(query: bytes) -> None:

@@ -96,10 +96,10 @@ class Access:
     `may_open`: whether the system is open while there are neither; never where other machines reach it.
     """
 
-    def __init__(self, key: str, recorder: Recorder, may_open: bool = True, fresh_s: float | None = None) -> None:
+    def __init__(self, key: str, recorder: Recorder, may_open: bool = True) -> None:
         self._key = key
         self._may_open = may_open
-        self.credentials = Credentials(recorder) if fresh_s is None else Credentials(recorder, fresh_s)
+        self.credentials = Credentials(recorder)
 
     @property
     def users(self) -> Users:

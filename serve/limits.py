@@ -103,7 +103,8 @@ class Usages:
 
         Of a minute's and a day's limit, the minute's; without it, the day's.
         """
-        used, found = self._used[key.name], {}
+        used = self._used[key.name]
+        found: dict[str, str] = {}
         for what, minute, daily in _limits(key):
             limit, left, reset = minute, 0.0, 0.0
             if limit is not None:

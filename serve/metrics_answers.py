@@ -29,8 +29,7 @@ class Measured:
     version: str
     key: str  # the API key's name; empty without one
     status: int
-    began: float  # time.perf_counter
-    ended: float
+    ended: float  # time.perf_counter
     timing: Timing
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -95,11 +94,11 @@ class AnswerMetrics:
         labels = one.assistant, one.version, self._known_key(one.key)
         self.requests.labels(*labels, str(one.status)).inc()
         bound = self._bound.get(labels) or self._bound.setdefault(labels, _Bound(self, labels))
-        bound.duration.observe(one.ended - one.began)
+        bound.duration.observe(one.ended - one.timing.arrived)
         bound.prompt_tokens.inc(one.prompt_tokens)
         bound.completion_tokens.inc(one.completion_tokens)
         timing = one.timing
-        if (first_s := timing.first_s(one.began)) is not None:
+        if (first_s := timing.first_s) is not None:
             bound.first.observe(first_s)
             bound.gap.observe(timing.gap_s)
         if (per_token_s := timing.per_token_s(one.completion_tokens)) is not None:

@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from serve import own_answer
+from serve.asked import Asked
 from serve.canary import CONVERSATION_HEADER, picks_canary, sticky_key
 from serve.engine_api import Refused, Unavailable
 from serve.engine_errors import engine_error
@@ -36,8 +37,11 @@ _JSON = {"content-type": "application/json"}
 class Relay:
     """Sends prepared requests to the engine. `has_eyes`: the base model reads more than text."""
 
-    def __init__(self, pool: AdapterPool, shadow: Shadow, recorder: Recorder, has_eyes: bool = False) -> None:
+    def __init__(
+        self, pool: AdapterPool, shadow: Shadow, recorder: Recorder, asked: Asked, has_eyes: bool = False
+    ) -> None:
         self._pool = pool
+        self._asked = asked
         self._shadow = shadow
         self._recorder = recorder
         self._has_eyes = has_eyes
@@ -46,6 +50,7 @@ class Relay:
         """The engine's answer, with the asked name in the place of the engine's own. Cancelled, the engine ends too."""
         if exchange.caller is not None:
             exchange.caller.require_model(exchange.asked_name)
+            self._asked.check(exchange.asked)
         try:
             vet(exchange.prepared.body, self._has_eyes)
             if exchange.prepared.instead is not None:
@@ -131,7 +136,7 @@ class Relay:
         What the engine cannot have begun to answer is sent again when it is back; all else is for the client to decide.
         """
         deadline = time.monotonic() + self._pool.limits.max_wait_s
-        body = with_usage(exchange.prepared.body)
+        body = self._asked.capped(exchange.path, with_usage(exchange.prepared.body))
         ours, may_reload = time.perf_counter() - exchange.began, exchange.card is not None
         while True:
             try:

@@ -123,7 +123,7 @@ def response_routes(catalogue: Catalogue, relay: Relay, access: Access, recorder
             chat["user"] = before[-1].subject  # their words are in this answer, too
         with told():
             prepared = await catalogue.prepare(chat)
-            exchange = Exchange(CHAT, chat, request.headers, prepared, timing.arrived, caller=who, timing=timing)
+            exchange = Exchange(CHAT, chat, request.headers, prepared, timing, caller=who)
             stores = body.get("store") is not False and await memory.keeps()
             answer = Answer(exchange.response_id.replace("resp-", "resp_", 1), body, stores)
             turn = _Turn(memory, chat, items, who, answer, stores)

@@ -33,14 +33,17 @@ class _Item:
             return reasoning_item(self.id, self.text, status)
         return call_item(self.id, self.call["id"], {"name": self.call["name"], "arguments": self.text}, status)
 
+    def part(self, text: str, logprobs: list[Body]) -> Body:
+        return text_part(text, logprobs) if self.kind == "msg" else {"type": "reasoning_text", "text": text}
+
     @property
     def at(self) -> Body:
         return {"item_id": self.id, "output_index": self.index}
 
     def begin(self) -> Iterator[Event]:
         yield "output_item.added", {"output_index": self.index, "item": self.object("in_progress")}
-        if self.kind == "msg":
-            yield "content_part.added", self.at | {"content_index": 0, "part": text_part("")}
+        if self.kind != "fc":
+            yield "content_part.added", self.at | {"content_index": 0, "part": self.part("", [])}
 
     def add(self, text: str, logprobs: list[Body]) -> Event:
         self.text += text
@@ -55,9 +58,10 @@ class _Item:
         if self.kind == "msg":
             said = {"text": self.text, "logprobs": self.logprobs}
             yield "output_text.done", self.at | {"content_index": 0} | said
-            yield "content_part.done", self.at | {"content_index": 0, "part": text_part(self.text, self.logprobs)}
         elif self.kind == "rs":
             yield "reasoning_text.done", self.at | {"content_index": 0, "text": self.text}
+        if self.kind != "fc":
+            yield "content_part.done", self.at | {"content_index": 0, "part": self.part(self.text, self.logprobs)}
         else:
             yield "function_call_arguments.done", self.at | {"name": self.call["name"], "arguments": self.text}
         yield "output_item.done", {"output_index": self.index, "item": self.object(status)}

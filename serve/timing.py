@@ -30,9 +30,10 @@ class Timing:
             self.gap_s = now - self.last
         self.last = now
 
-    def first_s(self, began: float) -> float | None:
+    @property
+    def first_s(self) -> float | None:
         """From the request's arrival to its first piece; none without a stream."""
-        return None if self.first is None else self.first - began
+        return None if self.first is None else self.first - self.arrived
 
     def per_token_s(self, tokens: int) -> float | None:
         """The mean time between a stream's tokens, from its first piece on; none for too few."""

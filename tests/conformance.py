@@ -159,3 +159,47 @@ def differences(ours: Any, theirs: Any, path: str = "") -> Iterator[str]:
             yield path
     elif ours != theirs and not VARIES.search(path):
         yield path
+
+
+# --- what is meant to differ: the path (+ ours alone, - the engine's alone) and why ---
+
+_LIST = "the list is the gateway's own, and tells nothing of the machine's paths"
+_ERROR = "OpenAI's names of errors, where vLLM has its own"
+_UNKNOWN = "the gateway knows which models there are"
+_SETTING = "the gateway says which of its settings helps"
+_TOO_LONG = "OpenAI's code, which clients look for"
+_NO_VECTORS = "a model that writes has no vectors; the gateway has one for them"
+_OPENAI_HAS = "OpenAI has it, vLLM not"
+_VLLM_HAS = "vLLM's own field, which OpenAI does not have"
+_ASKED = "OpenAI's default, where vLLM fills in its own"
+_CUT = "what a limit cut is incomplete, as at OpenAI"
+_PHASE = "an empty field of OpenAI's types"
+
+_ERRORS = {"error.type": _ERROR, "error.code": _ERROR}
+RESPONSE = {
+    "+completed_at": _OPENAI_HAS, "+error": _OPENAI_HAS, "+store": _OPENAI_HAS, "+prompt_cache_key": _OPENAI_HAS,
+    "+safety_identifier": _OPENAI_HAS,
+    "-prompt": _VLLM_HAS, "-presence_penalty": _VLLM_HAS, "-frequency_penalty": _VLLM_HAS,
+    "-kv_transfer_params": _VLLM_HAS, "-ec_transfer_params": _VLLM_HAS, "-input_messages": _VLLM_HAS,
+    "-output_messages": _VLLM_HAS, "-usage.input_tokens_details.input_tokens_per_turn": _VLLM_HAS,
+    "-usage.input_tokens_details.cached_tokens_per_turn": _VLLM_HAS,
+    "-usage.output_tokens_details.output_tokens_per_turn": _VLLM_HAS,
+    "-usage.output_tokens_details.tool_output_tokens_per_turn": _VLLM_HAS,
+    "-usage.output_tokens_details.tool_output_tokens": _VLLM_HAS,
+    "metadata": _ASKED, "reasoning": _ASKED, "service_tier": _ASKED, "text": _ASKED, "top_logprobs": _ASKED,
+    "top_p": _ASKED, "output.status": _CUT, "output.content.logprobs": _ASKED, "-output.phase": _PHASE,
+}  # fmt: skip
+DIFFERENCES: dict[str, dict[str, str]] = {
+    "models": {"+kind": _LIST, "owned_by": _LIST, "-root": _LIST, "-parent": _LIST, "-permission": _LIST},
+    "responses": RESPONSE,
+    "responses, instructions": RESPONSE,
+    "error: unknown model": {"error.message": _UNKNOWN, **_ERRORS},
+    "error: bad parameter": _ERRORS,
+    "error: bad type": _ERRORS,
+    "error: no messages": {"error.message": _UNKNOWN, "error.param": _UNKNOWN, **_ERRORS},
+    "error: too long": {"error.type": _ERROR, "error.code": _TOO_LONG},
+    "error: tool, no parser": {"error.message": _SETTING, "error.param": _ERROR, **_ERRORS},
+    "error: no prompt": {"error.message": _UNKNOWN, "error.param": _UNKNOWN, **_ERRORS},
+    "embeddings": {"+answered": _NO_VECTORS, "-status": _NO_VECTORS, "-error": _NO_VECTORS},
+}  # fmt: skip
+EVENT_DIFFERENCES: dict[str, str] = {}

@@ -295,6 +295,7 @@ class FakeGateway:
         tuning: Tuning | None = None,
         settings: GatewaySettings | None = None,
         fresh_s: float = 0,
+        period_s: float = 0.02,  # of the reconciler
         **limits: Any,
     ) -> None:
         self.home = home
@@ -307,7 +308,7 @@ class FakeGateway:
             self.engine.client(), "base", self.registry, self.engine.now, self._check, self.trials, Metrics(),
             Limits(**limits), templates or {}, maker or FakeMaker(home),
         )  # fmt: skip
-        self.reconciler = Reconciler(self.pool, period_s=0.02)
+        self.reconciler = Reconciler(self.pool, period_s)
         self.recorder = Recorder(lambda: open_store(home), self.pool.metrics, back_off_s=(0.05,))
         facts = BaseFacts(lambda text: len(text.split()), context_length=1000, template_tokens=("<|end|>",))
         answers = Answers(knowledge or Knowledge(home, KnowledgeSettings(), WordEmbedder()), facts)

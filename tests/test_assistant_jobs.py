@@ -63,6 +63,7 @@ class Shop(NamedTuple):
 
     home: Home
     tuning: Tuning
+    workers: "list[subprocess.Popen[bytes]]"
 
     @contextmanager
     def gateway(self) -> Iterator[OpenAI]:
@@ -75,15 +76,17 @@ class Shop(NamedTuple):
         env = os.environ | {"BROGUE_HOME": str(self.home.root), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         self.home.logs.mkdir(exist_ok=True)
         with (self.home.logs / "jobs.log").open("ab") as log:
-            return subprocess.Popen([sys.executable, "-m", "assistant.job_worker", settings], env=env, stdout=log,
-                                    stderr=log, start_new_session=True)  # fmt: skip
+            worker = subprocess.Popen([sys.executable, "-m", "assistant.job_worker", settings], env=env, stdout=log,
+                                      stderr=log, start_new_session=True)  # fmt: skip
+        self.workers.append(worker)
+        return worker
 
     @contextmanager
     def working(self) -> Iterator[None]:
         worker = self.worker()
         yield
         worker.terminate()
-        assert worker.wait(60) == 0
+        assert worker.wait(120) == 0
 
     def found(self, id: str) -> Found:
         store = open_store(self.home)
@@ -127,13 +130,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shop(home: Home, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def shop(home: Home, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     monkeypatch.setenv(ENVIRONMENT, ADMIN_KEY)
+    workers: list[subprocess.Popen[bytes]] = []
     home.create()
     write_text(home.settings_file, f'base_model = "{tiny}"\n[jobs]\nrestarts = 2\n')
     base = prepare(str(tiny), home, print)
     tunables = HomeTunables(home, "base", base.sha256)
-    return Shop(home, Tuning(FileSettings(), JobSettings(), tunables))
+    yield Shop(home, Tuning(FileSettings(), JobSettings(), tunables), workers)
+    for worker in workers:  # where a test failed
+        worker.terminate()
+        worker.wait(60)
 
 
 def messages(client: OpenAI, job: FineTuningJob) -> list[str]:
@@ -174,6 +181,8 @@ def test_the_quickstart_with_a_training_and_a_worker_that_are_killed_and_a_gatew
         assert point.fine_tuned_model_checkpoint == f"{name}@1" and point.metrics.full_valid_loss is not None
         assert done.hyperparameters.to_dict() == {"n_epochs": 10, "batch_size": 2, "learning_rate_multiplier": 1.0}
         assert done.trained_tokens and done.trained_tokens > 1000
+        pairs_file = client.files.create(file=("pairs.jsonl", pairs(range(8))), purpose="fine-tune")
+        better = create(model=name, training_file=pairs_file.id, method={"type": "dpo"}, seed=1)
         shop.killed(rough, 30)
         shop.wait("a new training", lambda: shop.found(rough.id).restarts == 1)
         shop.wait("40 steps more", lambda: shop.found(rough.id).step >= 70)
@@ -190,3 +199,7 @@ def test_the_quickstart_with_a_training_and_a_worker_that_are_killed_and_a_gatew
         data = [event.to_dict()["data"] for event in client.fine_tuning.jobs.list_events(rough.id, limit=100)]
         trained = [int(one["step"]) for one in data if one and "train_loss" in one][::-1]
         assert trained == sorted(set(trained)), "no step is told twice"
+        done = shop.ended(client, better)
+        assert done.status == "succeeded", (done.error, messages(client, better))
+        card = Registry(shop.home).resolve(str(done.fine_tuned_model))
+        assert (card.recipe, card.config["start"]) == ("dpo", f"{name}@1")

@@ -24,8 +24,8 @@ ENGINE = "vllm:num_requests_running 3.0\nvllm:num_requests_waiting 2.0\nvllm:kv_
 
 
 def answer(metrics: Metrics, assistant: str = "reed", version: str = "reed-voice@1", status: int = 200) -> None:
-    timing = Timing(ours_s=0.0015, first=0.4, last=2.4)
-    metrics.answered(Measured(assistant, version, "", status, 0.0, 2.5, timing, 10, 21))
+    timing = Timing(0.0, ours_s=0.0015, first=0.4, last=2.4)
+    metrics.answered(Measured(assistant, version, "", status, 2.5, timing, 10, 21))
 
 
 def moment(metrics: Metrics, at: float, engine: str = ENGINE) -> Moment:

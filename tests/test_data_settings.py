@@ -15,7 +15,7 @@ def test_without_a_file_all_is_default(home: Home) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("base_modle = 'x'", "unknown key 'base_modle'; known keys here: advisor, base_model, engine, gateway"),
+        ("base_modle = 'x'", "unknown key 'base_modle'; known keys here: advisor, base_model, engine, files, gateway"),
         ("[engine]\nmax_lora = 2", "unknown key 'engine.max_lora'; known keys here: .*max_loras"),
         ("[gateway]\nport = 'x'", "gateway.port: .*found 'x'"),
         ("[engine]\nmax_lora_rank = 12", "engine.max_lora_rank: .*found 12"),

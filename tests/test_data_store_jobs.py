@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import threading
 from datetime import timedelta
@@ -18,9 +19,11 @@ from data.judgements import now
 from data.settings_jobs import FileSettings
 from data.store import Store
 from data.store_files import Files, TooMuch
+from data.store_home import open_store
 from data.store_jobs import Jobs, TooManyJobs, WrongState
 from data.store_jobs_work import Work
 from data.store_schema import JobRow
+from tests.conftest import Run
 
 pytest_plugins = ["tests.databases"]
 
@@ -156,3 +159,19 @@ def test_an_owners_files_together_have_a_limit_and_leftovers_go(store: Store, ho
     (home.files / kept.id).write_bytes(b"less")
     files.measured(kept.id)
     assert files.get(kept.id).size == 4
+
+
+def test_who_runs_the_machine_sees_and_cancels_everybodys_jobs(home: Home, brogue: Run) -> None:
+    store = open_store(home)
+    job = new_job(store, "ann", metadata={"for": "acme"})
+    new_job(store, "bob", "succeeded")
+    store.close()
+    listed = brogue("jobs", "list").stdout
+    assert "ann" in listed and "bob" in listed and job.id in listed
+    assert len(json.loads(brogue("jobs", "list", "--limit", "1", "--json").stdout)) == 1
+    shown = brogue("jobs", "show", job.id).stdout
+    assert f"{job.id}: queued, ft-x" in shown and f"Created fine-tuning job: {job.id}" in shown
+    assert brogue("jobs", "cancel", job.id).stdout == f"{job.id}: cancelled\n"
+    again = brogue("jobs", "cancel", job.id)
+    assert again.returncode == 1 and "its status is cancelled" in again.stderr
+    assert json.loads(brogue("jobs", "show", job.id, "--json").stdout)["events"][-1]["message"].endswith("cancelled")

@@ -38,8 +38,8 @@ def queries() -> Iterator[str]:
 def ours() -> dict[str, set[str]]:
     """The gateway's samples once everything has happened, and the labels of each."""
     metrics = Metrics()
-    timing = Timing(ours_s=0.001, first=1.1, last=1.9)
-    metrics.answered(Measured("reed", "reed-voice@1", "shop", 200, 1.0, 2.0, timing, 4, 5, retrieval_s=0.1))
+    timing = Timing(1.0, ours_s=0.001, first=1.1, last=1.9)
+    metrics.answered(Measured("reed", "reed-voice@1", "shop", 200, 2.0, timing, 4, 5, retrieval_s=0.1))
     metrics.error(404, "/v1/models")
     metrics.load("reed-voice@1", 1)
     metrics.swap("reed-voice", "stable")

@@ -100,12 +100,13 @@ HEAVY: dict[str, tuple[str, ...]] = {
     ),
     "gradio": ("assistant/ui*.py",),
     "prometheus_client": ("serve/metrics.py", "serve/metrics_answers.py", "assistant/status_samples.py"),
-    "aiohttp": ("serve/engine_transport.py", "serve/transport.py"),
+    "aiohttp": ("serve/engine_transport.py",),
     "opentelemetry": ("serve/tracing.py", "serve/watching.py"),
     "sqlalchemy": ("data/store*.py",),
     "alembic": ("data/store_open.py",),
     "sacrebleu": ("adapters/measure_task.py",),
     "rouge_score": ("adapters/measure_task.py",),
+    "simpy": ("serve/capacity_simulation.py",),
 }
 
 

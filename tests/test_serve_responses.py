@@ -195,7 +195,9 @@ def test_a_stream_has_openais_events_in_openais_order(setup: Setup) -> None:
 
 def test_the_sdks_own_reader_of_streams_agrees(setup: Setup) -> None:
     with setup.sdk.responses.stream(model="base", input="Hi") as stream:
-        text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        events = list(stream)
+        assert events[-1].type == "response.completed", events[-1]
+        text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
         assert (text, stream.get_final_response().output_text) == ("basebase", "basebase")
 
 
