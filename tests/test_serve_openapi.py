@@ -159,7 +159,7 @@ class Known:
 
 def _order(operation: Any) -> tuple[bool, bool, bool]:
     """What ends something comes late; people come last, for with the first of them the system is closed."""
-    ends = operation.method == "delete" or operation.path.endswith(("/judgement", "/sign-in"))
+    ends = operation.method == "delete" or operation.path.endswith(("/judgement", "/sign-in", "/cancel"))
     return operation.path.startswith(("/v1/users", "/v1/keys")), operation.method == "delete", ends
 
 

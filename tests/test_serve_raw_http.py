@@ -23,7 +23,7 @@ import pytest
 from tests.conftest import ROOT, free_port
 from tests.raw_requests import SPOILERS, Sent, ask
 
-REQUESTS, WARM_UP = 5_000, 500
+REQUESTS, WARM_UP = 5_000, 1_500  # after which each kind has come a hundred times
 AT_ONCE = 24  # connections
 SEED = 2026
 # Bytes of memory from the end of the warm-up on. glibc may keep what each thread once had at most, up to 100 MiB here,
