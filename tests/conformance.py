@@ -71,9 +71,10 @@ def streamed(ask: str, **asked: Any) -> Callable[[openai.OpenAI, str], bytes]:
 
 
 def events(client: openai.OpenAI, model: str) -> list[Any]:
-    """The events of a response's stream."""
+    """The events of a response's stream, as the JSON that came."""
     asked: dict[str, Any] = {"input": QUESTION[0]["content"], "temperature": 0, "max_output_tokens": 12}
-    return [event.model_dump() for event in client.responses.create(model=model, stream=True, **asked)]
+    with client.responses.with_streaming_response.create(model=model, stream=True, **asked) as reply:
+        return [json.loads(line[6:]) for line in reply.iter_lines() if line.startswith("data: ")]
 
 
 def refused(ask: Ask) -> Ask:
@@ -203,4 +204,7 @@ DIFFERENCES: dict[str, dict[str, str]] = {
     "error: no prompt": {"error.message": _FIRST, **_ERRORS},
     "embeddings": {"+answered": _NO_VECTORS, "-status": _NO_VECTORS, "-error": _NO_VECTORS},
 }  # fmt: skip
-EVENT_DIFFERENCES: dict[str, str] = {}
+EVENT_DIFFERENCES: dict[str, str] = {
+    **{re.sub(r"^([+-]?)", r"\1response.", path): why for path, why in RESPONSE.items()},
+    "type": _CUT, "-item.phase": _PHASE, "item.status": _CUT, "item.content.logprobs": _ASKED, "part.logprobs": _ASKED,
+}  # fmt: skip
