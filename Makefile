@@ -1,7 +1,7 @@
 # Python keeps what it compiled: otherwise every process compiles PyTorch and vLLM anew, which doubles their imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: up setup test quick check fix lock audit screenshots browser
+.PHONY: up setup test quick check fix lock audit screenshots browser clients
 
 # Start everything; sets the machine up first.
 up: setup
@@ -11,7 +11,7 @@ setup:
 	@bash scripts/setup.sh
 
 # All tests, the slow ones and the browser's too. pytest's summary comes last.
-test: setup browser check
+test: setup browser clients check
 	.venv/bin/python -m pytest
 
 # Unit tests without a model, about a minute on two cores: two processes have half of them each. Without those of the
@@ -56,6 +56,20 @@ browser: .venv/axe-core-$(AXE)
 	  mkdir -p axe-core-$(AXE).part && tar -xzf axe-core-$(AXE).tgz -C axe-core-$(AXE).part --strip-components 1 && \
 	  mv axe-core-$(AXE).part axe-core-$(AXE) && rm axe-core-$(AXE).tgz || \
 	  echo "axe-core $(AXE) could not be had from npm: the tests for accessibility will be skipped" >&2
+
+OPENAI_NODE := 7.59.0
+OPENAI_NODE_SHA512 := c0f60a2642cf14474d276b538528388c4d4fb6cbf85f7bbc83c2c8beed10cff50886c29e0b397bdeb978f0fb50b0356b24bfe4bb49625ceb1bc9dd93b11b0f27
+
+# OpenAI's client for Node.js, which must work with the gateway (from npm; without it or Node.js that test is skipped).
+clients: .venv/openai-node-$(OPENAI_NODE)
+
+.venv/openai-node-$(OPENAI_NODE):
+	@cd .venv && npm pack --silent openai@$(OPENAI_NODE) >/dev/null 2>&1 && \
+	  echo "$(OPENAI_NODE_SHA512)  openai-$(OPENAI_NODE).tgz" | sha512sum --check --status && \
+	  mkdir -p openai-node-$(OPENAI_NODE).part && \
+	  tar -xzf openai-$(OPENAI_NODE).tgz -C openai-node-$(OPENAI_NODE).part --strip-components 1 && \
+	  mv openai-node-$(OPENAI_NODE).part openai-node-$(OPENAI_NODE) && rm openai-$(OPENAI_NODE).tgz || \
+	  echo "openai $(OPENAI_NODE) could not be had from npm: its test will be skipped" >&2
 
 # The locks, from pyproject.toml. (No folder of local wheels may be set for the GPU's.)
 lock: setup

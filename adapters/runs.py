@@ -150,7 +150,7 @@ def all_runs(home: Home) -> list[Run]:
 
 def get(home: Home, id: str) -> Run:
     """One run, or an error that names those there are."""
-    run = _read(home.runs / id) if "/" not in id else None
+    run = _read(home.runs / id) if "/" not in id and "\0" not in id else None
     if run is None:
         raise unknown("run", id, [run.id for run in all_runs(home)], "See: brogue runs list")
     return run

@@ -70,20 +70,26 @@ def meets(task: Task, arm: Result, target: float) -> bool:
 
 
 def _nothing(field: Field, results: Sequence[Result], grown: tuple[Growth, ...]) -> Recommendation:
-    """No arm is surely above its bar: because none is, or because the records are too few to say."""
+    """No arm is surely above its bar: because none is, or because records or arms are too few to say."""
     trained = any(one.arm.family == "fine-tuned" for one in field.arms)
     more = None if field.shows else rounded_up(field.n * (field.blur / SHOWN) ** 2)
+    told = field.shows and not _only_asked(field, results)
     return Recommendation(
-        result="nothing works" if field.shows else "not enough evidence",
-        arm=None if field.shows else field.arms[0].arm.name,
+        result="nothing works" if told else "not enough evidence",
+        arm=None if told else field.arms[0].arm.name,
         best=field.best.arm.name,
-        fine_tune="not worth it" if field.shows and trained else "cannot be told",
-        words=sentences.nothing(field, more),
-        changes=(*sentences.look(field.task), *sentences.untried(results)),
+        fine_tune="not worth it" if told and trained else "cannot be told",
+        words=sentences.nothing(field, more, _only_asked(field, results)),
+        changes=(*(sentences.look(field.task) if told else ()), *sentences.untried(results)),
         comparisons=field.comparisons,
         growth=grown,
         needed=more,
     )
+
+
+def _only_asked(field: Field, results: Sequence[Result]) -> bool:
+    """Was there no time for anything that looks at the records? Then these are not to blame."""
+    return all(one.arm.family == "prompt" for one in field.arms) and any(one.state == "left out" for one in results)
 
 
 def _fine_tune(field: Field, results: Sequence[Result], choice: Choice) -> FineTune:

@@ -1,6 +1,5 @@
 """`brogue keys`: the API keys of the gateway, what each may do, and its limits."""
 
-import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assistant.cli_data_options import Json
-from assistant.cli_store import opened_store
+from assistant.cli_store import audit, opened_store
 from assistant.console import print_json, print_table, say
 from data.errors import BrogueError, unknown
 from data.home import Home
@@ -55,7 +54,7 @@ def create(
     with _keys() as keys:
         first = not keys.any()
         key, secret = keys.create(new)
-    _audit(home, "keys create", key=name, role=role)
+    audit(home, "keys create", key=name, role=role)
     if json:
         print_json({**key.model_dump(mode="json"), "key": secret})
     else:
@@ -96,7 +95,7 @@ def revoke(name: Name, json: Json = False) -> None:
     """Take a key back. A gateway that runs refuses it within a second; what it made stays."""
     with _keys() as keys:
         key = keys.revoke(name)
-    _audit(Home.from_environment(), "keys revoke", key=name)
+    audit(Home.from_environment(), "keys revoke", key=name)
     if json:
         print_json(key.model_dump(mode="json"))
     else:
@@ -110,12 +109,6 @@ def _check_assistants(home: Home, names: list[str]) -> None:
     for name in names:
         if name not in known:
             raise unknown("assistant", name, known, "List them: brogue assistants list")
-
-
-def _audit(home: Home, what: str, **more: Any) -> None:
-    from data.audit import Audit
-
-    Audit.of(home).write(who=f"command line of {getpass.getuser()}", what=what, result="done", **more)
 
 
 @contextmanager

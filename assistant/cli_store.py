@@ -1,9 +1,10 @@
 """The store at the command line: opened and let go of again; a day as an option."""
 
+import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data.errors import BrogueError
 from data.home import Home
@@ -24,6 +25,13 @@ def opened_store(home: Home | None = None) -> "Iterator[Store]":
         yield store
     finally:
         store.close()
+
+
+def audit(home: Home, what: str, **more: Any) -> None:
+    """Write down what an admin did at the command line; never a secret."""
+    from data.audit import Audit
+
+    Audit.of(home).write(who=f"command line of {getpass.getuser()}", what=what, result="done", **more)
 
 
 def day(option: str, text: str | None) -> datetime | None:

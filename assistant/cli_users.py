@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assistant.cli_data_options import Json
-from assistant.cli_store import opened_store
+from assistant.cli_store import audit, opened_store
 from assistant.console import print_json, print_table, say
 from data.errors import BrogueError, unknown
+from data.home import Home
 from data.users import Role
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def create(
     with _users() as users:
         first = not users.any()
         user = users.create(name, role, password)
+    audit(Home.from_environment(), "users create", user=name, role=role)
     if json:
         print_json(user.model_dump(mode="json"))
     else:
@@ -63,6 +65,7 @@ def password(name: Name, password_stdin: FromStdin = False) -> None:
         if users.get(name) is None:  # before anybody is asked for a password
             raise unknown("user", name, [user.name for user in users.all()], "Make one: brogue users create NAME")
         users.set_password(name, _password(password_stdin))
+    audit(Home.from_environment(), "users password", user=name)
     typer.echo(f"{name} has a new password and is signed out everywhere")
 
 
@@ -73,6 +76,7 @@ def role(
     """Change what a person may do; it counts at once."""
     with _users() as users:
         user = users.set_role(name, role)
+    audit(Home.from_environment(), "users role", user=name, role=role)
     if json:
         print_json(user.model_dump(mode="json"))
     else:
@@ -85,6 +89,7 @@ def remove(name: Name) -> None:
     with _users() as users:
         users.remove(name)
         left = users.any()
+    audit(Home.from_environment(), "users remove", user=name)
     typer.echo(f"{name} cannot sign in any more; what they said stays")
     if not left:
         say("no users are left: whoever reaches the page may use all of it again")

@@ -118,6 +118,8 @@ def _as_invalid(part: _Part) -> Iterator[None]:
         yield
     except DataError as error:
         raise InvalidFile(part.param, part.said(str(error))) from error
+    except FileNotFoundError as error:
+        raise InvalidFile(part.param, f"{part.filename} was deleted while it was being read") from error
 
 
 def _refuse_unused(line: int, row: Any) -> None:

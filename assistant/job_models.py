@@ -67,5 +67,5 @@ class HomeTunables:
 
 def stem(model: str) -> str:
     """A model's name as a part of a new one's: without its owner, in letters that an adapter's name can have."""
-    last = model.partition("@")[0].rpartition("/")[2].lower()
+    last = model.partition("@")[0].rpartition("/")[2].lower().removeprefix("ft-")  # of a model that a job made
     return re.sub(r"[^a-z0-9._-]+", "-", last).strip("-._")[:_STEM] or "model"

@@ -42,7 +42,8 @@ def load(order: Order) -> dict[str, Any]:
 def take_turns(routes: Sequence[Route], rounds: int, **order: Any) -> dict[str, dict[str, Any]]:
     """The same load on each route in turn, `rounds` times; by route, all rounds' figures together."""
     found: dict[str, dict[str, Any]] = {
-        route.name: {"first_s": [], "whole_s": [], "failed": 0, "elapsed_s": 0.0, "cpu_s": 0.0} for route in routes
+        route.name: {"first_s": [], "whole_s": [], "done": 0, "failed": 0, "elapsed_s": 0.0, "cpu_s": 0.0}
+        for route in routes
     }
     for number in range(rounds):
         for route in routes if number % 2 == 0 else reversed(routes):
@@ -89,7 +90,7 @@ def rates(found: dict[str, dict[str, Any]], **about: Any) -> list[dict[str, Any]
 
 
 def _cpu(one: dict[str, Any]) -> dict[str, float]:
-    return {"cpu_ms_per_answer": round(one["cpu_s"] * 1000 / max(1, len(one["whole_s"])), 3)}
+    return {"cpu_ms_per_answer": round(one["cpu_s"] * 1000 / max(1, one["done"]), 3)}
 
 
 def compare(routes: Routes, options: argparse.Namespace) -> None:
@@ -112,10 +113,11 @@ def soak(routes: Routes, options: argparse.Namespace) -> None:
     routes.pace(options.first_ms, options.token_ms, options.tokens)
     ours, share = routes.gateway, options.soak / 2
     process, samples = psutil.Process(ours.pid), []
+    most, few = options.soak_streams, max(1, options.soak_streams // 5)
     orders = [
-        Order(ours.url, ours.model, ours.key, 40, options.soak, max_tokens=options.tokens),
-        Order(ours.url, ours.model, ours.key, 8, share, stream=False, max_tokens=options.tokens),
-        Order(ours.url, MODEL, ours.key, 8, options.soak, extra={"stream_options": {"include_usage": True}}),
+        Order(ours.url, ours.model, ours.key, most, options.soak, max_tokens=options.tokens),
+        Order(ours.url, ours.model, ours.key, few, share, stream=False, max_tokens=options.tokens),
+        Order(ours.url, MODEL, ours.key, few, options.soak, extra={"stream_options": {"include_usage": True}}),
         Order(ours.url, "nobody", ours.key, 1, options.soak),  # refused, every time
     ]
     command = [sys.executable, "-m", "benchmarks.gateway_load"]
@@ -130,7 +132,7 @@ def soak(routes: Routes, options: argparse.Namespace) -> None:
     tenth = max(1, len(warm) // 10)
     first, last = statistics.median(warm[:tenth]), statistics.median(warm[-tenth:])
     line = {
-        "soak_s": options.soak, "answers": sum(len(r["whole_s"]) for r in results),
+        "soak_s": options.soak, "streams": most, "answers": sum(r["done"] for r in results),
         "failed": [r["failed"] for r in results], "rss_mib_warm": round(first, 1), "rss_mib_end": round(last, 1),
         "growth": round(last / first - 1, 4),
         "rss_mib": [round(mib, 1) for _, mib in samples[:: max(1, len(samples) // 40)]],
@@ -169,6 +171,7 @@ def main() -> None:
     parser.add_argument("--router", type=Path, help="the command vllm-router, to be measured too")
     parser.add_argument("--only", nargs="+", help="of the routes, beside direct")
     parser.add_argument("--soak", type=float, help="seconds of mixed load, in the place of all else")
+    parser.add_argument("--soak-streams", type=int, default=40, help="at once, beside others a fifth as many")
     parser.add_argument("--profile", type=Path, help="write a cProfile of our gateway there (it slows it down)")
     parser.add_argument("--engine", help="the address of a real engine")
     parser.add_argument("--key", default=KEY, help="its key")

@@ -3,7 +3,8 @@
     python -m benchmarks.gateway_load JSON      with the fields of `Order`
 
 Each of `streams` clients holds one connection and asks again as soon as it has its answer, until the time is up.
-Prints a JSON object: seconds to the first event and to the last byte of each answer, and what failed.
+Prints a JSON object: seconds to the first event and to the last byte of each answer that began when all clients had
+begun, how many answers there were in all, and how many failed.
 """
 
 import asyncio
@@ -116,12 +117,12 @@ async def run(order: Order) -> dict[str, object]:
     request, parts = order.request(), urlsplit(order.url)
     first: list[float] = []
     whole: list[float] = []
-    failed = 0
+    failed = done = 0
     began = time.perf_counter()
     stop = began + order.ramp_s + order.seconds
 
     async def one(number: int) -> None:
-        nonlocal failed
+        nonlocal failed, done
         loop = asyncio.get_running_loop()
         await asyncio.sleep(order.ramp_s * number / order.streams)
         client: _Client | None = None
@@ -134,6 +135,7 @@ async def run(order: Order) -> dict[str, object]:
             except TimeoutError:
                 good = False
                 client.close()
+            done += good
             if not good:
                 failed += 1
                 await asyncio.sleep(0.05)
@@ -145,7 +147,7 @@ async def run(order: Order) -> dict[str, object]:
 
     await asyncio.gather(*(one(number) for number in range(order.streams)))
     elapsed = time.perf_counter() - began - order.ramp_s
-    return {"first_s": first, "whole_s": whole, "failed": failed, "elapsed_s": elapsed}
+    return {"first_s": first, "whole_s": whole, "done": done, "failed": failed, "elapsed_s": elapsed}
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from data.home import Home
 from data.settings import GatewaySettings
+from serve.credentials import FRESH_S
 from serve.engine import Engine
 from serve.reconciler import PERIOD_S
 from serve.serving import serve
@@ -58,8 +59,11 @@ class ScriptedEngine:
             self.loaded.append(body["lora_name"])
         elif path == "/v1/unload_lora_adapter":
             self.loaded.remove(body["lora_name"])
+        elif path not in ("/health", "/v1/models"):
+            await _answer(send, b"{}", 404)
+            return
         listed = [{"id": name, "object": "model", "parent": None if name == MODEL else MODEL} for name in self.loaded]
-        await _answer(send, _json({"object": "list", "data": listed} if path == "/v1/models" else {}))
+        await _answer(send, _json({"object": "list", "data": listed}))
 
     async def _stream(self, body: dict[str, Any], send: Send) -> None:
         tokens = min(body.get("max_tokens") or self.tokens, self.tokens)
@@ -112,9 +116,9 @@ async def _part(send: Send, content: bytes, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": content, "more_body": more})
 
 
-async def _answer(send: Send, content: bytes) -> None:
+async def _answer(send: Send, content: bytes, status: int = 200) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await _part(send, content, more=False)
 
 
@@ -153,7 +157,7 @@ def our_gateway(engine: str, home: Home) -> ASGIApp:
     add_assistant(home, ASSISTANT, f"system_prompt: {PERSONA}\nsampling: {{temperature: 0.3}}\n")
     if not (home.adapters / "bench-voice").exists():
         add_version(home, "bench-voice")
-    return FakeGateway(home, _EngineBehind(engine), period_s=PERIOD_S).app
+    return FakeGateway(home, _EngineBehind(engine), fresh_s=FRESH_S, period_s=PERIOD_S).app
 
 
 def main() -> None:

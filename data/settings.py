@@ -15,6 +15,7 @@ from data.frozen import STARTER_MODEL as STARTER_MODEL
 from data.frozen import Frozen as Frozen
 from data.settings_gateway import Address as Address
 from data.settings_gateway import GatewaySettings as GatewaySettings
+from data.settings_gateway import PageSettings as PageSettings
 from data.settings_jobs import FileSettings, JobSettings
 from data.settings_knowledge import KnowledgeSettings
 from data.settings_telemetry import TelemetrySettings
@@ -127,8 +128,8 @@ class Settings(Frozen):
 
     base_model: str = Field(STARTER_MODEL, description="'starter', a Hugging Face id, or a folder")
     engine: EngineSettings = EngineSettings()
-    gateway: GatewaySettings = GatewaySettings(port=8000)
-    page: Address = Address(port=7860)
+    gateway: GatewaySettings = GatewaySettings()
+    page: PageSettings = PageSettings()
     store: StoreSettings = StoreSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()

@@ -44,9 +44,9 @@ class Address(Frozen):
 class GatewaySettings(Address):
     """Where the gateway listens, its patience, and its limits; docs/security.md says what each is for."""
 
+    port: int = Field(8000, ge=1, le=65535)
     max_wait_s: float = Field(120, gt=0, description="a request waits so long for the engine or for an adapter slot")
     max_body_mib: float = Field(10, gt=0, le=1024, description="of a request; larger ones get 413")
-    max_upload_mib: float = Field(512, gt=0, description="of an upload to /v1/files")
     max_prompt_chars: int | None = Field(None, ge=1, description="of a request's texts; none: what the model can read")
     max_output_tokens: int | None = Field(None, ge=1, description="of one answer; none: what the model can write")
     max_choices: int = Field(128, ge=1, description="answers to one request (n)")
@@ -62,3 +62,9 @@ class GatewaySettings(Address):
         (), description="web sites whose scripts may call the gateway, such as https://chat.shop.org"
     )
     open_metrics: bool = Field(False, description="/metrics wants no admin's key although there are keys or users")
+
+
+class PageSettings(Address):
+    """Where the page listens."""
+
+    port: int = Field(7860, ge=1, le=65535)

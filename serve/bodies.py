@@ -30,7 +30,6 @@ class Bodies:
         self._app = app
         self._patience_s = settings.slow_client_s
         self._most = int(settings.max_body_mib * MIB)
-        self._most_uploaded = int(settings.max_upload_mib * MIB)
         self._public = public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,7 +40,7 @@ class Bodies:
         headers = Headers(scope=scope)
         try:
             if scope["path"] in UPLOADS and scope["method"] == "POST":
-                await self._hand_on(scope, receive, send, _promised(headers, self._most_uploaded))
+                await self._hand_on(scope, receive, send)
                 return
             most = min(OF_ANYBODY, self._most) if scope["path"] in self._public else self._most
             body = await self._body(receive, _promised(headers, most))
@@ -69,24 +68,20 @@ class Bodies:
         except TimeoutError as error:
             raise _too_slow(self._patience_s) from error
 
-    async def _hand_on(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
-        """An upload, counted as it passes. What a route makes of its end before time is not sent, but the reason."""
-        size, began, whole = 0, False, False
+    async def _hand_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An upload, as it comes; its route counts it. What that makes of its end before time is not sent, but why."""
+        began = whole = False
         refusal: ApiError | None = None
 
-        async def counted() -> Message:
-            nonlocal size, refusal, whole
+        async def timed() -> Message:
+            nonlocal refusal, whole
             try:
                 async with asyncio.timeout(None if whole else self._patience_s):
                     message = await receive()
             except TimeoutError as error:
                 refusal = _too_slow(self._patience_s)
                 raise refusal from error
-            size += len(message.get("body", b""))
             whole = not message.get("more_body", False)
-            if size > most:
-                refusal = _too_large(most)
-                raise refusal
             return message
 
         async def send_unless_refused(message: Message) -> None:
@@ -96,7 +91,7 @@ class Bodies:
                 await send(message)
 
         try:
-            await self._app(scope, counted, send_unless_refused)
+            await self._app(scope, timed, send_unless_refused)
         except ApiError:
             if refusal is None:
                 raise

@@ -1,5 +1,6 @@
 """What holds for every request, whoever sends it: an id, and no key in the URL."""
 
+import re
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -11,6 +12,7 @@ from serve.request_ids import HEADER, begin_request
 
 SECRETS = frozenset({"api_key", "apikey", "api-key", "key", "token", "access_token", "auth", "authorization",
                      "password", "secret", "bearer", "admin_key", "x-api-key"})  # fmt: skip
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 FIELDS = 200  # of a query that are looked at; more are refused
 
 
@@ -34,10 +36,16 @@ class Hardening:
             await send(message)
 
         try:
+            _refuse_controls(scope)
             _refuse_secrets(scope.get("query_string", b""))
             await self._app(scope, receive, send_with_id)
         except ApiError as error:
             await error.response()(scope, receive, send_with_id)
+
+
+def _refuse_controls(scope: Scope) -> None:
+    if _CONTROL.search(scope["path"]) or b"%00" in scope.get("query_string", b""):
+        raise ApiError(400, "the URL holds a control character, which no name has", code="invalid_url")
 
 
 def _refuse_secrets(query: bytes) -> None:

@@ -44,8 +44,8 @@ BEARER = {
 }  # fmt: skip
 ERRORS = {
     "4XX": "The request was refused, and the message says why: 400 it is no valid request; 401 no or a wrong token; "
-    "403 not for this caller; 404 there is no such model, answer or thing; 405 not with this method; 409 it stands "
-    "against how things are now; 413 too long; 429 too often.",
+    "403 not for this caller; 404 there is no such model, answer or thing; 405 not with this method; 408 it "
+    "came too slowly; 409 it stands against how things are now; 413 and 431 too large; 429 too often.",
     "5XX": "503: the engine or the store cannot be had now; Retry-After says when to ask again, where that is known. "
     "500: a bug; the message has an incident number that stands in the gateway's log.",
 }
@@ -79,6 +79,8 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
     models = [model for body in BODIES.values() for model in body]
     kinds = [(model, "validation") for model in (*models, ErrorAnswer)]
     _, found = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    if taken := schemas.keys() & found["$defs"].keys():
+        raise ValueError(f"two models are called {', '.join(sorted(taken))}: the document can hold one")
     schemas |= found["$defs"]
     document["components"]["securitySchemes"] = {"bearer": BEARER}
     document["components"]["responses"] = {

@@ -109,7 +109,7 @@ class Choice(Loose):
     logprobs: dict[str, Any] | None = None
 
 
-class Usage(Loose):
+class TokenUsage(Loose):
     """How many tokens were read and written."""
 
     prompt_tokens: int
@@ -125,7 +125,7 @@ class ChatCompletion(Loose):
     created: int
     model: str = Field(description="as it was asked for")
     choices: list[Choice]
-    usage: Usage | None = None
+    usage: TokenUsage | None = None
     brogue: dict[str, Any] | None = None
 
 
@@ -146,7 +146,7 @@ class Completion(Loose):
     created: int
     model: str = Field(description="as it was asked for")
     choices: list[TextChoice]
-    usage: Usage | None = None
+    usage: TokenUsage | None = None
 
 
 class ResponseObject(Loose):

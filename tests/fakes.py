@@ -187,6 +187,8 @@ class FakeEngine(httpx.AsyncBaseTransport):
     async def _events(self, model: str, body: dict[str, Any], starts: int, word: str) -> AsyncIterator[bytes]:
         said = self.says.split(" ") if self.says else []
         count = len(said) or self.words
+        kind = "chat.completion.chunk" if "messages" in body else "text_completion"
+        head = {"id": "x", "object": kind, "created": 0, "model": model}
         self._count(model, 1)
         try:
             for number in range(min(count, body.get("max_tokens") or count)):
@@ -199,10 +201,10 @@ class FakeEngine(httpx.AsyncBaseTransport):
                 choice = (
                     {"index": 0, "delta": {"content": piece}} if "messages" in body else {"index": 0, "text": piece}
                 )
-                yield b"data: " + _json({"id": "x", "model": model, "choices": [choice]}) + b"\n\n"
+                yield b"data: " + _json(head | {"choices": [choice]}) + b"\n\n"
             if said:  # as vLLM does
                 choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}
-                yield b"data: " + _json({"id": "x", "model": model, "choices": [choice]}) + b"\n\n"
+                yield b"data: " + _json(head | {"choices": [choice]}) + b"\n\n"
         except (asyncio.CancelledError, GeneratorExit):
             self.given_up += 1
             raise
@@ -210,7 +212,7 @@ class FakeEngine(httpx.AsyncBaseTransport):
             self._count(model, -1)
         if (body.get("stream_options") or {}).get("include_usage"):
             usage = {"prompt_tokens": 7, "completion_tokens": self.words}
-            yield b"data: " + _json({"id": "x", "model": model, "choices": [], "usage": usage}) + b"\n\n"
+            yield b"data: " + _json(head | {"choices": [], "usage": usage}) + b"\n\n"
         yield b"data: [DONE]\n\n"
 
     def _count(self, model: str, change: int) -> None:

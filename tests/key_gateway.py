@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import update
 from starlette.testclient import TestClient
 
 from data.home import Home
 from data.judgements import now
 from data.keys import KeyRules, NewKey
 from data.store_keys import Keys
+from data.store_schema import KeyRow
 from data.users import Role
 from tests.fakes import ADMIN_KEY, FakeGateway, add_assistant, add_version
 
@@ -28,10 +30,14 @@ class KeyGateway(FakeGateway):
     def keys(self) -> Keys:
         return Keys(self.recorder.store())
 
-    def key(self, name: str, role: Role = "user", days: float | None = None, **rules: Any) -> str:
-        """A new key's secret; `days`: how long it lives."""
-        expires = None if days is None else now() + timedelta(days=days)
-        return self.keys.create(NewKey(name=name, role=role, rules=KeyRules(**rules), expires=expires))[1]
+    def key(self, name: str, role: Role = "user", **rules: Any) -> str:
+        """A new key's secret."""
+        return self.keys.create(NewKey(name=name, role=role, rules=KeyRules(**rules)))[1]
+
+    def expire(self, name: str) -> None:
+        """Let a key have ended a second ago."""
+        with self.recorder.store().writing() as session:
+            session.execute(update(KeyRow).where(KeyRow.name == name).values(expires=now() - timedelta(seconds=1)))
 
     def ask(self, key: str | None, method: str, path: str, body: Any = None, **headers: str) -> Any:
         """A request with a key, or without; "admin": the admin key."""

@@ -202,6 +202,16 @@ def test_answers_that_fit_other_records_as_well_do_not_work_however_high_they_sc
     assert recommend(task(kind="words", metric="rouge_l"), [bland]).result == "nothing works"
 
 
+def test_where_there_was_time_for_a_prompt_only_the_records_are_not_blamed() -> None:
+    left = untried("few-shot-nearest", "few-shot", "left out", "no time")
+    found = recommend(task(floor=0.02), [tried("prompt", "prompt", right(1, 200)), left])
+    assert (found.result, found.fine_tune) == ("not enough evidence", "cannot be told")
+    assert "Nothing that learns from the records was tried, for want of time" in said(found)
+    assert "look at the data" not in said(found)
+    assert "More time (--budget): 'few-shot-nearest' was not tried." in found.changes
+    assert recommend(task(floor=0.02), [tried("prompt", "prompt", right(1, 200))]).result == "nothing works"
+
+
 def test_few_records_that_show_nothing_are_not_called_a_proof_of_it() -> None:
     found = recommend(task(floor=0.5), [tried("prompt", "prompt", right(16, 30)), tried("rag", "rag", right(18, 30))])
     assert found.result == "not enough evidence"

@@ -170,7 +170,7 @@ def test_the_table_has_all_routes_and_openapi_describes_each(setup: Setup) -> No
     assert len(there) == len([path for _, path, _, _ in TABLE if path.startswith(ours)])
     for method, path in there:
         described = schema["paths"][path][method.lower()]
-        assert described["description"], f"{method} {path}"
+        assert described["summary"], f"{method} {path}"
         if not path.endswith("/answers"):
             shape = described["responses"]["200"]["content"]["application/json"]["schema"]
             model = schema["components"]["schemas"][shape["$ref"].rpartition("/")[2]]

@@ -119,9 +119,10 @@ def test_a_name_never_becomes_a_path(address: str, home: Home) -> None:
         assert "/" not in made["filename"] and "\\" not in made["filename"]
         assert (home.files / made["id"]).read_bytes() == LINES
     for id in ("../store.db", "..%2fstore.db", "file-", "file-%00", "file-" + "a" * 24, "file-" + "A" * 24):
+        none = 400 if "%00" in id else 404  # no URL has a control character
         for path in (f"/v1/files/{id}", f"/v1/files/{id}/content"):
-            assert httpx.get(f"{address}{path}").status_code == 404
-        assert httpx.delete(f"{address}/v1/files/{id}").status_code in (404, 405)
+            assert httpx.get(f"{address}{path}").status_code == none
+        assert httpx.delete(f"{address}/v1/files/{id}").status_code in (none, 405)
     assert (home.root / "store.db").exists()
 
 

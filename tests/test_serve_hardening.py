@@ -29,6 +29,7 @@ from serve.engine import command_line
 from serve.engine_door import EngineDoor
 from serve.hardening import SECRETS, Hardening
 from serve.hardware import EnginePlan
+from serve.local_names import LocalNames
 from serve.openai_errors import ApiError, without_paths
 from serve.serving import config_of, serve
 from tests.conftest import free_port
@@ -119,18 +120,6 @@ def test_who_has_no_credential_brings_little(home: Home) -> None:
         assert error_of(setup.ask(None, "POST", CHAT, huge))[:2] == (401, "invalid_api_key"), "before it is read"
 
 
-def test_an_upload_is_counted_as_it_passes() -> None:
-    settings = GatewaySettings(port=8000, max_upload_mib=0.01)
-    app = Starlette(routes=[Route("/v1/files", echo, methods=["POST"])])
-    client = TestClient(Bodies(app, settings, frozenset()))
-    assert client.post("/v1/files", content=b"x" * 9_000).json() == {"size": 9_000}
-    assert error_of(client.post("/v1/files", content=b"x" * 20_000))[:2] == (413, "request_too_large")
-    assert error_of(client.post("/v1/files", content=(b"x" * 1000 for _ in range(30))))[:2] == (
-        413,
-        "request_too_large",
-    )
-
-
 @pytest.mark.parametrize(
     ("body", "deep"),
     [
@@ -154,6 +143,24 @@ def test_json_that_nests_too_deep_or_is_none_gets_one_line(setup: KeyGateway) ->
     for body in (b"[" * 3000, b'{"a":' * 500 + b"1" + b"}" * 500, b"\xff\xfe{", b"{'a': 1}", b"NaN", b"", b"[[1]"):
         reply = setup.client.post(CHAT, content=body)
         assert error_of(reply)[0] == 400, body[:20]
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("localhost:8000", None, 200), ("127.0.0.1:8000", None, 200), ("[::1]:8000", None, 200),
+        ("brogue.localhost", None, 200), ("localhost:8000", "http://localhost:5173", 200),
+        ("127.0.0.1", "https://chat.shop.org", 200), ("evil.org:8000", None, 403), ("", None, 403),
+        ("evil.org:8000", "http://evil.org:8000", 403), ("127.0.0.1:8000", "https://evil.org", 403),
+        ("127.0.0.1:8000", "null", 403), ("127.0.0.1.evil.org", None, 403), ("localhost@evil.org", None, 403),
+    ],
+)  # fmt: skip
+def test_a_web_page_cannot_use_the_gateway_of_this_machine(host: str, origin: str | None, status: int) -> None:
+    client = TestClient(LocalNames(ECHO, ["https://chat.shop.org"]))
+    reply = client.post("/", content=b"x", headers={"host": host} | ({"origin": origin} if origin else {}))
+    assert reply.status_code == status
+    if status == 403:
+        assert error_of(reply)[1] in ("wrong_host", "wrong_origin")
 
 
 ASKED = GatewaySettings(port=8000, max_prompt_chars=20, max_output_tokens=50, max_choices=2)

@@ -93,13 +93,21 @@ def test_what_is_no_secret_stays_as_it_was() -> None:
     assert written(record("a short text"), False, "short").endswith("a short text"), "too short to be a secret"
 
 
-def test_everything_in_the_process_logs_in_the_chosen_form(capsys: pytest.CaptureFixture[str]) -> None:
-    before = logging.getLogger().handlers[:]
+def test_everything_in_the_process_logs_in_the_chosen_form(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, uvicorns = logging.getLogger().handlers[:], logging.getLogger("uvicorn.error")
+    level = uvicorns.level
+    for logger in (logging.getLogger("uvicorn"), uvicorns):  # as in a new process: other tests have served with it
+        monkeypatch.setattr(logger, "handlers", [])
+        monkeypatch.setattr(logger, "propagate", True)
     try:
+        uvicorns.setLevel(logging.NOTSET)
         set_up_logging("json", ["a-long-secret"])
         logging.getLogger("uvicorn.error").warning("a-long-secret was sent")
         logging.getLogger("httpx").info("a request, which is not told")
     finally:
         logging.basicConfig(handlers=before, force=True)
+        uvicorns.setLevel(level)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["logger"], line["message"]) for line in lines] == [("uvicorn.error", f"{LEFT_OUT} was sent")]

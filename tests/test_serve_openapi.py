@@ -19,7 +19,7 @@ from tests.fakes import ADMIN_KEY, FakeGateway, add_assistant, add_version
 from tests.knowledge_fakes import WordEmbedder
 from tests.strict_engine import StrictEngine
 
-CASES = 40  # of each kind (valid, invalid) for each operation
+CASES = 32  # of each kind (valid, invalid) for each operation
 FEW = {
     "POST /v1/sign-in": 6,
     "POST /v1/users": 8,
@@ -107,13 +107,20 @@ class Known:
         post("/v1/feedback/queues", queue)
         turn = post("/v1/feedback/queues/week/next", {}).json()["turn"]["id"]
         post(f"/v1/feedback/turns/{turn}/answers", {})
+        response = post("/v1/responses", {"model": "reed", "input": "Hi"}).json()["id"]
+        row = json.dumps({"messages": [*MESSAGES, {"role": "assistant", "content": "Hello."}]})
+        form = {"files": {"file": ("chats.jsonl", f"{row}\n" * 12)}, "data": {"purpose": "fine-tune"}}
+        file = client.post("http://gateway/v1/files", **form).json()["id"]
+        wish = {"model": "base", "training_file": file}
+        job = post("/v1/fine_tuning/jobs", wish).json()["id"]
         self.by_field = {
             "model": ("reed", "reed-voice@2", "base"), "response_id": ids, "judgement_id": [rated["id"]],
             "turn_id": [turn], "alias": ("stable", "canary"), "version": (1, 2), "base_model": ("base",),
         }  # fmt: skip
         self.by_path = {
             "/v1/adapters": ("fern-voice", "reed-voice"), "/v1/feedback/queues": ("week",), "/v1/models": ("reed",),
-            "/v1/users": ("ann",),
+            "/v1/users": ("ann",), "/v1/responses": (response,), "/v1/files": (file,), "/v1/fine_tuning/jobs": (job,),
+            "/v1/keys": ("app",),
         }  # fmt: skip
         self.bodies: dict[str, tuple[dict[str, Any], ...]] = {
             "/v1/embeddings": ({"model": EMBEDDING, "input": ["a", "b"]},),
@@ -123,6 +130,8 @@ class Known:
                 {"kind": "correction", "response": ids[0], "text": "Better."},
             ),
             "/v1/feedback/queues": (queue | {"name": "month"},),
+            "/v1/fine_tuning/jobs": (wish | {"validation_file": None, "method": None, "hyperparameters": None},),
+            "/v1/keys": ({"name": "app", "role": "user", "rules": {}},),
             "/v1/feedback/turns/{turn_id}/judgement": ({"verdict": "tie", "ranks": None}, {"ranks": [0, 1]}),
             "/v1/users": ({"name": "ann", "password": "long enough for it"},),
         }  # fmt: skip
@@ -131,7 +140,7 @@ class Known:
         """Name what is there, and complete what follows rules that no schema can tell; `choice` says which of them."""
         names = next((names for path, names in self.by_path.items() if case.path.startswith(path)), None)
         for field in case.path_parameters:
-            known = self.by_field.get(field) or (names if field == "name" else None)
+            known = self.by_field.get(field) or (names if field in ("name", "id") else None)
             if known is not None:
                 case.path_parameters[field] = known[choice % len(known)]
         if not isinstance(case.body, dict):
@@ -150,8 +159,8 @@ class Known:
 
 def _order(operation: Any) -> tuple[bool, bool, bool]:
     """What ends something comes late; people come last, for with the first of them the system is closed."""
-    ends = operation.method == "delete" or operation.path.endswith(("/judgement", "/sign-in"))
-    return operation.path.startswith("/v1/users"), operation.method == "delete", ends
+    ends = operation.method == "delete" or operation.path.endswith(("/judgement", "/sign-in", "/cancel"))
+    return operation.path.startswith(("/v1/users", "/v1/keys")), operation.method == "delete", ends
 
 
 @pytest.mark.slow

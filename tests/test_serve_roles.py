@@ -20,11 +20,30 @@ TABLE: dict[tuple[str, str], str] = {
     ("GET", "/health"): "nothing",
     ("GET", "/ready"): "nothing",
     ("GET", "/metrics"): "admin",
+    ("GET", "/metrics/engine"): "admin",
     ("GET", "/openapi.json"): "user",
     ("GET", "/v1/models"): "user",
     ("GET", "/v1/models/{name:path}"): "user",
     ("POST", "/v1/chat/completions"): "user",
+    ("POST", "/v1/completions"): "user",
+    ("POST", "/v1/responses"): "user",
+    ("GET", "/v1/responses/{id}"): "user",
+    ("GET", "/v1/responses/{id}/input_items"): "user",
+    ("DELETE", "/v1/responses/{id}"): "user",
     ("POST", "/v1/embeddings"): "user",
+    ("POST", "/v1/files"): "user",
+    ("GET", "/v1/files"): "user",
+    ("GET", "/v1/files/{id}"): "user",
+    ("GET", "/v1/files/{id}/content"): "user",
+    ("DELETE", "/v1/files/{id}"): "user",
+    ("POST", "/v1/fine_tuning/jobs"): "user",
+    ("GET", "/v1/fine_tuning/jobs"): "user",
+    ("GET", "/v1/fine_tuning/jobs/{id}"): "user",
+    ("POST", "/v1/fine_tuning/jobs/{id}/cancel"): "user",
+    ("POST", "/v1/fine_tuning/jobs/{id}/pause"): "user",
+    ("POST", "/v1/fine_tuning/jobs/{id}/resume"): "user",
+    ("GET", "/v1/fine_tuning/jobs/{id}/events"): "user",
+    ("GET", "/v1/fine_tuning/jobs/{id}/checkpoints"): "user",
     ("GET", "/v1/me"): "nothing",
     ("POST", "/v1/sign-in"): "nothing",
     ("POST", "/v1/sign-out"): "nothing",
@@ -90,7 +109,8 @@ def setup(home: Home) -> Iterator[Setup]:
             secrets[f"{role} key"] = setup.key(f"{role}-key", role)
         secrets["revoked key"] = setup.key("revoked", "admin")
         setup.keys.revoke("revoked")
-        secrets["expired key"] = setup.key("expired", "admin", days=1e-7)
+        secrets["expired key"] = setup.key("expired", "admin")
+        setup.expire("expired")
         setup.secrets = secrets  # type: ignore[attr-defined]
         yield setup  # type: ignore[misc]
 
@@ -138,7 +158,9 @@ CLIMBING = ("..%2f..%2fetc%2fpasswd", "%2e%2e%2f%2e%2e%2fadmin.key", "..%5c..%5c
             "reed%00", "a%2f..%2f..%2fadmin.key", "~root", "%c0%ae%c0%ae")  # fmt: skip
 NAMED = ("/v1/adapters/{}", "/v1/adapters/{}/loop", "/v1/runs/{}", "/v1/runs/{}/curves.png", "/v1/exams/{}",
          "/v1/exams/{}/report.html", "/v1/knowledge/{}", "/v1/models/{}", "/v1/feedback/queues/{}",
-         "/v1/feedback/responses/{}")  # fmt: skip
+         "/v1/feedback/responses/{}", "/v1/responses/{}", "/v1/files/{}", "/v1/files/{}/content",
+         "/v1/fine_tuning/jobs/{}", "/v1/fine_tuning/jobs/{}/events",
+         "/v1/fine_tuning/jobs/{}/checkpoints")  # fmt: skip
 
 
 def test_names_do_not_climb_out_of_their_folders(setup: Setup) -> None:
@@ -177,6 +199,35 @@ def test_another_keys_answers_are_not_read(setup: Setup) -> None:
         assert setup.ask(secret, "GET", path).status_code in (403, 404)
         rated = setup.ask(secret, "POST", "/v1/feedback/ratings", {"response_id": response, "rating": 1})
         assert rated.status_code in (403, 404)
+
+
+def test_another_keys_responses_files_and_jobs_are_not_there(setup: Setup) -> None:
+    mine, other = setup.key("mine"), setup.key("other")
+    response = setup.ask(mine, "POST", "/v1/responses", {"model": "base", "input": "Hi"}).json()["id"]
+    lines = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 20
+    upload = {"file": ("rows.jsonl", lines)}
+    bearer = {"Authorization": f"Bearer {mine}"}
+    made = setup.client.post("/v1/files", files=upload, data={"purpose": "fine-tune"}, headers=bearer)
+    assert made.status_code == 200, made.text
+    file = made.json()["id"]
+    job = setup.ask(mine, "POST", "/v1/fine_tuning/jobs", {"model": "base", "training_file": file}).json()["id"]
+    paths = (f"/v1/responses/{response}", f"/v1/files/{file}", f"/v1/files/{file}/content",
+             f"/v1/fine_tuning/jobs/{job}", f"/v1/fine_tuning/jobs/{job}/events")  # fmt: skip
+    for path in paths:
+        assert setup.ask(mine, "GET", path).status_code == 200, path
+        for secret in (other, setup.secrets["rater session"]):
+            assert setup.ask(secret, "GET", path).status_code == 404, path
+    for what in ("cancel", "pause", "resume"):
+        assert setup.ask(other, "POST", f"/v1/fine_tuning/jobs/{job}/{what}").status_code == 404
+    for path in (f"/v1/files/{file}", f"/v1/responses/{response}"):
+        assert setup.ask(other, "DELETE", path).status_code == 404
+    stolen = {"model": "base", "training_file": file}
+    assert 400 <= setup.ask(other, "POST", "/v1/fine_tuning/jobs", stolen).status_code < 500
+    goes_on = {"model": "base", "input": "And?", "previous_response_id": response}
+    assert setup.ask(mine, "POST", "/v1/responses", goes_on).status_code == 200
+    assert 400 <= setup.ask(other, "POST", "/v1/responses", goes_on).status_code < 500
+    for path in ("/v1/files", "/v1/fine_tuning/jobs"):
+        assert setup.ask(other, "GET", path).json()["data"] == []
 
 
 def test_a_key_acts_for_others_only_if_it_is_an_admins(setup: Setup) -> None:
