@@ -10,6 +10,8 @@ from starlette.testclient import TestClient
 
 from adapters.registry import CanaryPlan, Registry
 from data.home import Home
+from tests.conformance import DIFFERENCES, EVENT_DIFFERENCES
+from tests.conftest import ROOT
 from tests.fakes import FakeEngine, FakeGateway, add_assistant, add_version
 
 QUESTION = [{"role": "user", "content": "Hi"}]
@@ -294,3 +296,11 @@ def test_when_the_client_goes_the_engine_stops(home: Home, path: str, stream: bo
             assert 'status="499"' in setup.pool.metrics.render()[0].decode()
 
     asyncio.run(ask())
+
+
+def test_the_documentation_lists_every_difference() -> None:
+    text = " ".join((ROOT / "docs" / "openai-api.md").read_text(encoding="utf-8").split())
+    for case in (*DIFFERENCES.values(), EVENT_DIFFERENCES):
+        for path, why in case.items():
+            field = path.lstrip("+-").removeprefix("response.")  # of an event's response it is as of a whole one
+            assert f"`{field}`" in text and why in text, (path, why)
