@@ -132,8 +132,12 @@ def test_training_sees_the_token_ids_that_the_engine_gives_the_same_conversation
 
 def test_the_engine_answers_nobody_without_its_key(services: dict[str, Any]) -> None:
     words = psutil.Process(services["engine"]["pid"]).cmdline()
-    url = f"http://127.0.0.1:{words[words.index('--port') + 1]}/v1/models"
-    assert httpx.get(url).status_code == 401
+    url = f"http://127.0.0.1:{words[words.index('--port') + 1]}"
+    assert httpx.get(f"{url}/health").status_code == 200
+    for path in ("/v1/models", "/metrics", "/version", "/openapi.json"):
+        assert httpx.get(f"{url}{path}").status_code == 401, path
+    for path in ("/invocations", "/tokenize", "/v1/load_lora_adapter"):
+        assert httpx.post(f"{url}{path}", json={}).status_code == 401, path
 
 
 def test_chat_in_the_terminal_prints_the_answer(up_home: Home, services: dict[str, Any]) -> None:
