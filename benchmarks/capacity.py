@@ -14,7 +14,9 @@ import contextlib
 import itertools
 import json
 import random
+import signal
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +65,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=48, help="output tokens of each answer")
     parser.add_argument("--seconds", type=float, default=60, help="of random arrivals at each load")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # the engines are stopped then too
     home = Home.from_environment()
     home.create()
     base = prepare(load_settings(home.settings_file).base_model, home, lambda _: None)

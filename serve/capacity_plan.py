@@ -39,6 +39,7 @@ class Goal(Frozen):
         return f"load of at most {MOST_LOAD:.0%}, at most {MOST_SLOT_WAITING:.0%} wait for a slot"
 
     def is_met(self, found: Prediction) -> bool:
+        """Whether that is good enough."""
         if self.p95_s is not None:
             return found.load <= MOST_LOAD_WITH_GOAL and found.p95_s <= self.p95_s
         return found.load <= MOST_LOAD and found.slot_waiting <= MOST_SLOT_WAITING
