@@ -4,7 +4,7 @@ import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, BeforeValidator, Field, ValidationError
 
 from data.judgements import (
     JUDGEMENT,
@@ -106,6 +106,16 @@ class KeptResponse(Frozen):
     seconds: float | None = None
 
 
+def _no_number(given: Any) -> Any:
+    """A time as the document says: pydantic would take a number for seconds since 1970."""
+    if isinstance(given, str) and "T" not in given.upper():
+        raise ValueError("wanted a time such as 2026-11-29T12:00:00Z")
+    return given
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_no_number)]
+
+
 class Filter(Frozen):
     """Which judgements to list; whatever is given must be met."""
 
@@ -115,8 +125,8 @@ class Filter(Frozen):
     version: str | None = None
     response: str | None = None
     conversation: str | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = Field(None, description="not included")
+    since: Moment | None = None
+    until: Moment | None = Field(None, description="not included")
     taken_back: bool = Field(False, description="also those that were taken back")
     limit: int = Field(100, ge=1, le=10_000)
 

@@ -655,3 +655,10 @@ def test_nothing_acknowledged_is_lost_when_the_gateway_is_killed_again_and_again
     assert len(there) == len(acknowledged) == CLIENTS * EACH
     for name, said in acknowledged.items():
         assert there[name].model_dump(mode="json").items() >= said.items()
+
+
+def test_a_number_is_no_time_to_filter_by(setup: Setup) -> None:
+    refused = setup.ask("key", "GET", "/v1/feedback/judgements?since=0")
+    assert refused.status_code == 400
+    assert "wanted a time such as 2026-11-29T12:00:00Z" in refused.json()["error"]["message"]
+    assert setup.ask("key", "GET", "/v1/feedback/judgements?since=2026-01-01T00:00:00Z").status_code == 200
