@@ -73,13 +73,14 @@ def _nothing(field: Field, results: Sequence[Result], grown: tuple[Growth, ...])
     """No arm is surely above its bar: because none is, or because records or arms are too few to say."""
     trained = any(one.arm.family == "fine-tuned" for one in field.arms)
     more = None if field.shows else rounded_up(field.n * (field.blur / SHOWN) ** 2)
-    told = field.shows and not _only_asked(field, results)
+    only_asked = _only_asked(field, results)
+    told = field.shows and not only_asked
     return Recommendation(
         result="nothing works" if told else "not enough evidence",
         arm=None if told else field.arms[0].arm.name,
         best=field.best.arm.name,
         fine_tune="not worth it" if told and trained else "cannot be told",
-        words=sentences.nothing(field, more, _only_asked(field, results)),
+        words=sentences.nothing(field, more, only_asked),
         changes=(*(sentences.look(field.task) if told else ()), *sentences.untried(results)),
         comparisons=field.comparisons,
         growth=grown,

@@ -1,5 +1,9 @@
-"""The admin key: who holds it may move aliases over HTTP. The gateway, the page and the command line share it."""
+"""The admin key: who holds it may move aliases over HTTP. The gateway, the page and the command line share it.
 
+And what is kept of other secrets.
+"""
+
+import hashlib
 import os
 import secrets
 import tempfile
@@ -22,6 +26,11 @@ def admin_key(home: Home) -> str:
     if key := path.read_text(encoding="utf-8").strip():
         return key
     raise BrogueError(f"{path} is empty; remove it and a new key is made at the next start")
+
+
+def digest(secret: str) -> str:
+    """All that is kept of an API key or of a session's token: its SHA-256, as hexadecimal digits."""
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 
 def _make(path: Path) -> None:

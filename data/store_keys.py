@@ -5,7 +5,6 @@ anything by the time that it takes. A revoked key stays in the table: its name i
 and answers belong to it.
 """
 
-import hashlib
 import re
 import secrets
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from data.errors import BrogueError, one_line, unknown
 from data.judgements import now
 from data.keys import KEY_NAME, PREFIX, Key, KeyRules, NewKey, Usage
+from data.secrets import digest
 from data.store import Store
 from data.store_schema import KeyRow, UsageRow
 
@@ -88,11 +88,6 @@ class Keys:
             ]
             added = {name: getattr(UsageRow, name) + insert.excluded[name] for name in ("requests", "tokens")}
             session.execute(insert.on_conflict_do_update(index_elements=["key", "window"], set_=added), rows)
-
-
-def digest(secret: str) -> str:
-    """What is kept of a key."""
-    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 
 def day(at: datetime) -> str:

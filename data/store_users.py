@@ -3,7 +3,6 @@
 Only hashes are kept, of passwords (bcrypt) and of tokens (SHA-256). While there are no users the system is open.
 """
 
-import hashlib
 import re
 import secrets
 import unicodedata
@@ -15,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from data.errors import BrogueError, UnknownName, one_line, unknown
 from data.judgements import now
+from data.secrets import digest
 from data.store import Store
 from data.store_schema import SessionRow, UserRow
 from data.users import ROLES, USER_NAME, Role, SignInRefused, User
@@ -91,20 +91,20 @@ class Users:
             if found is None or row is None or row.password != found.password:
                 raise SignInRefused("the name or the password is wrong")
             session.execute(delete(SessionRow).where(SessionRow.expires <= now()))
-            session.add(SessionRow(token=_digest(token), user=row.name, expires=expires))
+            session.add(SessionRow(token=digest(token), user=row.name, expires=expires))
             return _user(row), token, expires
 
     def by_token(self, token: str) -> User | None:
         """Whom a token stands for, with the role of this moment; none if it is unknown or at its end."""
         query = select(UserRow).join(SessionRow, SessionRow.user == UserRow.name)
         with self._store.reading() as session:
-            row = session.scalar(query.where(SessionRow.token == _digest(token), SessionRow.expires > now()))
+            row = session.scalar(query.where(SessionRow.token == digest(token), SessionRow.expires > now()))
             return None if row is None else _user(row)
 
     def sign_out(self, token: str) -> None:
         """From now on the token stands for nobody."""
         with self._store.writing() as session:
-            session.execute(delete(SessionRow).where(SessionRow.token == _digest(token)))
+            session.execute(delete(SessionRow).where(SessionRow.token == digest(token)))
 
     def _checked(self, name: str, password: str) -> UserRow | None:
         with self._store.reading() as session:
@@ -164,7 +164,3 @@ def _known(session: Session, name: str) -> UserRow:
 
 def _user(row: UserRow) -> User:
     return User.model_validate({"name": row.name, "role": row.role, "created": row.created})
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from data.judgements import now
 from data.keys import Key
+from data.secrets import digest
 from data.store import StoreDown
-from data.store_keys import Keys, digest
+from data.store_keys import Keys
 from data.store_users import Users
 from data.users import User
 from serve.recorder import Recorder

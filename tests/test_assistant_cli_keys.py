@@ -12,10 +12,10 @@ from assistant.local_gateway import local_client
 from assistant.services import Child, Services
 from data.errors import BrogueError
 from data.home import Home, write_text
-from data.secrets import ENVIRONMENT, admin_key
+from data.secrets import ENVIRONMENT, admin_key, digest
 from data.settings import Settings, load_settings
 from data.store import Store
-from data.store_keys import Keys, digest
+from data.store_keys import Keys
 from data.store_users import Users
 from tests.conftest import Run, free_port
 from tests.fakes import ADMIN_KEY, FakeGateway, add_assistant, add_version
