@@ -172,14 +172,16 @@ def _make_ready(home: Home, settings: Settings) -> None:
     """All that must be there before the engine starts: base model, example, trained voices."""
     from adapters.base_model import prepare
     from assistant.starter import add_help_pages, create_example, point_stable_at_base, train_missing
-    from serve.hardware import plan
+    from serve.hardware import plan_all
     from serve.model_check import check_servable
 
     with working("base model") as tell:
         base = prepare(settings.base_model, home, tell)
-        tell("asking vLLM whether it can serve it")
-        check_servable(base.path, base.sha256, settings.engine.dtype, home)
-    plan(settings.engine, base.weight_bytes, base.kv_bytes_per_token, base.context_length)  # memory: refuse early
+        if not settings.engine.urls:
+            tell("asking vLLM whether it can serve it")
+            check_servable(base.path, base.sha256, settings.engine.dtype, home)
+    if not settings.engine.urls:  # memory, cores, GPUs: refuse early
+        plan_all(settings.engine, base.weight_bytes, base.kv_bytes_per_token, base.context_length)
     if create_example(home):
         say(f"made an example in {home.root}: the shop Nettlebrook with the assistants reed and fern")
     add_help_pages(home)

@@ -40,7 +40,7 @@ class Services(Frozen):
     """What `brogue up` started."""
 
     supervisor: Child
-    engine: Child | None = None
+    engines: tuple[Child, ...] = ()  # of the base model; none where they run elsewhere
     own_engines: tuple[Child, ...] = ()  # of versions that have one of their own, and what makes their weights
     page: Child | None = None
     worker: Child | None = None  # of fine-tuning jobs
@@ -61,7 +61,7 @@ class Services(Frozen):
         """All that runs, or ran; each but the supervisor was started by it."""
         return [
             child
-            for child in (self.worker, *self.own_engines, self.engine, self.page, self.supervisor)
+            for child in (self.worker, *self.own_engines, *self.engines, self.page, self.supervisor)
             if child is not None
         ]
 

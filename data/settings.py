@@ -5,7 +5,7 @@ A missing file means all defaults. `None` means "chosen from the machine" (see s
 
 import tomllib
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -51,6 +51,30 @@ class EngineSettings(Frozen):
     )
     start_timeout_s: int = Field(600, ge=10)
     extra_args: tuple[str, ...] = Field((), description="appended to vLLM's command line as they are")
+    count: int = Field(1, ge=1, le=64, description="engines to start here, each with the whole base model")
+    urls: tuple[Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+/?$")], ...] = Field(
+        (), description="engines that somebody else starts, such as http://gpu-1:8000; with any, none is started here"
+    )
+    quorum: int | None = Field(
+        None,
+        ge=1,
+        description="engines that must have answered with a version before it goes live; none: all",
+    )
+    copies: int | None = Field(None, ge=1, description="engines that hold an adapter; none: all of them")
+
+    @property
+    def engines(self) -> int:
+        """How many there are, here or elsewhere."""
+        return len(self.urls) or self.count
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.urls)) < len(self.urls):
+            raise ValueError("urls names an engine twice")
+        held = min(self.copies or self.engines, self.engines)
+        if self.quorum is not None and self.quorum > held:
+            raise ValueError(f"quorum = {self.quorum} can never be reached: {held} engines hold an adapter")
+        return self
 
 
 class TrainingSettings(Frozen):

@@ -116,7 +116,7 @@ def _describe_version(pool: AdapterPool, name: str, version: int) -> dict[str, A
     refused = reference in pool.refusals.reasons
     found |= {"created": card.created, "status": "refused" if refused else status, "detail": reason}
     return found | {
-        "in_flight": pool.in_flight(card), "waiting": pool.slots.waiting(card.engine_name)
+        "in_flight": pool.in_flight(card), "waiting": pool.replicas.waiting(card.engine_name)
     }  # fmt: skip
 
 

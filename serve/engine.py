@@ -108,9 +108,20 @@ def environment(home: Home, key: str, plan: EnginePlan) -> dict[str, str]:
     }
     if plan.cores is not None:
         env["VLLM_CPU_OMP_THREADS_BIND"] = plan.cores
+    if plan.gpus is not None:
+        env["CUDA_VISIBLE_DEVICES"] = plan.gpus
     if plan.preload is not None:
         env["LD_PRELOAD"] = ":".join(filter(None, [str(plan.preload), env.get("LD_PRELOAD")]))
     return env
+
+
+def engine_client(url: str, key: str) -> httpx.AsyncClient:
+    """A client of the engine there; an empty key is not sent. A long queue before the first token is not a failure."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx.AsyncClient(
+        base_url=url, headers=headers, timeout=httpx.Timeout(600, connect=5),
+        transport=TracedTransport(EngineTransport(KEEP_ALIVE_S)), trust_env=False,
+    )  # fmt: skip
 
 
 class Engine:
@@ -136,11 +147,8 @@ class Engine:
         return cls(command, environment(home, key, plan), home.logs / log, port)
 
     def client(self) -> httpx.AsyncClient:
-        """A client with its key. A long queue before the first token is not a failure."""
-        return httpx.AsyncClient(
-            base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=httpx.Timeout(600, connect=5),
-            transport=TracedTransport(EngineTransport(KEEP_ALIVE_S)), trust_env=False,
-        )  # fmt: skip
+        """A client with its key."""
+        return engine_client(self.url, self.key)
 
     @property
     def pid(self) -> int | None:

@@ -25,6 +25,10 @@ class Unavailable(BrogueError):
         self.retry_after_s = retry_after_s
 
 
+class Unreachable(Unavailable):
+    """The connection to the engine broke."""
+
+
 @dataclass(frozen=True)
 class EngineState:
     """How the engine's process is; `starts` tells one process from the next."""
@@ -32,6 +36,19 @@ class EngineState:
     state: str = "ready"  # starting, ready, dead
     detail: str = ""
     starts: int = 1
+
+
+@dataclass(frozen=True)
+class EngineLink:
+    """An engine as the pool meets it: `client` speaks to it with its key, `now` tells how its process is.
+
+    Of one that was started elsewhere (`is_elsewhere`) nobody here knows that: it has to be asked.
+    """
+
+    name: str
+    client: httpx.AsyncClient
+    now: Callable[[], EngineState] = EngineState
+    is_elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,16 +95,17 @@ class EngineApi:
             raise BrogueError(f"the engine did not list its adapters: {_message(reply)}")
         return {model["id"] for model in reply.json()["data"] if model.get("parent")}
 
-    async def probe(self, version: str, lease: Lease) -> None:
-        """A short greedy answer must come."""
-        body = lease.body({"messages": _PROBE, "max_tokens": 4, "temperature": 0})
-        with _reachable():
-            try:
-                reply = await lease.client.post("/v1/chat/completions", json=body, timeout=PROBE_TIMEOUT_S)
-            except httpx.ReadTimeout as error:
-                raise Refused(f"{version} gave no answer to a first question in {PROBE_TIMEOUT_S} s") from error
-        if reply.status_code != 200 or not reply.json().get("choices"):
-            raise Refused(f"{version} could not answer a first question: {_message(reply)}")
+
+async def probe(version: str, lease: Lease) -> None:
+    """A short greedy answer must come."""
+    body = lease.body({"messages": _PROBE, "max_tokens": 4, "temperature": 0})
+    with _reachable():
+        try:
+            reply = await lease.client.post("/v1/chat/completions", json=body, timeout=PROBE_TIMEOUT_S)
+        except httpx.ReadTimeout as error:
+            raise Refused(f"{version} gave no answer to a first question in {PROBE_TIMEOUT_S} s") from error
+    if reply.status_code != 200 or not reply.json().get("choices"):
+        raise Refused(f"{version} could not answer a first question: {_message(reply)}")
 
 
 @contextmanager
@@ -95,7 +113,7 @@ def _reachable() -> Iterator[None]:
     try:
         yield
     except httpx.HTTPError as error:
-        raise Unavailable(f"the connection to the engine broke ({type(error).__name__})") from error
+        raise Unreachable(f"the connection to the engine broke ({type(error).__name__})") from error
 
 
 def _message(reply: httpx.Response) -> str:

@@ -6,7 +6,7 @@ the name that a client asks for, and its messages, into what the engine is to se
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
 
@@ -45,6 +45,7 @@ from serve.pool import AdapterPool
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
 from serve.relay import CLIENT_GONE, Relay
+from serve.replica import Replica
 from serve.request_ids import HEADER
 from serve.responses import response_routes
 from serve.rollouts import rollout_routes
@@ -87,7 +88,7 @@ def build_app(
         await answers.stop()
         await shadow.stop()
         await pool.own.stop()
-        await pool.client.aclose()
+        await pool.replicas.stop()
         await asyncio.to_thread(recorder.stop)
         pool.trials.flush()
         if telemetry is not None and telemetry.tracing is not None:
@@ -143,24 +144,31 @@ def _add_health(app: FastAPI, pool: AdapterPool, access: Access) -> None:
     @app.get("/ready", tags=["health"])
     async def ready(request: Request) -> JSONResponse:
         """The engine answers; and, for whoever has a credential where one is wanted, how its adapter slots are used."""
-        reason = pool.why_closed() or await _why_unhealthy(pool.client)
+        reason = pool.why_closed() or await _why_unhealthy(pool.replicas.open)
         is_known = await access.is_known(request)
         if reason is not None:
             return engine_down(reason if is_known else "see its log").response()
         if not is_known:
             return JSONResponse({"status": "ready"})
-        slots = pool.slots
-        used = {"total": slots.total, "in_use": slots.in_use, "wanted": slots.wanted, "waiting": slots.waiting()}
+        used = pool.replicas.slots()._asdict()
         refused = {version: without_paths(why) for version, (why, _) in pool.refusals.reasons.items()}
-        return JSONResponse({"status": "ready", "slots": used, "refused": refused})
+        engines = [state | {"detail": without_paths(str(state["detail"]))} for state in pool.replicas.states()]
+        return JSONResponse({"status": "ready", "slots": used, "refused": refused, "engines": engines})
 
 
-async def _why_unhealthy(client: httpx.AsyncClient) -> str | None:
-    try:
-        reply = await client.get("/health", timeout=5)
-    except httpx.HTTPError as error:
-        return type(error).__name__
-    return None if reply.status_code == 200 else f"its health check says {reply.status_code}"
+async def _why_unhealthy(engines: Sequence[Replica]) -> str | None:
+    """Why none of the engines says that it is well, or none."""
+    why = ""
+    for engine in engines:
+        try:
+            reply = await engine.client.get("/health", timeout=5)
+        except httpx.HTTPError as error:
+            why = type(error).__name__
+            continue
+        if reply.status_code == 200:
+            return None
+        why = f"its health check says {reply.status_code}"
+    return why
 
 
 def _add_models(app: FastAPI, catalogue: Catalogue, embedding: embeddings.Model | None, access: Access) -> None:

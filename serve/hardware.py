@@ -8,15 +8,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import psutil
 
 from data.errors import BrogueError, one_line
 from data.settings import EngineSettings
 
+Part = TypeVar("Part")
 GIB = 1024**3
 ENGINE_OVERHEAD_BYTES = 3 * GIB  # vLLM's three processes without weights and KV cache, measured at 2.6 GiB
 CPU_MAX_MODEL_LEN = 4096  # tokens; longer contexts are slow on a CPU and cost memory per stream
@@ -37,6 +38,7 @@ class EnginePlan:
     cores: str | None  # as VLLM_CPU_OMP_THREADS_BIND wants them: "0-1"
     preload: Path | None  # the OpenMP runtime
     memory_bytes: int | None = None  # what it needs in all; only reckoned for a version's own engine
+    gpus: str | None = None  # of several engines' plans: those of this one, as CUDA_VISIBLE_DEVICES wants them
 
 
 class Memory(NamedTuple):
@@ -61,6 +63,47 @@ def plan(settings: EngineSettings, weight_bytes: int, kv_bytes_per_token: int, c
     return EnginePlan("cpu", longest, streams, kv, cores, find_openmp() if settings.preload_openmp else None)
 
 
+def plan_all(settings: EngineSettings, weight_bytes: int, kv_bytes_per_token: int, context_length: int,
+             ) -> list[EnginePlan]:  # fmt: skip
+    """A plan for each engine that is to be started here: they share memory, cores and GPUs evenly."""
+    one = plan(settings, weight_bytes, kv_bytes_per_token, context_length)
+    if settings.count == 1:
+        return [one]
+    if one.device == "gpu":
+        return [replace(one, gpus=",".join(share)) for share in _shares(_gpus(), settings.count, "GPUs")]
+    cores = sorted(_our_cores())
+    if settings.cpu_cores or len(cores) < settings.count:
+        return [one] * settings.count
+    return [replace(one, cores=format_cores(set(share))) for share in _shares(cores, settings.count, "cores")]
+
+
+def plan_elsewhere(settings: EngineSettings, context_length: int) -> EnginePlan:
+    """What is known of engines that somebody else starts."""
+    return EnginePlan("gpu", settings.max_model_len or context_length, settings.max_num_seqs, None, None, None)
+
+
+def _shares(whole: Sequence[Part], count: int, what: str) -> list[Sequence[Part]]:
+    """Equal parts, one after another; what is left over goes to nobody."""
+    each = len(whole) // count
+    if not each:
+        raise BrogueError(
+            f"engine.count = {count} wants as many {what}, this machine has {len(whole)}; "
+            "lower engine.count in brogue.toml"
+        )
+    return [whole[each * number : each * (number + 1)] for number in range(count)]
+
+
+def _gpus() -> list[str]:
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name]
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.split()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BrogueError(f"cannot tell how many GPUs there are (nvidia-smi: {one_line(error, 120)})") from error
+
+
 def plan_own(settings: EngineSettings, weight_bytes: int, kv_bytes_per_token: int, context_length: int) -> EnginePlan:
     """The engine of one version that has weights of its own, beside the base model's: the same, but a small cache.
 
@@ -80,6 +123,8 @@ def plan_own(settings: EngineSettings, weight_bytes: int, kv_bytes_per_token: in
 def most_own_engines(settings: EngineSettings) -> int:
     """How many versions may have an engine of their own; whether the memory suffices is asked for each."""
     chosen = settings.max_own_engines
+    if chosen is None and settings.urls:
+        return 0  # this machine is not where engines are
     return max(1, len(_our_cores()) // CORES_PER_ENGINE) if chosen is None else chosen
 
 
@@ -146,7 +191,8 @@ def detect_device() -> Literal["cpu", "gpu"]:
 
 def _kv_cache_bytes(settings: EngineSettings, weights: int, per_token: int, longest: int, streams: int) -> int:
     """Room for every stream at full length, or less: at most half of what is free after weights and overhead."""
-    free = psutil.virtual_memory().available - weights - ENGINE_OVERHEAD_BYTES
+    available = psutil.virtual_memory().available // settings.count
+    free = available - weights - ENGINE_OVERHEAD_BYTES
     smallest = per_token * longest  # vLLM refuses a cache that cannot hold one full sequence
     if settings.kv_cache_gib is not None:
         wanted = int(settings.kv_cache_gib * GIB)
@@ -159,10 +205,11 @@ def _kv_cache_bytes(settings: EngineSettings, weights: int, per_token: int, long
         wanted = max(smallest, min(per_token * longest * streams, free // 2))
     if wanted > free:
         needed = weights + ENGINE_OVERHEAD_BYTES + wanted
+        each, lower = (" for each", "engine.count or engine.max_model_len") if settings.count > 1 else ("", "")
         raise BrogueError(
             f"too little memory for the engine: it needs about {needed / GIB:.1f} GiB, "
-            f"{psutil.virtual_memory().available / GIB:.1f} GiB are free; close other programs, "
-            "lower engine.max_model_len or name a smaller base_model in brogue.toml"
+            f"{available / GIB:.1f} GiB are free{each}; close other programs, "
+            f"lower {lower or 'engine.max_model_len'} or name a smaller base_model in brogue.toml"
         )
     return wanted
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from adapters.registry import AdapterCard, Registry
-from serve.engine_api import EngineApi, Lease, Unavailable
+from serve.engine_api import EngineApi, Lease, Unavailable, probe
 from serve.metrics import Metrics
 from serve.refusals import Refusals
 from serve.slots import PATIENCE_S, Slots
@@ -33,12 +33,14 @@ class Limits:
     patience_s: float = PATIENCE_S  # see Slots
     max_wait_s: float = 120  # a request waits so long for a slot or for the engine
     idle_s: float = 60  # a version without an alias is unloaded when nobody has asked for it for so long
+    copies: int | None = None  # engines that hold an adapter; none: all
+    quorum: int | None = None  # engines that must have answered with a version before it goes live; none: all that can
     own_engines: int = 1  # versions with an engine of their own; one more while it takes another's place
     own_idle_s: float = 300  # such a version without an alias is stopped when nobody has asked for it for so long
 
 
 class Loader:
-    """The engine's adapters; `client` speaks to it with its key."""
+    """One engine's adapters; `client` speaks to it with its key."""
 
     def __init__(
         self, client: httpx.AsyncClient, registry: Registry, refusals: Refusals, metrics: Metrics, in_flight: InFlight,
@@ -56,6 +58,11 @@ class Loader:
         self._loaded: set[str] = set()  # engine names
         self._proven: set[str] = set()  # those that have answered a probe
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by engine name: one load or unload at a time
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        """Engine names of the versions that it holds."""
+        return frozenset(self._loaded)
 
     def status(self, card: AdapterCard) -> str:
         return "loaded" if card.engine_name in self._loaded else "idle"
@@ -107,7 +114,7 @@ class Loader:
             loaded_at, proven = time.monotonic(), self._proven
             if lease.name not in proven:
                 with self.refusals.blamed(card):
-                    await self._api.probe(card.name, lease)
+                    await probe(card.name, lease)
                 proven.add(lease.name)
                 self.refusals.works(card)
         return {"load": loaded_at - began, "probe": time.monotonic() - loaded_at}

@@ -6,6 +6,7 @@ import httpx
 from fastapi import APIRouter
 from starlette.responses import PlainTextResponse, Response
 
+from data.errors import unknown
 from serve.openai_errors import engine_down
 from serve.pool import AdapterPool
 from serve.turns import Turns
@@ -20,8 +21,9 @@ def metric_routes(pool: AdapterPool, turns: Turns) -> APIRouter:
     @routes.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """What Prometheus reads."""
-        slots, measured = pool.slots, pool.metrics
-        measured.set_slots(slots.total, slots.in_use, slots.wanted, slots.waiting())
+        measured = pool.metrics
+        measured.set_slots(*pool.replicas.slots())
+        measured.set_engines(pool.replicas.states())
         measured.set_turns(turns.running, turns.waiting)
         for adapter, state in pool.live.states.items():
             measured.canary_share(adapter, state.canary.share if state.canary and not state.canary.shadow else 0)
@@ -32,10 +34,14 @@ def metric_routes(pool: AdapterPool, turns: Turns) -> APIRouter:
         return Response(content, media_type=media_type)
 
     @routes.get("/metrics/engine", response_class=PlainTextResponse)
-    async def engine_metrics() -> Response:
-        """vLLM's own metrics, as the base model's engine tells them."""
+    async def engine_metrics(engine: str | None = None) -> Response:
+        """vLLM's own metrics, as an engine of the base model tells them: the first one, or the one of this name."""
+        clients = dict(zip((one["name"] for one in pool.replicas.states()), pool.replicas.clients, strict=True))
+        if engine is not None and engine not in clients:
+            raise unknown("engine", engine, [str(name) for name in clients], "/ready lists them")
+        client = clients[engine] if engine is not None else pool.replicas.clients[0]
         try:
-            reply = await pool.client.get("/metrics", timeout=PATIENCE_S)
+            reply = await client.get("/metrics", timeout=PATIENCE_S)
         except httpx.HTTPError as error:
             why = pool.why_closed() or f"it does not tell its metrics ({type(error).__name__})"
             raise engine_down(why) from error

@@ -3,6 +3,8 @@
 `assistant`, `version` and `key` become labels: give only names that exist, never what a client made up.
 """
 
+from collections.abc import Iterable, Mapping
+
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -73,6 +75,12 @@ class Metrics:
         for gauge, value in zip(self._slots, (total, in_use, wanted, waiting), strict=True):
             gauge.set(value)
 
+    def set_engines(self, states: Iterable[Mapping[str, object]]) -> None:
+        """Which of the base model's engines requests may go to, and how many answers each is writing."""
+        for one in states:
+            self._engine_ready.labels(one["name"]).set(one["state"] == "ready")
+            self._engine_answers.labels(one["name"]).set(float(str(one["answers_now"])))
+
     def set_turns(self, running: int, waiting: int) -> None:
         """How many answers are being written, and how many requests wait for their turn."""
         self._answers.in_flight.set(running)
@@ -130,5 +138,11 @@ class Metrics:
         )
         self._waits = Histogram(
             "brogue_slot_wait_seconds", "Waiting for a slot, of those who had to.", registry=here, buckets=STEP_BUCKETS
+        )
+        self._engine_ready = Gauge(
+            "brogue_engine_ready", "Whether requests may go to this engine.", ["engine"], registry=here
+        )
+        self._engine_answers = Gauge(
+            "brogue_engine_answers", "Answers that this engine is writing.", ["engine"], registry=here
         )
         self._restarts = Counter("brogue_engine_restarts_total", "Times the engine was started again.", registry=here)

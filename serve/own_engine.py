@@ -23,7 +23,7 @@ from data.errors import BrogueError, one_line
 from data.home import Home
 from data.settings import EngineSettings
 from serve.engine import Engine
-from serve.engine_api import EngineApi, Lease, Refused
+from serve.engine_api import Lease, Refused, probe
 from serve.hardware import GIB, EnginePlan, gib, memory_of
 
 POLL_S = 0.3
@@ -165,7 +165,7 @@ class OwnEngine:
             await self._wait_healthy(engine, lease.client)
             loaded = time.monotonic()
             self.phase = "answering a first question"
-            await EngineApi(lease.client).probe(self.card.name, lease)
+            await probe(self.card.name, lease)
         except BaseException:
             await lease.client.aclose()
             raise

@@ -6,8 +6,10 @@ scores (Thaler and Ravishankar, "Using name-based mappings to increase hit rates
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
+FEW, MANY = 200, 10_000  # requests: fewer say nothing of popularity; when there are so many the old ones count half
 ROOM = 2.0  # a popular adapter gets so many engines that each serves at most 1/ROOM of an even share for it
 
 
@@ -25,6 +27,26 @@ def place(shares: Mapping[str, float], engines: Sequence[str], at_least: int) ->
     """For each adapter with its share of the requests the engines that hold it."""
     return {name: engines_for(name, engines, replicas_for(share, len(engines), at_least))
             for name, share in shares.items()}  # fmt: skip
+
+
+class Popularity:
+    """Which share of the requests goes to each adapter, as far as the last ones tell."""
+
+    def __init__(self) -> None:
+        self._asked: Counter[str] = Counter()
+        self._total = 0
+
+    def note(self, adapter: str) -> None:
+        """It was asked for."""
+        self._asked[adapter] += 1
+        self._total += 1
+        if self._total >= MANY:
+            self._asked = Counter({name: count // 2 for name, count in self._asked.items() if count > 1})
+            self._total = self._asked.total()
+
+    def share(self, adapter: str) -> float:
+        """From 0 to 1; 0 as long as little is known."""
+        return self._asked[adapter] / self._total if self._total >= FEW else 0.0
 
 
 def _score(adapter: str, engine: str) -> bytes:

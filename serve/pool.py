@@ -9,22 +9,21 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-
-import httpx
 
 from adapters.registry import AdapterCard, AdapterState, CanaryPlan, Registry
 from data.errors import BrogueError
 from serve.canary import Trials
-from serve.engine_api import EngineState, Lease, Unavailable
+from serve.engine_api import EngineLink, Lease, Unavailable
 from serve.live import LiveMap
 from serve.loader import Limits, Loader
 from serve.metrics import Metrics
 from serve.own_engine import Maker
 from serve.own_engines import OwnEngines
 from serve.refusals import Refusals
+from serve.replicas import Replicas
 from serve.soft_prompt import SoftPrompts
 from serve.ways import InFlight, Way
 
@@ -41,45 +40,40 @@ class Moved:
 
 
 class AdapterPool:
-    """One engine's adapters. `client` speaks to the engine with its key, `engine` tells how its process is.
+    """The adapters of the base model's engines (`engines`).
 
     `maker` makes the engines of versions that cannot share this one.
     `templates` are the base model's chat templates by name: soft prompts go before what these write.
     """
 
     def __init__(
-        self, client: httpx.AsyncClient, base_name: str, registry: Registry, engine: Callable[[], EngineState],
-        check: Callable[[AdapterCard], None], trials: Trials, metrics: Metrics, limits: Limits,
-        templates: Mapping[str, str], maker: Maker,
+        self, engines: Sequence[EngineLink], base_name: str, registry: Registry, check: Callable[[AdapterCard], None],
+        trials: Trials, metrics: Metrics, limits: Limits, templates: Mapping[str, str], maker: Maker,
     ) -> None:  # fmt: skip
-        self.client = client
         self.base_name = base_name
         self.registry = registry
-        self.engine = engine
         self.trials = trials
         self.metrics = metrics
         self.limits = limits
         self.live = LiveMap(registry)
         self.refusals, self.in_flight = Refusals(check), InFlight(metrics)
-        self.loader = Loader(client, registry, self.refusals, metrics, self.in_flight, limits)
-        self._soft_prompts = SoftPrompts(Lease(base_name, client), templates, registry, self.refusals, self.in_flight)
+        self.replicas = Replicas(
+            engines, base_name, limits,
+            lambda client: Loader(client, registry, self.refusals, metrics, self.in_flight, limits),
+        )  # fmt: skip
+        self._soft_prompts = SoftPrompts(self.replicas.base, templates, registry, self.refusals, self.in_flight)
         self.own = OwnEngines(maker, self.refusals, metrics, self.in_flight, limits)
-        self.slots = self.loader.slots
         self._moves: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by adapter: one move at a time
-        self._restored = 0  # the engine's start for which everything was loaded
         self._opened = asyncio.Event()
 
     def why_closed(self) -> str | None:
         """Why no request can be answered now, or none."""
-        engine = self.engine()
-        if engine.state != "ready":
-            return f"{engine.state}: {engine.detail}"
-        return None if self._restored == engine.starts else "starting: its adapters are being loaded"
+        return self.replicas.why_closed()
 
     async def wait_open(self, deadline: float) -> None:
         """Returns when requests can be answered; raises `Unavailable` at the deadline, at once if they never will."""
         while (reason := self.why_closed()) is not None:
-            if self.engine().state == "dead":
+            if self.replicas.are_dead:
                 raise Unavailable(reason, retry_after_s=None)
             left = deadline - time.monotonic()
             if left <= 0:
@@ -94,7 +88,7 @@ class AdapterPool:
         """How a version is served."""
         if card.served == "merged":
             return self.own
-        return self._soft_prompts if card.served == "soft-prompt" else self.loader
+        return self._soft_prompts if card.served == "soft-prompt" else self.replicas
 
     @asynccontextmanager
     async def lease(self, card: AdapterCard | None, deadline: float) -> AsyncIterator[Lease]:
@@ -102,7 +96,8 @@ class AdapterPool:
         if card is None or not self._answers_alone(card):
             await self.wait_open(deadline)
         if card is None:
-            yield Lease(self.base_name, self.client)
+            with self.replicas.base() as lease:
+                yield lease
             return
         async with self.way(card).holding(card, deadline) as lease:
             yield lease
@@ -111,20 +106,23 @@ class AdapterPool:
         return card.served == "merged" and self.own.is_proven(card)
 
     async def restore(self) -> None:
-        """The engine's process is a new one: load all that is to stay loaded, then let requests through."""
-        starts = self.engine().starts
-        if self._restored == starts:
-            return
-        self.loader.forget_all()
-        await self.load_kept()
-        self._restored = starts
-        self._opened.set()
+        """Bring engines up to date that are new, or back: load what is to stay loaded, then let requests in."""
+        await self.replicas.look()
+        if self.replicas.are_behind:
+            self._keep()
+        others = await self.replicas.restore()
+        if self.replicas.open:
+            self._opened.set()
+            if others:
+                await self.load_kept()
 
     async def load_kept(self) -> None:
         """Load what is to stay loaded and is not; engines of versions' own start later (`OwnEngines.tidy`)."""
         self._keep()
-        for card in self._sharing(self._kept_cards()):
-            await self._prove_if_possible(card)
+        await self.replicas.load_kept()
+        for card in self._kept_cards():
+            if card.served == "soft-prompt":
+                await self._prove_if_possible(card)
 
     async def promote(
         self, adapter: str, alias: str, version: int, who: str = "", why: str = "", plan: CanaryPlan | None = None,
@@ -260,11 +258,8 @@ class AdapterPool:
                 self.refusals.reasons[f"{adapter}@{version}"] = (str(error), time.monotonic())
         return cards
 
-    def _sharing(self, cards: Iterable[AdapterCard]) -> list[AdapterCard]:
-        """Those that the base model's engine is to hold."""
-        return [card for card in cards if card.served != "merged"][: self.limits.memory]
-
     def _keep(self) -> None:
-        self.loader.kept = frozenset(card.engine_name for card in self._sharing(self._kept_cards()))
+        # A soft prompt takes no room in an engine, and a merged version has its own.
+        self.replicas.keep([card for card in self._kept_cards() if card.served in ("native", "converted")])
         # Not those to roll back to: a whole engine is too much for that.
         self.own.keep([card for card in self._cards(self.live.aliased()) if card.served == "merged"])

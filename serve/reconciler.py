@@ -39,15 +39,15 @@ class Reconciler:
     async def tick(self) -> None:
         """One round."""
         pool = self._pool
-        if pool.engine().state != "ready":
-            return
         await pool.restore()
+        if not pool.replicas.open:
+            return
         await self._follow()
         if time.monotonic() - self._compared_at >= self._compare_every_s:
             self._compared_at = time.monotonic()
-            if not await pool.loader.compare():
+            if not await pool.replicas.compare():
                 await pool.load_kept()
-        await pool.loader.tidy()
+        await pool.replicas.tidy()
         await pool.own.tidy()
         await self._stop_bad_canaries()
         pool.trials.flush()

@@ -17,7 +17,7 @@ from data.store import Store, StoreDown
 from serve.metrics import Metrics
 
 _LOG = logging.getLogger("brogue.recorder")
-GATHER_S = 0.2  # answers of so long go into one transaction
+GATHER_S = 0.5  # answers of so long go into one transaction: each one costs milliseconds of processor time
 BATCH = 200
 WAITING = 5_000  # answers that may wait for a store that is away
 BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -83,7 +83,8 @@ class Recorder:
             if not full:
                 self._waiting.append(answer)
                 self._taken += 1
-                self._changed.notify_all()
+                if len(self._waiting) in (1, BATCH):  # else nobody waits for it: waking a thread costs, too
+                    self._changed.notify_all()
         if full:
             self._lose(1, f"{WAITING} answers are waiting for the store already")
 

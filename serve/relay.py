@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from serve import own_answer
 from serve.asked import Asked
 from serve.canary import CONVERSATION_HEADER, picks_canary, sticky_key
-from serve.engine_api import Refused, Unavailable
+from serve.engine_api import Lease, Refused, Unavailable
 from serve.engine_errors import engine_error
 from serve.exchange import BASE, CHAT, Exchange
 from serve.identity import Caller
@@ -56,10 +56,10 @@ class Relay:
             if exchange.prepared.instead is not None:
                 return self._answer_ourselves(exchange, exchange.prepared.instead)
             self._choose_version(exchange)
-            name, reply, held, headers = await self._open(exchange)
+            lease, reply, held, headers = await self._open(exchange)
             if reply.status_code == 200 and reply.headers.get("content-type", "").startswith("text/event-stream"):
-                return EventStream(self._events(exchange, reply, name), headers, held)
-            return await self._whole(exchange, reply, name, held, headers)
+                return EventStream(self._events(exchange, reply, lease), headers, held)
+            return await self._whole(exchange, reply, lease.name, held, headers)
         except (ApiError, Refused) as error:
             self._measure(exchange, error.status if isinstance(error, ApiError) else 503)
             raise
@@ -130,14 +130,16 @@ class Relay:
         elif picks_canary(adapter, sticky_key(exchange.headers, exchange.asked), state.canary.share):
             exchange.card = live.card(adapter, state.aliases["canary"])
 
-    async def _open(self, exchange: Exchange) -> tuple[str, httpx.Response, AsyncExitStack, dict[str, str]]:
-        """The engine's name for the version, its reply's beginning, and what is held until the reply's end.
+    async def _open(self, exchange: Exchange) -> tuple[Lease, httpx.Response, AsyncExitStack, dict[str, str]]:
+        """Who answers, the reply's beginning, and what is held until the reply's end.
 
-        What the engine cannot have begun to answer is sent again when it is back; all else is for the client to decide.
+        What the engine cannot have begun to answer is sent again when it is back. What it may have begun, and said
+        nothing of yet, is sent to another engine, once; where there is none that is for the client to decide.
         """
         deadline = time.monotonic() + self._pool.limits.max_wait_s
         body = self._asked.capped(exchange.path, with_usage(exchange.prepared.body))
         ours, may_reload = time.perf_counter() - exchange.began, exchange.card is not None
+        may_turn, lease = True, None
         while True:
             try:
                 async with AsyncExitStack() as stack:
@@ -151,23 +153,27 @@ class Relay:
                     reply = await lease.client.send(request, stream=True)
                     stack.push_async_callback(reply.aclose)
                     if exchange.card is None or reply.status_code != 404 or not may_reload:
-                        return lease.name, reply, stack.pop_all(), headers
+                        return lease, reply, stack.pop_all(), headers
                     may_reload = False  # the engine says it does not know the version: load it anew, once
-                    self._pool.loader.forget(exchange.card)
+                    self._pool.replicas.forget(exchange.card, lease.client)
             except Unavailable as error:
                 if error.retry_after_s is None or time.monotonic() >= deadline:
                     raise engine_down(str(error), error.retry_after_s) from error
             except httpx.ConnectError as error:
+                self._lost(lease, error)
                 if time.monotonic() >= deadline:
                     raise self._down(error) from error
             except httpx.HTTPError as error:
-                self._blame(exchange, error=True)
-                raise self._down(error) from error
+                if not (self._lost(lease, error) and may_turn):
+                    self._blame(exchange, error=True)
+                    raise self._down(error) from error
+                may_turn = False
+                continue
             await asyncio.sleep(0.1)
 
-    async def _events(self, exchange: Exchange, reply: httpx.Response, name: str) -> AsyncGenerator[bytes, None]:
+    async def _events(self, exchange: Exchange, reply: httpx.Response, lease: Lease) -> AsyncGenerator[bytes, None]:
         """The engine's events as they come; a stream that does not end as it should ends in an error event."""
-        reader = StreamReader(name, exchange.asked_name, wants_usage(exchange.asked), exchange.prepared.extension)
+        reader = StreamReader(lease.name, exchange.asked_name, wants_usage(exchange.asked), exchange.prepared.extension)
         status, pieces = CLIENT_GONE, reply.stream
         assert isinstance(pieces, httpx.AsyncByteStream)
         try:
@@ -182,6 +188,7 @@ class Relay:
                     yield self._down(None).event()
             except httpx.HTTPError as error:
                 status = 503
+                self._lost(lease, error)
                 yield self._down(error).event()
         finally:
             tokens = reader.tokens
@@ -242,6 +249,11 @@ class Relay:
         )
         if exchange.shadowed and exchange.card is not None and exchange.path == CHAT and words:
             self._shadow.offer(exchange.path, exchange.prepared.body, exchange.card, text, exchange.response_id)
+
+    def _lost(self, lease: Lease | None, error: httpx.HTTPError) -> bool:
+        """Tell of a connection that broke (not of an engine that is slow); whether another engine can answer."""
+        is_broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
+        return lease is not None and is_broken and self._pool.replicas.lost(lease.client, error)
 
     def _down(self, error: httpx.HTTPError | None) -> ApiError:
         what = f"the connection broke ({type(error).__name__})" if error else "its answer broke off"

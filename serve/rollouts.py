@@ -56,7 +56,7 @@ def rollout_routes(pool: AdapterPool, home: Home, guard: Guard) -> APIRouter:
             raise BrogueError(f"no policy '{wanted.policy}' in run '{wanted.run}' of this gateway's home {home.root}")
         deadline = time.monotonic() + pool.limits.max_wait_s
         await pool.wait_open(deadline)
-        async with pool.loader.lent(f"{wanted.run}-{wanted.policy}", folder, deadline) as lease:
+        async with pool.replicas.lent(f"{wanted.run}-{wanted.policy}", folder, deadline) as lease:
             asked = (_answer(lease, wanted, number) for number in range(len(wanted.prompts)))
             return Rollouts(answers=tuple(await asyncio.gather(*asked)))
 

@@ -40,7 +40,11 @@ class Slots:
     @property
     def wanted(self) -> int:
         """Distinct versions that hold a slot or wait for one."""
-        return len({*self._holders, *(waiter.name for waiter in self._queue)})
+        return len(self.wanted_names)
+
+    @property
+    def wanted_names(self) -> set[str]:
+        return {*self._holders, *(waiter.name for waiter in self._queue)}
 
     def holding(self, name: str) -> int:
         """Requests of this version that are at the engine."""
@@ -52,7 +56,7 @@ class Slots:
 
     async def enter(self, name: str, deadline: float) -> float:
         """Returns when the version has a slot: the seconds that took. TimeoutError at `deadline` (time.monotonic)."""
-        if self._is_free_for(name):
+        if self.is_free_for(name):
             self._holders[name] += 1
             return 0.0
         waiter = _Waiter(name, time.monotonic(), asyncio.get_running_loop().create_future())
@@ -77,7 +81,8 @@ class Slots:
         if self._queue:
             self._admit()
 
-    def _is_free_for(self, name: str) -> bool:
+    def is_free_for(self, name: str) -> bool:
+        """Whether a request of this version would not have to wait now."""
         if name not in self._holders:
             return len(self._holders) < self.total
         return not any(self._is_impatient(waiter) for waiter in self._queue)

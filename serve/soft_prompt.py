@@ -11,8 +11,8 @@ import asyncio
 import base64
 import io
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 from adapters.registry import AdapterCard, Registry
 from data.errors import BrogueError
-from serve.engine_api import EngineApi, Lease
+from serve.engine_api import Lease, probe
 from serve.openai_errors import ApiError
 from serve.refusals import Refusals
 from serve.ways import InFlight
@@ -41,6 +41,7 @@ _TOO_LATE = (
     "brogue down, then brogue up"
 )
 Body = dict[str, Any]
+Base = Callable[[], AbstractContextManager[Lease]]  # the base model, at one of its engines
 
 
 def takes_vectors(device: str, registry: Registry) -> bool:
@@ -67,14 +68,13 @@ class SoftPrompts:
     """
 
     def __init__(
-        self, base: Lease, templates: Mapping[str, str], registry: Registry, refusals: Refusals, in_flight: InFlight
+        self, base: Base, templates: Mapping[str, str], registry: Registry, refusals: Refusals, in_flight: InFlight
     ) -> None:
         self._base = base
         self._templates = {name: FIRST + template for name, template in templates.items()}
         self._registry = registry
         self._refusals = refusals
         self._in_flight = in_flight
-        self._api = EngineApi(base.client)
         self._encoded: dict[str, str] = {}  # by engine name
         self._proven: set[str] = set()
 
@@ -94,8 +94,8 @@ class SoftPrompts:
             path = self._registry.folder(card.adapter, card.version) / WEIGHTS
             self._encoded[name] = await asyncio.to_thread(encoded, path)
         vectors = {"role": ROLE, "content": [{"type": PART, "data": self._encoded[name]}]}
-        with self._in_flight.counted(card):
-            yield replace(self._base, dress=partial(self._dressed, vectors))
+        with self._in_flight.counted(card), self._base() as lease:
+            yield replace(lease, dress=partial(self._dressed, vectors))
 
     async def prove(self, card: AdapterCard) -> dict[str, float]:
         began = time.monotonic()
@@ -104,7 +104,7 @@ class SoftPrompts:
             read_at = time.monotonic()
             if card.engine_name not in self._proven:
                 with self._refusals.blamed(card):
-                    await self._api.probe(card.name, lease)
+                    await probe(card.name, lease)
                 self._proven.add(card.engine_name)
                 self._refusals.works(card)
         return {"load": read_at - began, "probe": time.monotonic() - read_at}

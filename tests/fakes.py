@@ -28,7 +28,7 @@ from data.settings_knowledge import KnowledgeSettings
 from data.store_home import open_store
 from serve.canary import Trials
 from serve.engine import Engine, free_port
-from serve.engine_api import EngineState
+from serve.engine_api import EngineLink, EngineState
 from serve.gateway import build_app
 from serve.hardware import EnginePlan
 from serve.loader import Limits
@@ -77,6 +77,7 @@ class FakeEngine(httpx.AsyncBaseTransport):
         self.error: tuple[int, str] | None = None  # the answer to every question
         self.message: dict[str, Any] | None = None  # of a whole chat answer, in the place of a text
         self.stream: list[bytes] | None = None  # a stream's blocks, byte for byte; {model} stands for the name
+        self.is_elsewhere = False  # started by somebody else: its keeper knows nothing
         self.given_up = 0  # answers for which nobody waited to their end
 
     def client(self) -> httpx.AsyncClient:
@@ -85,6 +86,9 @@ class FakeEngine(httpx.AsyncBaseTransport):
     def now(self) -> EngineState:
         """What the engine's keeper would say."""
         return EngineState(self.state, "it was killed" if self.state != "ready" else "", self.starts)
+
+    def link(self, name: str) -> EngineLink:
+        return EngineLink(name, self.client(), self.now, self.is_elsewhere)
 
     def kill(self) -> None:
         """Every connection breaks and nothing is loaded any more."""
@@ -281,7 +285,8 @@ class FakeMaker(Maker):
 
 
 class FakeGateway:
-    """The whole gateway over a fake engine and a home folder. `unfit`: versions that the check refuses, and why."""
+    """The whole gateway over a fake engine, or `engines`, and a home folder. `unfit`: versions that the check refuses,
+    and why."""
 
     def __init__(
         self,
@@ -296,17 +301,19 @@ class FakeGateway:
         settings: GatewaySettings | None = None,
         fresh_s: float = 0,
         period_s: float = 0.02,  # of the reconciler
+        engines: Sequence[FakeEngine] = (),
         **limits: Any,
     ) -> None:
         self.home = home
-        self.engine = engine or FakeEngine()
+        self.engines = list(engines) or [engine or FakeEngine()]
+        self.engine = self.engines[0]
         self.knowledge = knowledge
         self.registry = Registry(home)
         self.unfit: dict[str, str] = {}
         self.trials = Trials(home)
         self.pool = AdapterPool(
-            self.engine.client(), "base", self.registry, self.engine.now, self._check, self.trials, Metrics(),
-            Limits(**limits), templates or {}, maker or FakeMaker(home),
+            [one.link(f"engine-{number}") for number, one in enumerate(self.engines, 1)], "base", self.registry,
+            self._check, self.trials, Metrics(), Limits(**limits), templates or {}, maker or FakeMaker(home),
         )  # fmt: skip
         self.reconciler = Reconciler(self.pool, period_s)
         self.recorder = Recorder(lambda: open_store(home), self.pool.metrics, back_off_s=(0.05,))

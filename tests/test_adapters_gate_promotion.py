@@ -14,13 +14,13 @@ from data.home import Home, write_text
 from tests.fakes import FakeGateway, add_version
 from tests.gate_exams import verdict
 from tests.scripted_gateway import adapter
+from tests.swapping import put
+from tests.swapping import run as tell
+from tests.swapping import voices as voices
 from tests.test_adapters_validation import BASE
 from tests.test_assistant_cli_versions import base as base
 from tests.test_assistant_cli_versions import refusal, run
 from tests.test_assistant_ui_adapters import text_of
-from tests.test_serve_pool import put
-from tests.test_serve_pool import run as tell
-from tests.test_serve_pool import voices as voices
 
 WHY = "failed its exam (gate 'default', exam a-2-0f3c): safety.toxic is 0.400 against 0.010 of a@1: worse by 0.390"
 

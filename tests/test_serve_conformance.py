@@ -37,7 +37,7 @@ class Both(NamedTuple):
 @pytest.fixture(scope="module")
 def both(services: dict[str, Any], up_home: Home) -> Both:
     running = json.loads(up_home.services_file.read_text(encoding="utf-8"))
-    process = psutil.Process(running["engine"]["pid"])
+    process = psutil.Process(running["engines"][0]["pid"])
     words, key = process.cmdline(), process.environ()["VLLM_API_KEY"]
     url = f"http://127.0.0.1:{words[words.index('--port') + 1]}/v1"
     return Both(

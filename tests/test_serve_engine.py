@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,12 +18,14 @@ from serve import engine as engine_module
 from serve.engine import Engine, command_line, environment, free_port
 from serve.engine_log import death_reason, phase
 from serve.hardware import (
+    ENGINE_OVERHEAD_BYTES,
     GIB,
     EnginePlan,
     format_cores,
     memory_of,
     most_own_engines,
     plan,
+    plan_all,
     plan_own,
     refuse_own_engine,
 )
@@ -108,6 +111,30 @@ def test_too_little_memory_is_one_line_that_says_how_much() -> None:
 def test_a_cache_smaller_than_one_conversation_is_refused() -> None:
     with pytest.raises(BrogueError, match="cannot hold one conversation of 4096 tokens"):
         plan(EngineSettings(device="cpu", kv_cache_gib=0.001), 0, 1000, 8192)
+
+
+def test_several_engines_share_memory_and_cores_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3, 4, 5, 6})
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=20 * GIB, total=30 * GIB))
+    plans = plan_all(EngineSettings(device="cpu", count=3), 0, 10**5, 8192)
+    assert [one.cores for one in plans] == ["0-1", "2-3", "4-5"], "what is left over goes to nobody"
+    assert sum(one.kv_cache_bytes or 0 for one in plans) < 20 * GIB - 3 * ENGINE_OVERHEAD_BYTES
+    with pytest.raises(BrogueError, match="6.7 GiB are free for each; .*lower engine.count or engine.max_model_len"):
+        plan_all(EngineSettings(device="cpu", count=3), 10 * GIB, 10**6, 8192)
+
+
+def test_engines_on_fewer_cores_than_there_are_engines_share_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=20 * GIB, total=30 * GIB))
+    assert [one.cores for one in plan_all(EngineSettings(device="cpu", count=3), 0, 1000, 512)] == ["0-1"] * 3
+
+
+def test_each_engine_has_gpus_of_its_own_and_too_few_are_refused(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    plans = plan_all(EngineSettings(device="gpu", count=2), GIB, 1000, 8192)
+    assert [environment(home, "k", one)["CUDA_VISIBLE_DEVICES"] for one in plans] == ["4,5", "6,7"]
+    with pytest.raises(BrogueError, match="engine.count = 5 wants as many GPUs, this machine has 4"):
+        plan_all(EngineSettings(device="gpu", count=5), GIB, 1000, 8192)
 
 
 def test_cores_are_written_as_ranges() -> None:

@@ -25,8 +25,8 @@ from serve.engine_api import Lease
 from serve.hardware import GIB, EnginePlan, Memory, plan_own
 from serve.own_engine import Base, Maker, OwnEngine
 from tests.fakes import OWN_PLAN, FakeGateway, FakeMaker, add_assistant, add_card, add_version
+from tests.swapping import ask, put, until
 from tests.test_adapters_validation import BASE
-from tests.test_serve_pool import ask, put, until
 from tests.tiny_models import make_model
 
 END = 2  # the id of the tiny model's end of turn, which vLLM does not always give back

@@ -3,9 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -15,80 +12,9 @@ from adapters.registry import CanaryPlan, Registry
 from data.home import Home
 from serve.slots import Slots
 from tests.fakes import FakeEngine, FakeGateway, add_assistant, add_version
+from tests.swapping import CLIENTS, Answer, ask, load, put, run, until
 
-CLIENTS = 8
 FLIPS = 200
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a client got."""
-
-    status: int
-    version: str  # as the header says
-    words: tuple[str, ...]
-    error: str = ""
-    whole: bool = False  # it ended with [DONE]
-
-    @property
-    def is_right(self) -> bool:
-        """Complete, and every word is by the version that the header names."""
-        return self.whole and not self.error and set(self.words) == {self.version}
-
-
-async def ask(client: httpx.AsyncClient, model: str = "reed", headers: dict[str, str] | None = None) -> Answer:
-    """Stream one answer."""
-    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "stream": True}
-    reply = await client.post("/v1/chat/completions", json=body, headers=headers, timeout=60)
-    if reply.status_code != 200:
-        return Answer(reply.status_code, "", (), reply.json()["error"]["message"])
-    words, error, lines = [], "", reply.text.split("\n\n")
-    for line in lines:
-        if line.startswith("data: {"):
-            event = json.loads(line.removeprefix("data: "))
-            error = error or event.get("error", {}).get("message", "")
-            words += [choice["delta"]["content"] for choice in event.get("choices", [])]
-    return Answer(200, reply.headers["x-brogue-version"], tuple(words), error, "data: [DONE]" in lines)
-
-
-@asynccontextmanager
-async def load(client: httpx.AsyncClient, *models: str) -> AsyncIterator[list[Answer]]:
-    """Clients that ask one after the other as long as the block runs, and all that they got."""
-    answers: list[Answer] = []
-    over = asyncio.Event()
-
-    async def ask_on(model: str) -> None:
-        while not over.is_set():
-            answers.append(await ask(client, model))
-
-    async with asyncio.TaskGroup() as group:
-        for number in range(CLIENTS):
-            group.create_task(ask_on(models[number % len(models)]))
-        try:
-            yield answers
-        finally:
-            over.set()
-
-
-async def until(true: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen"
-        await asyncio.sleep(0.005)
-
-
-async def put(client: httpx.AsyncClient, adapter: str, alias: str, version: int, **more: Any) -> httpx.Response:
-    return await client.put(f"/v1/adapters/{adapter}/aliases/{alias}", json={"version": version, **more})
-
-
-def run(gateway: FakeGateway, story: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
-    """Tell a story in a running gateway."""
-
-    async def told() -> None:
-        async with gateway.running() as client:
-            await story(client)
-
-    asyncio.run(told())
 
 
 @pytest.fixture
@@ -207,7 +133,7 @@ def test_who_waits_for_a_slot_for_too_long_is_told_when_to_come_back(home: Home)
         assert reply.status_code == 503
         assert int(reply.headers["retry-after"]) > 0
         assert "engine.max_loras" in reply.json()["error"]["message"]
-        assert gateway.pool.slots.waiting() == 0
+        assert gateway.pool.replicas.slots().waiting == 0
         assert (await long).is_right
 
     run(gateway, story)
@@ -488,7 +414,7 @@ def test_a_client_that_leaves_gives_back_its_slot_and_ends_its_answer(voices: Ho
         scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": [], "query_string": b"",
                  "raw_path": b"", "asgi": {"version": "3.0", "spec_version": "2.3"}}  # fmt: skip
         await asyncio.wait_for(gateway.app(scope, receive, send), 60)
-        assert gateway.pool.slots.in_use == 0
+        assert gateway.pool.replicas.slots().in_use == 0
         assert gateway.engine.running.total() == 0
 
     run(gateway, story)

@@ -91,7 +91,7 @@ def test_a_policy_answers_every_prompt_and_leaves_the_engine_as_it_was(
     assert [(one["model"], one["seed"], one["top_p"], one["top_k"]) for one in engine.wanted] == [
         ("voice-1-policy-1-ab", 40, 1.0, 0), ("voice-1-policy-1-ab", 41, 1.0, 0),
     ]  # fmt: skip
-    assert not engine.loaded and gateway.pool.slots.in_use == 0
+    assert not engine.loaded and gateway.pool.replicas.slots().in_use == 0
 
 
 @pytest.mark.parametrize(

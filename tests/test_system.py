@@ -119,7 +119,7 @@ def test_training_sees_the_token_ids_that_the_engine_gives_the_same_conversation
 ) -> None:
     assistant = get_assistant(up_home, name)
     tokenizer = load_tokenizer(starter.path)
-    engine = psutil.Process(services["engine"]["pid"])
+    engine = psutil.Process(services["engines"][0]["pid"])
     words, key = engine.cmdline(), engine.environ()["VLLM_API_KEY"]
     url = f"http://127.0.0.1:{words[words.index('--port') + 1]}/tokenize"
     for row in load_rows(up_home, f"{name}-voice")[:20]:
@@ -131,7 +131,7 @@ def test_training_sees_the_token_ids_that_the_engine_gives_the_same_conversation
 
 
 def test_the_engine_answers_nobody_without_its_key(services: dict[str, Any]) -> None:
-    words = psutil.Process(services["engine"]["pid"]).cmdline()
+    words = psutil.Process(services["engines"][0]["pid"]).cmdline()
     url = f"http://127.0.0.1:{words[words.index('--port') + 1]}"
     assert httpx.get(f"{url}/health").status_code == 200
     for path in ("/v1/models", "/metrics", "/version", "/openapi.json"):

@@ -165,7 +165,7 @@ def test_an_engine_killed_under_load_comes_back_as_it_was_and_no_client_is_foole
 
     async def kill(client: httpx.AsyncClient) -> None:
         with pytest.raises(openai.APIError, match="engine is not available"):
-            await read_and_kill(gateway_url, status["engine"]["pid"])
+            await read_and_kill(gateway_url, status["engines"][0]["pid"])
         began = time.monotonic()
         while (await client.get("/ready")).status_code == 200:
             await asyncio.sleep(0.2)
