@@ -15,9 +15,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from adapters.hub import fetched_folder, is_fetched, locate
+from adapters.hub import fetched_folder, is_fetched, locate, store_folder
 from data.errors import BrogueError, one_line
 from data.home import Home, new_folder, write_json
+from data.remote import is_remote
 from data.settings import STARTER_MODEL, Frozen
 
 STARTER_NAME = "smollm2-135m-instruct"
@@ -73,6 +74,9 @@ def on_disk(setting: str, home: Home) -> Path | None:
     given = Path(setting).expanduser()
     if given.is_dir():
         return given.resolve()
+    if is_remote(setting):
+        folder = store_folder(setting, home)
+        return folder if folder.exists() else None
     folder = fetched_folder(setting, home)
     return folder if is_fetched(folder) else None
 

@@ -1,10 +1,12 @@
-"""A model that the user names: a folder, or a Hugging Face id whose files are fetched once into `<home>/models/`."""
+"""A model that the user names: a folder, or a Hugging Face id or an address, fetched once into `<home>/models/`."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 from data.errors import BrogueError, one_line
-from data.home import Home
+from data.home import Home, new_folder
+from data.remote import fetch, is_remote
 
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 _UNWANTED = ["onnx/*", "openvino/*"]
@@ -15,12 +17,30 @@ def locate(model: str, home: Home, option: str, mend: str, tell: Callable[[str],
     given = Path(model).expanduser()
     if given.is_dir():
         return given.resolve().name, given.resolve()
+    if is_remote(model):
+        return _from_store(model, home, tell)
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise BrogueError(f"{option} '{model}' is neither a folder nor a Hugging Face id (owner/name); {mend}")
     folder = fetched_folder(model, home)
     if not is_fetched(folder):
         _fetch(model, folder, option, tell)
     return model, folder
+
+
+def _from_store(where: str, home: Home, tell: Callable[[str], None]) -> tuple[str, Path]:
+    """A model at an address, fetched once: another model is to have another address."""
+    folder = store_folder(where, home)
+    if not folder.exists():
+        tell(f"fetching {where}")
+        with new_folder(folder) as target:
+            target.rmdir()
+            fetch(where, target)
+    return Path(where.rstrip("/")).name, folder
+
+
+def store_folder(where: str, home: Home) -> Path:
+    """Where a model from an address is kept."""
+    return home.models / f"{Path(where.rstrip('/')).name}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"
 
 
 def fetched_folder(hub_id: str, home: Home) -> Path:

@@ -33,16 +33,19 @@ def unmeasured(results: Sequence[Result]) -> tuple[str, ...]:
     return (f"None of {len(results)} ways was measured on the test records, so nothing can be recommended.",)
 
 
-def nothing(field: Field, more: int | None, only_asked: bool) -> tuple[str, ...]:
-    """When no arm is surely above its bar; `only_asked`: there was no time for any that looks at the records."""
+def nothing(field: Field, more: int | None, hasty: bool) -> tuple[str, ...]:
+    """When no arm is surely above its bar; `hasty`: there was no time to train one on half of the records."""
     best, count = field.best, len(field.arms)
     ways = "The only way that was tried is" if count == 1 else f"None of {count} ways is"
     not_ = " not" if count == 1 else ""
     bar_ = words.number(bar(field.task, figures(best)), "share")
     reached = f"{_named(best)} reaches {_figure(field, best)}"
     base = f"{ways}{not_} surely better than what can be had without reading the question ({bar_}): {reached}."
-    if only_asked:
-        return (base, "Nothing that learns from the records was tried, for want of time, so nothing is said of them.")
+    if hasty:
+        return (
+            base,
+            "There was no time to train anything on half of the records: these are not to blame yet.",
+        )
     if field.shows:
         return ("Nothing works: look at the data.", base,
                 "Do the answers follow from the questions? Would two colleagues give the same ones?")  # fmt: skip

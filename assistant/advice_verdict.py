@@ -70,17 +70,17 @@ def meets(task: Task, arm: Result, target: float) -> bool:
 
 
 def _nothing(field: Field, results: Sequence[Result], grown: tuple[Growth, ...]) -> Recommendation:
-    """No arm is surely above its bar: because none is, or because records or arms are too few to say."""
+    """No arm is surely above its bar: because none is, or because records or time were too short to say."""
     trained = any(one.arm.family == "fine-tuned" for one in field.arms)
     more = None if field.shows else rounded_up(field.n * (field.blur / SHOWN) ** 2)
-    only_asked = _only_asked(field, results)
-    told = field.shows and not only_asked
+    hasty = _hasty(results)
+    told = field.shows and not hasty
     return Recommendation(
         result="nothing works" if told else "not enough evidence",
         arm=None if told else field.arms[0].arm.name,
         best=field.best.arm.name,
         fine_tune="not worth it" if told and trained else "cannot be told",
-        words=sentences.nothing(field, more, only_asked),
+        words=sentences.nothing(field, more, hasty),
         changes=(*(sentences.look(field.task) if told else ()), *sentences.untried(results)),
         comparisons=field.comparisons,
         growth=grown,
@@ -88,9 +88,12 @@ def _nothing(field: Field, results: Sequence[Result], grown: tuple[Growth, ...])
     )
 
 
-def _only_asked(field: Field, results: Sequence[Result]) -> bool:
-    """Was there no time for anything that looks at the records? Then these are not to blame."""
-    return all(one.arm.family == "prompt" for one in field.arms) and any(one.state == "left out" for one in results)
+def _hasty(results: Sequence[Result]) -> bool:
+    """Was there no time to train anything on at least half of the records? Then these are not to blame."""
+    made = [one.ready for one in results if one.ready is not None and one.state in ("measured", "stopped")]
+    most = max((ready.rows for ready in made), default=0)
+    learnt = any(ready.trained and 2 * ready.rows >= most for ready in made)
+    return not learnt and any(one.state == "left out" for one in results)
 
 
 def _fine_tune(field: Field, results: Sequence[Result], choice: Choice) -> FineTune:

@@ -1,17 +1,21 @@
 """`brogue adapters` (moves of aliases are in cli_versions)."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from adapters.registry import AdapterCard, Mark, Registry
+from adapters.registry import CARD, AdapterCard, Mark, Registry
 from assistant import cli_versions
 from assistant.cli_data_options import Json
 from assistant.cli_train import print_scores
 from assistant.console import print_json, print_table, say, working
 from assistant.definitions import training_prompt
 from data.home import Home, check_name
+from data.remote import here, is_remote, send
 from data.settings import load_settings
 
 app = typer.Typer(help="Adapters: trained voices and their versions.", no_args_is_help=True)
@@ -77,7 +81,9 @@ def show(
 
 @app.command("import")
 def import_(
-    folder: Annotated[Path, typer.Argument(help="A folder that PEFT saved, a download of one, or its archive.")],
+    folder: Annotated[
+        str, typer.Argument(help="A folder that PEFT saved, a download of one, or its archive; also s3://BUCKET/NAME.")
+    ],
     name: Annotated[str, typer.Option("--as", help="The adapter of which it becomes the next version.")],
     assistant: Annotated[str | None, typer.Option(help="It was trained with this assistant's system prompt.")] = None,
     same_base: Annotated[bool, typer.Option("--same-base", help="Its base model is ours, under another name.")] = False,
@@ -94,7 +100,8 @@ def import_(
     with working("import") as tell:
         base = prepare(settings.base_model, home, tell)
         tell("checking every tensor")
-        card, left = import_adapter(folder, name, base, settings.engine.max_lora_rank, home, prompt, same_base)
+        with here(folder) as path:
+            card, left = import_adapter(path, name, base, settings.engine.max_lora_rank, home, prompt, same_base)
     if left:
         say(f"left behind: {', '.join(left[:8])}{' and more' if len(left) > 8 else ''}")
     if json:
@@ -108,7 +115,9 @@ def import_(
 @app.command()
 def export(
     version: Annotated[str, typer.Argument(help="name, name@alias or name@version.")],
-    to: Annotated[Path, typer.Option("--to", help="A new folder, or a file ending in .tar.gz or .zip.")],
+    to: Annotated[
+        str, typer.Option("--to", help="A new folder, or a file ending in .tar.gz or .zip; also s3://BUCKET/NAME.")
+    ],
     merge: Annotated[bool, typer.Option("--merge", help="A whole model: base and adapter in one.")] = False,
     json: Json = False,
 ) -> None:
@@ -122,13 +131,27 @@ def export(
     with working("export") as tell:
         base = prepare(load_settings(home.settings_file).base_model, home, tell)
         tell("merging" if merge else "checking and copying")
-        cautions = export_version(card, registry.folder(card.adapter, card.version), base, to.absolute(), merge)
+        with _target(to) as path:
+            cautions = export_version(card, registry.folder(card.adapter, card.version), base, path, merge)
     for line in cautions:
         say(line)
     if json:
-        print_json({"version": card.name, "path": str(to.absolute()), "merged": merge})
+        path_or_address = to if is_remote(to) else str(Path(to).absolute())
+        print_json({"version": card.name, "path": path_or_address, "merged": merge})
     else:
         typer.echo(f"{card.name} → {to}")
+
+
+@contextmanager
+def _target(to: str) -> Iterator[Path]:
+    """Where to write what is to be at `to` afterwards, here or at an address."""
+    if not is_remote(to):
+        yield Path(to).absolute()
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / Path(to.rstrip("/")).name
+        yield path
+        send(path, to, last=CARD)
 
 
 app.command()(cli_versions.promote)

@@ -1,6 +1,5 @@
 """`brogue data import`: a file becomes a dataset while it is read, whole or not at all."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,11 +28,15 @@ from data.dataset_folder import refuse_existing
 from data.home import Home, check_name
 from data.importing import Imported, dataset_rows, stream_file
 from data.records import SPLITS
+from data.remote import here
 
 
 def import_(
     file: Annotated[
-        Path, typer.Argument(help="A .csv, .tsv, .json, .jsonl, .parquet or .conll file, or a dataset folder.")
+        str,
+        typer.Argument(
+            help="A .csv, .tsv, .json, .jsonl, .parquet or .conll file, or a dataset folder; also s3://BUCKET/NAME."
+        ),
     ],
     into: Annotated[str, typer.Option(help="Name of the dataset.")],
     kind: As = None,
@@ -70,12 +73,12 @@ def import_(
     )  # fmt: skip
     home = Home.from_environment()
     refuse_existing(home, check_name("a dataset", into), replace)  # before a large file is read
-    with reading(file) as on_progress:
-        imported, found = stream_file(file, kind, columns, format, on_progress, group_column, subject_column)
+    with here(file) as path, reading(path) as on_progress:
+        imported, found = stream_file(path, kind, columns, format, on_progress, group_column, subject_column)
         home.create()
         shares = asked if asked or imported.has_own_splits else parse_shares(DEFAULT_SPLIT)
         card = save_dataset(
-            home, into, dataset_rows(imported, found, shares, skip_faulty), file.name, imported.sha256,
+            home, into, dataset_rows(imported, found, shares, skip_faulty), path.name, imported.sha256,
             imported.columns, shares, replace, origin, licence,
             lambda: (_step(imported, skip_faulty, group_column, subject_column),),
         )  # fmt: skip

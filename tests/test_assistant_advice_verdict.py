@@ -206,10 +206,22 @@ def test_where_there_was_time_for_a_prompt_only_the_records_are_not_blamed() -> 
     left = untried("few-shot-nearest", "few-shot", "left out", "no time")
     found = recommend(task(floor=0.02), [tried("prompt", "prompt", right(1, 200)), left])
     assert (found.result, found.fine_tune) == ("not enough evidence", "cannot be told")
-    assert "Nothing that learns from the records was tried, for want of time" in said(found)
+    assert "no time to train anything on half of the records" in said(found)
     assert "look at the data" not in said(found)
     assert "More time (--budget): 'few-shot-nearest' was not tried." in found.changes
     assert recommend(task(floor=0.02), [tried("prompt", "prompt", right(1, 200))]).result == "nothing works"
+
+
+def test_where_weights_were_trained_on_a_few_of_the_records_only_these_are_not_blamed() -> None:
+    def found(rows: int) -> Recommendation:
+        lora = tried("sft-lora", "fine-tuned", right(2, 200))
+        assert lora.ready is not None
+        lora = lora.model_copy(update={"ready": lora.ready.model_copy(update={"rows": rows, "trained": 1_000})})
+        left = untried("soft-prompt", "fine-tuned", "left out", "no time")
+        return recommend(task(floor=0.02), [tried("nearest-answer", "specialist", right(1, 200)), lora, left])
+
+    assert (found(rows=20).result, found(rows=20).fine_tune) == ("not enough evidence", "cannot be told")
+    assert (found(rows=50).result, found(rows=50).fine_tune) == ("nothing works", "not worth it")
 
 
 def test_few_records_that_show_nothing_are_not_called_a_proof_of_it() -> None:
