@@ -129,8 +129,9 @@ class Supervisor:
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C, then stop everything."""
         try:
-            for version in self._registry.purge_retired():  # no engine runs that could still know them
-                _LOG.info("deleted %s, which was retired", version)
+            if not self._settings.engine.urls:  # no engine runs that could still know what was retired
+                for version in self._registry.purge_retired():
+                    _LOG.info("deleted %s, which was retired", version)
             self._maker.clean()
             self._engines.start()
             if self._settings.engine.urls:

@@ -40,13 +40,14 @@ class Limits:
 
 
 class Loader:
-    """One engine's adapters; `client` speaks to it with its key."""
+    """One engine's adapters; `client` speaks to it with its key. `is_ours`: nobody else loads adapters into it."""
 
     def __init__(
         self, client: httpx.AsyncClient, registry: Registry, refusals: Refusals, metrics: Metrics, in_flight: InFlight,
-        limits: Limits,
+        limits: Limits, is_ours: bool = True,
     ) -> None:  # fmt: skip
         self.limits = limits
+        self._is_ours = is_ours
         self.slots = Slots(limits.slots, limits.patience_s)
         self.kept: frozenset[str] = frozenset()  # engine names that are not unloaded just because nobody asks for them
         self.refusals = refusals
@@ -140,7 +141,7 @@ class Loader:
         self._loaded -= missing
         self._proven -= missing
         for name in there - before - self._loaded:
-            if not self._locks[name].locked():
+            if self._is_ours and not self._locks[name].locked():  # elsewhere others may have put it there
                 await self._api.unload(name)
         return not missing
 

@@ -59,7 +59,9 @@ class AdapterPool:
         self.refusals, self.in_flight = Refusals(check), InFlight(metrics)
         self.replicas = Replicas(
             engines, base_name, limits,
-            lambda client: Loader(client, registry, self.refusals, metrics, self.in_flight, limits),
+            lambda client, is_ours: Loader(
+                client, registry, self.refusals, metrics, self.in_flight, limits, is_ours
+            ),
         )  # fmt: skip
         self._soft_prompts = SoftPrompts(self.replicas.base, templates, registry, self.refusals, self.in_flight)
         self.own = OwnEngines(maker, self.refusals, metrics, self.in_flight, limits)

@@ -36,16 +36,16 @@ class SlotUse(NamedTuple):
 class Replicas:
     """A `Way`, for versions that share the base model's engines, and for the base model itself.
 
-    `make_loader` makes an engine's loader.
+    `make_loader` makes the loader of an engine, which is ours or elsewhere.
     """
 
     def __init__(
         self, links: Sequence[EngineLink], base_name: str, limits: Limits,
-        make_loader: Callable[[httpx.AsyncClient], Loader],
+        make_loader: Callable[[httpx.AsyncClient, bool], Loader],
     ) -> None:  # fmt: skip
         self._base_name = base_name
         self._limits = limits
-        self._all = [Replica(link, make_loader(link.client)) for link in links]
+        self._all = [Replica(link, make_loader(link.client, not link.is_elsewhere)) for link in links]
         self._cards: list[AdapterCard] = []  # that are to stay loaded, the most important first
         self._proven: set[str] = set()  # by engine name: versions that all that had to have answered with
         self._popularity = Popularity()

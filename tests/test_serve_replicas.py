@@ -218,6 +218,22 @@ def test_an_engine_elsewhere_that_serves_another_model_gets_no_requests_and_says
     assert engines[0].bodies == []
 
 
+def test_what_others_have_loaded_into_an_engine_elsewhere_is_left_alone(voices: Home) -> None:
+    engines = three()
+    engines[0].is_elsewhere = True
+    gateway = FakeGateway(voices, engines=engines)
+
+    async def story(_client: httpx.AsyncClient) -> None:
+        await until(lambda: len(open_ones(gateway)) == 3)
+        for engine in engines:
+            engine.loaded["somebody@1-abc"] = "somebody"
+        await gateway.pool.replicas.compare()
+        assert "somebody" in says(engines[0])
+        assert "somebody" not in says(engines[1]) | says(engines[2])
+
+    run(gateway, story)
+
+
 def test_when_no_engine_is_left_people_are_told_how_each_of_them_is(voices: Home) -> None:
     gateway = FakeGateway(voices, engines=three(), max_wait_s=0.3)
 
