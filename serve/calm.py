@@ -3,7 +3,7 @@
 import gc
 import sys
 
-SWITCH_S = 0.0005  # a thread that computes lets the event loop go on after so long; Python's own 5 ms would be seen
+SWITCH_S = 0.00005  # a thread that computes lets the event loop go on after so long; Python's own 5 ms would be seen
 
 
 def calm_down() -> None:

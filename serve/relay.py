@@ -160,9 +160,11 @@ class Relay:
                 if error.retry_after_s is None or time.monotonic() >= deadline:
                     raise engine_down(str(error), error.retry_after_s) from error
             except httpx.ConnectError as error:
-                self._lost(lease, error)
+                elsewhere = self._lost(lease, error)
                 if time.monotonic() >= deadline:
                     raise self._down(error) from error
+                if elsewhere:
+                    continue
             except httpx.HTTPError as error:
                 if not (self._lost(lease, error) and may_turn):
                     self._blame(exchange, error=True)
