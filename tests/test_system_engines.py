@@ -1,5 +1,6 @@
 """Two real engines behind one gateway: flips under load, and the death of one of them."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -80,6 +81,7 @@ def test_two_engines_flip_as_one_and_the_death_of_one_costs_only_what_it_was_wri
             reply = await client.put("/v1/adapters/swapper/aliases/stable", json=body, headers=headers)
             flips.append(time.monotonic() - began)
             assert reply.status_code == 200, reply.text
+            await asyncio.sleep(1)  # for answers of this version
             states = (await client.get("/ready", headers=headers)).json()["engines"]
             for one in states:
                 seen[one["name"]] = max(seen.get(one["name"], 0), one["answers_now"])
