@@ -20,6 +20,7 @@ from data.users import User
 from serve.recorder import Recorder
 
 FRESH_S = 0.5
+EARLY = 0.8  # of that time: then the next one to ask has it read anew, and nobody waits for it
 LEFT_S = 300.0
 PATIENCE_S = 1.0  # so long a request waits for a store that does not answer, while what is known may still be used
 SESSIONS = 10_000  # that are held
@@ -51,7 +52,8 @@ class Credentials:
         self._recorder = recorder
         self.fresh_s = fresh_s  # so long what was read is believed
         self._known: Known | None = None
-        self._read_at = self._next_at = -math.inf  # when it was read, and when it is to be read again
+        # When it was read, from when on it may be read anew, and when it is too old to be believed.
+        self._read_at = self._soon_at = self._next_at = -math.inf
         self._changes = 0  # a reading that began before a change of ours is out of date
         self._reading: asyncio.Task[Known] | None = None
 
@@ -68,20 +70,25 @@ class Credentials:
     def changed(self) -> None:
         """This process has changed users, keys or sessions: ask anew, whatever is being read now."""
         self._changes += 1
-        self._read_at = self._next_at = -math.inf
+        self._read_at = self._soon_at = self._next_at = -math.inf
         self._reading = None
 
     async def known(self) -> Known:
         """Who there is. Raises `StoreDown`, or what opening the store raises."""
         if self._known is not None and time.monotonic() < self._next_at:
+            if time.monotonic() >= self._soon_at and self._reading is None:
+                self._begin_reading().add_done_callback(_noticed)
             return self._known
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read(self._changes))
-        reading = self._reading
+        reading = self._begin_reading()
         await asyncio.wait({reading}, timeout=None if self._too_old() else PATIENCE_S)
         if not reading.done() and self._known is not None:
             return self._known  # a database that does not even refuse must not hold up everybody
         return await asyncio.shield(reading)
+
+    def _begin_reading(self) -> "asyncio.Task[Known]":
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read(self._changes))
+        return self._reading
 
     async def session(self, token: str) -> User | None:
         """Whom a session's token stands for, none if it is unknown or at its end."""
@@ -100,14 +107,15 @@ class Credentials:
         except StoreDown:
             if self._known is None or self._too_old():
                 raise
-            self._next_at = time.monotonic() + PATIENCE_S
+            self._soon_at = self._next_at = time.monotonic() + PATIENCE_S
             return self._known
         finally:
             if changes == self._changes:
                 self._reading = None
         if changes != self._changes:
             return await self.known()
-        self._known, self._read_at, self._next_at = known, began, began + self.fresh_s
+        self._known, self._read_at = known, began
+        self._soon_at, self._next_at = began + EARLY * self.fresh_s, began + self.fresh_s
         return known
 
     def _too_old(self) -> bool:
@@ -115,3 +123,9 @@ class Credentials:
 
     def _ask(self) -> Known:
         return Known({user.name: user for user in self.users.all()}, self.keys.by_digest())
+
+
+def _noticed(reading: "asyncio.Task[Known]") -> None:
+    """What went wrong while nobody waited; who has to wait for the next one is told."""
+    if not reading.cancelled():
+        reading.exception()

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import pytest
 
-from tests.fakes import FakeGateway
+from data.home import Home
+from tests.fakes import FakeGateway, add_assistant, add_version
 
 CLIENTS = 8
 
@@ -84,3 +86,12 @@ def run(gateway: FakeGateway, story: Callable[[httpx.AsyncClient], Awaitable[Non
             await story(client)
 
     asyncio.run(told())
+
+
+@pytest.fixture
+def voices(home: Home) -> Home:
+    """Adapter reed-voice with three versions, 1 being stable, and the assistant reed that uses it."""
+    for _ in range(3):
+        add_version(home, "reed-voice")
+    add_assistant(home, "reed", "adapter: reed-voice\n")
+    return home

@@ -11,19 +11,11 @@ import pytest
 from adapters.registry import CanaryPlan, Registry
 from data.home import Home
 from serve.slots import Slots
-from tests.fakes import FakeEngine, FakeGateway, add_assistant, add_version
+from tests.fakes import FakeEngine, FakeGateway, add_version
 from tests.swapping import CLIENTS, Answer, ask, load, put, run, until
+from tests.swapping import voices as voices
 
 FLIPS = 200
-
-
-@pytest.fixture
-def voices(home: Home) -> Home:
-    """Adapter reed-voice with three versions, 1 being stable, and the assistant reed that uses it."""
-    for _ in range(3):
-        add_version(home, "reed-voice")
-    add_assistant(home, "reed", "adapter: reed-voice\n")
-    return home
 
 
 @pytest.mark.slow

@@ -10,17 +10,9 @@ from data.home import Home
 from serve.placement import engines_for
 from tests.fakes import FakeEngine, FakeGateway, add_assistant, add_version
 from tests.swapping import CLIENTS, ask, load, put, run, until
+from tests.swapping import voices as voices
 
 NAMES = ["engine-1", "engine-2", "engine-3"]
-
-
-@pytest.fixture
-def voices(home: Home) -> Home:
-    """Adapter reed-voice with three versions, 1 being stable, and the assistant reed that uses it."""
-    for _ in range(3):
-        add_version(home, "reed-voice")
-    add_assistant(home, "reed", "adapter: reed-voice\n")
-    return home
 
 
 def three(words: int = 6, pause_s: float = 0.001, elsewhere: bool = False) -> list[FakeEngine]:
