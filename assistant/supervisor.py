@@ -20,7 +20,7 @@ from adapters.counting import token_counter
 from adapters.registry import Registry
 from adapters.template import template_tokens
 from adapters.validation import VersionChecker
-from assistant.engines import engines_of, with_args
+from assistant.engines import KEY, engines_of, with_args
 from assistant.exams_api import ExamsApi
 from assistant.job_keeper import WorkerKeeper
 from assistant.job_models import HomeTunables
@@ -196,7 +196,7 @@ class Supervisor:
 
 def page_environment(page: Address, home: Home, signs_in: bool = False) -> dict[str, str]:
     """The page gets the admin key where no other machine reaches it, or where it asks people who they are."""
-    env = {name: value for name, value in os.environ.items() if name != ENVIRONMENT}
+    env = {name: value for name, value in os.environ.items() if name not in (ENVIRONMENT, KEY)}
     is_ours = page.is_local and not page.behind_proxy
     return env | {ENVIRONMENT: admin_key(home)} if is_ours or signs_in else env
 

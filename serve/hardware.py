@@ -109,7 +109,9 @@ def plan_own(settings: EngineSettings, weight_bytes: int, kv_bytes_per_token: in
 
     Nothing is looked at but the settings, so that the memory can be said before there is anything to start.
     """
-    device = detect_device() if settings.device == "auto" else settings.device
+    device = settings.device
+    if device == "auto":
+        device = "gpu" if settings.urls else detect_device()  # of engines elsewhere it is not known
     longest = settings.max_model_len or (context_length if device == "gpu" else min(context_length, CPU_MAX_MODEL_LEN))
     size = 2 if settings.dtype in ("float32", "float") else 1  # weights and caches are reckoned at 2 bytes a number
     kv = kv_bytes_per_token * longest * OWN_CONVERSATIONS * size

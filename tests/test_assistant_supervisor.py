@@ -16,6 +16,8 @@ def test_the_page_has_the_admin_key_only_where_no_other_machine_reaches_it_or_pe
 ) -> None:
     home.create()
     monkeypatch.setenv("BROGUE_ADMIN_KEY", "secret")
+    monkeypatch.setenv("BROGUE_ENGINE_KEY", "the engines'")
     address = Address(host=host, port=7860)
     assert page_environment(address, home).get("BROGUE_ADMIN_KEY") == ("secret" if trusted else None)
     assert page_environment(address, home, signs_in=True)["BROGUE_ADMIN_KEY"] == "secret"
+    assert "BROGUE_ENGINE_KEY" not in page_environment(address, home, signs_in=True)

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ from serve.hardware import (
     most_own_engines,
     plan,
     plan_all,
+    plan_elsewhere,
     plan_own,
     refuse_own_engine,
 )
@@ -127,6 +129,20 @@ def test_engines_on_fewer_cores_than_there_are_engines_share_all_of_them(monkeyp
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=20 * GIB, total=30 * GIB))
     assert [one.cores for one in plan_all(EngineSettings(device="cpu", count=3), 0, 1000, 512)] == ["0-1"] * 3
+
+
+def test_for_engines_elsewhere_no_vllm_need_be_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", _nothing_installed)
+    settings = EngineSettings(urls=("http://gpu-1:8000",))
+    assert plan_own(settings, GIB, 1000, 8192).device == "gpu"
+    assert plan_elsewhere(settings, 8192).max_model_len == 8192
+    assert most_own_engines(settings) == 0
+    with pytest.raises(BrogueError, match="no vLLM is installed"):
+        plan_own(EngineSettings(), GIB, 1000, 8192)
+
+
+def _nothing_installed(name: str) -> str:
+    raise PackageNotFoundError(name)
 
 
 def test_each_engine_has_gpus_of_its_own_and_too_few_are_refused(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
