@@ -18,7 +18,7 @@ from adapters.template import chat_templates
 from data.home import Home, write_json
 from data.settings import EngineSettings
 from serve.engine import Engine
-from serve.engine_api import EngineState
+from serve.engine_api import EngineLink
 from serve.hardware import plan
 from serve.soft_prompt import ENGINE_ARGS
 from tests.fakes import FakeGateway
@@ -39,8 +39,8 @@ class RealEngine:
     def client(self) -> httpx.AsyncClient:
         return self._engine.client()
 
-    def now(self) -> EngineState:
-        return EngineState()
+    def link(self, name: str) -> EngineLink:
+        return EngineLink(name, self.client())
 
 
 @pytest.fixture(scope="module")

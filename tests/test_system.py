@@ -170,8 +170,9 @@ def test_an_adapter_is_plain_peft_and_its_card_says_how_much_it_gained(up_home: 
 def test_all_of_it_stays_under_6_gb_of_memory(services: dict[str, Any]) -> None:
     """Proportional set size, so that pages shared by the processes count once."""
     total = 0
-    for name in ("supervisor", "engine", "page"):
-        process = psutil.Process(services[name]["pid"])
+    for name, started in (("supervisor", services["supervisor"]), ("engine", services["engines"][0]),
+                          ("page", services["page"])):  # fmt: skip
+        process = psutil.Process(started["pid"])
         for one in (process, *process.children(recursive=True)):
             total += one.memory_full_info().pss if name != "supervisor" or one == process else 0
     print(f"engine, gateway and page: {total / 1e9:.2f} GB")
