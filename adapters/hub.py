@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data.errors import BrogueError, one_line
 from data.home import Home, new_folder
-from data.remote import fetch, is_remote
+from data.remote import fetch, is_remote, name_of
 
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 _UNWANTED = ["onnx/*", "openvino/*"]
@@ -35,12 +35,12 @@ def _from_store(where: str, home: Home, tell: Callable[[str], None]) -> tuple[st
         with new_folder(folder) as target:
             target.rmdir()
             fetch(where, target)
-    return Path(where.rstrip("/")).name, folder
+    return name_of(where), folder
 
 
 def store_folder(where: str, home: Home) -> Path:
     """Where a model from an address is kept."""
-    return home.models / f"{Path(where.rstrip('/')).name}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"
+    return home.models / f"{name_of(where)}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"
 
 
 def fetched_folder(hub_id: str, home: Home) -> Path:

@@ -15,7 +15,7 @@ from assistant.cli_train import print_scores
 from assistant.console import print_json, print_table, say, working
 from assistant.definitions import training_prompt
 from data.home import Home, check_name
-from data.remote import here, is_remote, send
+from data.remote import here, is_remote, name_of, send
 from data.settings import load_settings
 
 app = typer.Typer(help="Adapters: trained voices and their versions.", no_args_is_help=True)
@@ -149,7 +149,7 @@ def _target(to: str) -> Iterator[Path]:
         yield Path(to).absolute()
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / Path(to.rstrip("/")).name
+        path = Path(folder) / name_of(to)
         yield path
         send(path, to, last=CARD)
 

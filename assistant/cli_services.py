@@ -180,8 +180,8 @@ def _make_ready(home: Home, settings: Settings) -> None:
         if not settings.engine.urls:
             tell("asking vLLM whether it can serve it")
             check_servable(base.path, base.sha256, settings.engine.dtype, home)
-    if not settings.engine.urls:  # memory, cores, GPUs: refuse early
-        plan_all(settings.engine, base.weight_bytes, base.kv_bytes_per_token, base.context_length)
+            # memory, cores, GPUs: refuse early
+            plan_all(settings.engine, base.weight_bytes, base.kv_bytes_per_token, base.context_length)
     if create_example(home):
         say(f"made an example in {home.root}: the shop Nettlebrook with the assistants reed and fern")
     add_help_pages(home)

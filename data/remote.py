@@ -21,6 +21,11 @@ def is_remote(where: str) -> bool:
     return "://" in where
 
 
+def name_of(where: str) -> str:
+    """The last part of an address: what lies there is called so here, too."""
+    return Path(urlsplit(where).path.rstrip("/")).name or "fetched"
+
+
 @contextmanager
 def here(where: str) -> Iterator[Path]:
     """`where` as a path of this machine: what lies at an address is fetched for the time being.
@@ -31,7 +36,7 @@ def here(where: str) -> Iterator[Path]:
         yield Path(where)
         return
     with tempfile.TemporaryDirectory() as folder:
-        local = fetch(where, Path(folder) / _name(where))
+        local = fetch(where, Path(folder) / name_of(where))
         try:
             yield local
         except BrogueError as error:  # nobody knows the place here
@@ -92,7 +97,3 @@ def _told(what: str) -> Iterator[None]:
         raise BrogueError(f"{what}: nothing is there; check the address") from error
     except Exception as error:  # every file system has errors of its own
         raise BrogueError(f"{what} ({type(error).__name__}: {one_line(error, 160)})") from error
-
-
-def _name(where: str) -> str:
-    return Path(urlsplit(where).path.rstrip("/")).name or "fetched"
