@@ -126,13 +126,23 @@ def soak(routes: Routes, options: argparse.Namespace) -> None:
         Order(ours.url, "nobody", ours.key, 1, options.soak),  # refused, every time
     ]
     command = [sys.executable, "-m", "benchmarks.gateway_load"]
-    loads = [subprocess.Popen([*command, json.dumps(o.__dict__)], stdout=subprocess.PIPE, text=True) for o in orders]
+    # A pipe takes 64 KiB only, and would be read at the end.
+    told = [tempfile.TemporaryFile("w+") for _ in orders]  # noqa: SIM115  # closed when they are read
+    loads = [
+        subprocess.Popen([*command, json.dumps(order.__dict__)], stdout=file)
+        for order, file in zip(orders, told, strict=True)
+    ]
     began = time.monotonic()
     while any(one.poll() is None for one in loads) and time.monotonic() - began < options.soak + 60:
         time.sleep(SAMPLE_S)
         httpx.get(f"{ours.url}/metrics", timeout=30, trust_env=False)  # as Prometheus does
         samples.append((time.monotonic() - began, process.memory_info().rss / 2**20))
-    results = [json.loads(one.communicate()[0]) for one in loads]
+    results = []
+    for one, file in zip(loads, told, strict=True):
+        one.wait()
+        with file:
+            file.seek(0)
+            results.append(json.loads(file.read()))
     warm = [mib for at, mib in samples if at >= min(WARM_S, options.soak / 4)]
     tenth = max(1, len(warm) // 10)
     first, last = statistics.median(warm[:tenth]), statistics.median(warm[-tenth:])
