@@ -1,7 +1,7 @@
 # Python keeps what it compiled: otherwise every process compiles PyTorch and vLLM anew, which doubles their imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: up setup test quick check fix lock audit screenshots browser clients
+.PHONY: up setup test quick check fix lock audit screenshots browser clients router
 
 # Start everything; sets the machine up first.
 up: setup
@@ -12,7 +12,7 @@ setup:
 
 # All tests, the slow ones and the browser's too. pytest's summary comes last. The order of sets is fixed, since what
 # schemathesis makes up depends on it: a failure can be had again.
-test: setup browser clients check
+test: setup browser clients router check
 	PYTHONHASHSEED=0 .venv/bin/python -m pytest
 
 # Unit tests without a model, about a minute on two cores: two processes have half of them each. Without those of the
@@ -71,6 +71,16 @@ clients: .venv/openai-node-$(OPENAI_NODE)
 	  tar -xzf openai-$(OPENAI_NODE).tgz -C openai-node-$(OPENAI_NODE).part --strip-components 1 && \
 	  mv openai-node-$(OPENAI_NODE).part openai-node-$(OPENAI_NODE) && rm openai-$(OPENAI_NODE).tgz || \
 	  echo "openai $(OPENAI_NODE) could not be had from npm: its test will be skipped" >&2
+
+VLLM_ROUTER := 0.1.17
+
+# vLLM's router, in an environment of its own (from PyPI; without it its tests are skipped).
+router: .venv-router/vllm-router-$(VLLM_ROUTER)
+
+.venv-router/vllm-router-$(VLLM_ROUTER): | setup
+	@.venv/bin/uv venv --quiet --clear --python .venv/bin/python .venv-router && \
+	  .venv/bin/uv pip install --quiet --python .venv-router vllm-router==$(VLLM_ROUTER) 2>/dev/null && touch $@ || \
+	  echo "vllm-router $(VLLM_ROUTER) could not be had from PyPI: its tests will be skipped" >&2
 
 # The locks, from pyproject.toml. (No folder of local wheels may be set for the GPU's.)
 lock: setup

@@ -5,7 +5,6 @@ only, which are hashes of the records' content.
 """
 
 import hashlib
-import os
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +33,7 @@ def begin(run: Path, lineage: Lineage) -> None:
 def finish(run: Path, registry: Registry, adapter: str, version: int) -> None:
     """Hand the run's list on to the version that came of it."""
     try:
-        os.replace(run / RECORDS, registry.records_file(adapter, version))
+        registry.keep_records(adapter, version, run / RECORDS)
     except FileNotFoundError as error:
         raise BrogueError(
             "records were forgotten (brogue data forget) while this training learnt from them; train again"

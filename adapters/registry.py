@@ -4,11 +4,10 @@ A version is an immutable folder `<home>/adapters/<name>/<n>/` with PEFT weights
 beside it in one file, `aliases.json`: aliases, the canary's share, retired versions, the history of moves. It is
 replaced in one rename under a lock, so a kill leaves the old state or the new one. The first version of an adapter
 becomes its `stable`. A version's latest verdict lies beside its folder too: whoever moves an alias is held to it.
-Pure files: no torch, no network. Training writes here; the gateway reads and moves aliases.
+Pure files: no torch, no network, unless the home is one of several (`data/sharing.py`): then what is written goes to
+the others first. Training writes here; the gateway reads and moves aliases.
 """
 
-import fcntl
-import hashlib
 import json
 import re
 import shutil
@@ -18,6 +17,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from adapters.registry_files import CARD as CARD
+from adapters.registry_files import RegistryFiles, stamp
+from adapters.registry_files import file_hashes as file_hashes
 from adapters.registry_state import AdapterCard as AdapterCard
 from adapters.registry_state import AdapterState as AdapterState
 from adapters.registry_state import CanaryPlan as CanaryPlan
@@ -30,9 +32,9 @@ from adapters.registry_state import refuse_scorer as refuse_scorer
 from adapters.registry_state import require_classifier as require_classifier
 from adapters.registry_state import require_scorer as require_scorer
 from data.errors import BrogueError, UnknownName, one_line, unknown
-from data.home import NAME_PATTERN, Home, check_name, new_folder, write_json
+from data.home import NAME_PATTERN, Home, check_name, staged_folder
+from data.sharing import Publish
 
-CARD = "card.json"
 STATE = "aliases.json"
 RECORDS = "records.json"  # `<n>.records.json` lies beside the version's folder; see adapters/lineage.py
 VERDICT = "verdict.json"  # so does `<n>.verdict.json`: what lies inside the folder may be in an engine already
@@ -44,6 +46,7 @@ class Registry:
 
     def __init__(self, home: Home) -> None:
         self._root = home.adapters
+        self._files = RegistryFiles(home)
 
     def adapters(self) -> list[str]:
         """Names of all adapters that have a version."""
@@ -62,6 +65,11 @@ class Registry:
     def records_file(self, adapter: str, version: int) -> Path:
         """Where the records are listed that a version was trained on; beside its folder, which holds weights only."""
         return self._root / adapter / f"{version}.{RECORDS}"
+
+    def version_files(self, adapter: str, version: int) -> dict[str, Path | None]:
+        """A version's files by their paths below the home, the card last."""
+        folder = self.folder(adapter, version)
+        return self._files.of_version(folder, folder)
 
     def card(self, adapter: str, version: int) -> AdapterCard:
         """The card of a version, or an error that names the versions there are."""
@@ -95,7 +103,14 @@ class Registry:
     def keep_verdict(self, adapter: str, version: int, verdict: Verdict) -> None:
         """Store what the gate said of a version, in the place of what it said before."""
         self.card(adapter, version)
-        write_json(self._verdict_file(adapter, version), verdict.model_dump(mode="json"))
+        with self._files.locked(adapter, STATE) as publish:
+            self._files.put(publish, self._verdict_file(adapter, version), verdict.model_dump(mode="json"))
+
+    def keep_records(self, adapter: str, version: int, source: Path) -> None:
+        """Move the list of the records that a version was trained on to its place. FileNotFoundError if it is gone."""
+        path = self.records_file(adapter, version)
+        with self._files.locked(adapter, STATE) as publish:
+            publish({self._files.relative(path): source}, lambda: source.replace(path))
 
     def refuse_failed(self, adapter: str, alias: str, version: int, force: bool = False) -> str:
         """What it goes against to let `alias` mean a version, in words; empty if it may be.
@@ -135,7 +150,7 @@ class Registry:
     def signature(self) -> object:
         """Differs whenever the states or the set of versions on disk do; cheap enough to ask every second."""
         names = sorted(p.name for p in self._root.iterdir() if p.is_dir()) if self._root.exists() else []
-        return tuple((name, _stamp(self._root / name / STATE), *self._on_disk(name)) for name in names)
+        return tuple((name, stamp(self._root / name / STATE), *self._on_disk(name)) for name in names)
 
     def aliases(self, adapter: str) -> dict[str, int]:
         """alias → version of `adapter`."""
@@ -171,8 +186,10 @@ class Registry:
             raise UnknownName(f"no alias '{alias}'; have: {', '.join(ALIASES)}")
         if alias == "stable" and version is None:
             raise BrogueError(f"stable of '{adapter}' cannot be removed; promote another version or roll back")
+        if not self.versions(adapter):
+            self._files.refresh()  # another home may have it
         self._require(adapter)
-        with self._locked(adapter, STATE):
+        with self._files.locked(adapter, STATE) as publish:
             state = self.state(adapter)
             if version is not None:
                 refuse_scorer(self.card(adapter, version))
@@ -182,24 +199,24 @@ class Registry:
             if state.aliases.get(alias) == version and (alias != "canary" or state.canary == plan):
                 return state
             against = "" if version is None else self.refuse_failed(adapter, alias, version, force)
-            return self._write(adapter, moved(state, alias, version, who, why, plan, against))
+            return self._write(publish, adapter, moved(state, alias, version, who, why, plan, against))
 
     def retire(self, adapter: str, version: int) -> None:
         """Hide a version for ever. Its folder stays until no engine that may know it runs (`purge_retired`)."""
         self.card(adapter, version)
-        with self._locked(adapter, STATE):
+        with self._files.locked(adapter, STATE) as publish:
             state = self.state(adapter)
             if held := [alias for alias, n in state.aliases.items() if n == version]:
                 way_out = "promote another version first" if "stable" in held else f"remove its alias {held[0]} first"
                 raise BrogueError(f"{adapter}@{version} is {' and '.join(held)}, so it cannot be retired; {way_out}")
-            self._write(adapter, state.model_copy(update={"retired": (*state.retired, version)}))
+            self._write(publish, adapter, state.model_copy(update={"retired": (*state.retired, version)}))
 
     def mark(self, adapter: str, mark: Mark) -> None:
         """Mark a version; what it is marked with already is not written again."""
-        with self._locked(adapter, STATE):
+        with self._files.locked(adapter, STATE) as publish:
             state = self.state(adapter)
             if (mark.what, mark.of) not in {(known.what, known.of) for known in state.marks_of(mark.version)}:
-                self._write(adapter, state.model_copy(update={"marks": (*state.marks, mark)}))
+                self._write(publish, adapter, state.model_copy(update={"marks": (*state.marks, mark)}))
 
     def purge_retired(self) -> list[str]:
         """Delete the folders of retired versions; only while no engine runs: one that knew them would die of it."""
@@ -221,11 +238,13 @@ class Registry:
         An adapter's first version becomes stable, unless it is not to: what cannot chat, or is only tried out.
         """
         check_name("an adapter", adapter)
-        with self._locked(adapter, "versions"):
+        with self._files.locked(adapter, "versions") as publish:
             # A number is never used twice, also when its version was retired and its folder is gone.
             version = max([*self._on_disk(adapter), *self._retired(adapter)], default=0) + 1
-            with new_folder(self.folder(adapter, version)) as folder:
+            target = self.folder(adapter, version)
+            with staged_folder(target) as folder:
                 yield version, folder
+                publish(self._files.of_version(folder, target), lambda: folder.rename(target))
             if stable and "stable" not in self.aliases(adapter):
                 self.move(adapter, "stable", version, who="brogue", why="the first version")
 
@@ -241,36 +260,10 @@ class Registry:
     def _retired(self, adapter: str) -> tuple[int, ...]:
         return self.state(adapter).retired if re.match(NAME_PATTERN, adapter) else ()
 
-    def _write(self, adapter: str, state: AdapterState) -> AdapterState:
-        write_json(self._root / adapter / STATE, state.model_dump(mode="json"))
+    def _write(self, publish: Publish, adapter: str, state: AdapterState) -> AdapterState:
+        self._files.put(publish, self._root / adapter / STATE, state.model_dump(mode="json"))
         return state
-
-    @contextmanager
-    def _locked(self, adapter: str, what: str) -> Iterator[None]:
-        """One process at a time; the kernel lets go of the lock when its holder dies."""
-        folder = self._root / adapter
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f".{what}.lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def _require(self, adapter: str) -> None:
         if not self.versions(adapter):
             raise unknown("adapter", adapter, self.adapters(), f"Train one: brogue train {adapter} --data NAME")
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        stat = path.stat()
-        return stat.st_mtime_ns, stat.st_ino
-    except FileNotFoundError:
-        return 0, 0
-
-
-def file_hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every file in a version folder but its card."""
-    hashes = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CARD):
-        with path.open("rb") as file:
-            hashes[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashes

@@ -16,7 +16,7 @@ from assistant.definitions import Assistant, Brand, is_advice, load_assistant, w
 from assistant.services import running_gateway
 from data.dataset import iter_rows, list_datasets, load_card, save_dataset
 from data.errors import BrogueError, unknown
-from data.home import Home, check_name, new_folder, write_json
+from data.home import Home, check_name, new_folder, staged, write_json
 
 WHO, WHY = "brogue advise apply", "the advisor's arm"
 
@@ -125,7 +125,8 @@ def _copy_records(registry: Registry, card: AdapterCard, name: str, version: int
     """The list of the records that it learnt from, so that forgetting one of them finds this version too."""
     learnt = registry.records_file(card.adapter, card.version)
     if learnt.exists():
-        shutil.copyfile(learnt, registry.records_file(name, version))
+        with staged(registry.records_file(name, version), learnt.read_text(encoding="utf-8")) as copy:
+            registry.keep_records(name, version, copy)
 
 
 def _make_stable(home: Home, adapter: str, version: int) -> None:

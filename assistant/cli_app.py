@@ -5,6 +5,7 @@ import typer
 from assistant import (
     cli_adapters,
     cli_advise,
+    cli_apart,
     cli_assistants,
     cli_capacity,
     cli_classify,
@@ -26,6 +27,7 @@ from assistant import (
     cli_retrain,
     cli_runs,
     cli_services,
+    cli_share,
     cli_train,
     cli_users,
 )
@@ -41,6 +43,8 @@ app.command()(cli_services.up)
 app.command()(cli_services.down)
 app.command()(cli_services.status)
 app.command()(cli_services.doctor)
+app.command()(cli_apart.engine)
+app.command()(cli_apart.page)
 app.command()(cli_assistants.chat)
 app.command()(cli_train.train)
 app.command()(cli_plan.plan)
@@ -72,3 +76,4 @@ app.add_typer(cli_advise.app, name="advice")
 app.add_typer(cli_gates.app, name="gates")
 app.add_typer(cli_users.app, name="users")
 app.add_typer(cli_keys.app, name="keys")
+app.add_typer(cli_share.app, name="share")

@@ -122,22 +122,23 @@ def remove(
     """Remove documents, by the names that `brogue knowledge list ASSISTANT` shows."""
     from assistant.knowledge import manifest_file
     from assistant.knowledge_add import remove as take_out
-    from assistant.knowledge_manage import remove_knowledge
+    from assistant.knowledge_manage import changing, remove_knowledge
 
     home = Home.from_environment()
     if bool(names) == all_:
         raise BrogueError(f"wanted names of documents, or --all; see: brogue knowledge list {assistant}")
     knowledge = _knowledge(home)
     before = knowledge.summary(assistant)
-    if all_:
-        remove_knowledge(home, assistant, knowledge.settings)
-        done = {"removed": before.passages, "passages": 0}
-    else:
-        manifest = manifest_file(home, assistant)
-        with working(f"knowledge of {assistant}") as tell:
-            tell("removing")
-            result = take_out(names or [], manifest, knowledge.store(assistant))
-        done = {"removed": result.removed, "passages": result.passages}
+    with changing(home, assistant, knowledge.settings):
+        if all_:
+            remove_knowledge(home, assistant, knowledge.settings)
+            done = {"removed": before.passages, "passages": 0}
+        else:
+            manifest = manifest_file(home, assistant)
+            with working(f"knowledge of {assistant}") as tell:
+                tell("removing")
+                result = take_out(names or [], manifest, knowledge.store(assistant))
+            done = {"removed": result.removed, "passages": result.passages}
     if json:
         print_json(done)
     else:

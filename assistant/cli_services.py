@@ -10,7 +10,7 @@ import typer
 
 from assistant.cli_data_options import Json
 from assistant.console import print_json, print_table, say, working
-from assistant.services import Services, load_services, require_free, stop_others, stop_services
+from assistant.services import Parts, Services, load_services, require_free, stop_others, stop_services
 from data.errors import BrogueError, one_line
 from data.home import Home
 from data.settings import Settings, load_settings
@@ -28,6 +28,8 @@ def up(
         str | None, typer.Option(help="Where the gateway listens; 0.0.0.0: for other machines (docs/security.md).")
     ] = None,
     page_host: Annotated[str | None, typer.Option(help="Where the page listens (default: this machine alone).")] = None,
+    page: Annotated[bool, typer.Option(help="Serve the page, too.")] = True,
+    worker: Annotated[bool, typer.Option(help="Work on fine-tuning jobs, too.")] = True,
 ) -> None:
     """Start the engine, the gateway and the page; the first time it makes an example with two voices."""
     from assistant.exposure import require_guarded
@@ -41,14 +43,17 @@ def up(
         say("brogue runs already; brogue down stops it")
         _print_addresses(home, running)
         return
-    require_guarded(home, settings)
+    parts = Parts(page=page, worker=worker)
+    bring_shared(home, settings)
+    require_guarded(home, settings, ("gateway", "page") if page else ("gateway",))
     stop_services(home)  # leftovers of a killed or failed start
     require_free("gateway", settings.gateway)
-    require_free("page", settings.page)
+    if page:
+        require_free("page", settings.page)
     _make_ready(home, settings)
-    supervisor = _start_supervisor(home, settings)
+    supervisor = _start_supervisor(home, settings, parts)
     try:
-        services = _wait_ready(home, settings, supervisor)
+        services = _wait_ready(home, settings, supervisor, parts)
         _greet(home)
         _print_addresses(home, services)
         if foreground:
@@ -95,7 +100,8 @@ def status(
         page = "running" if services.page and services.page.is_alive() else "stopped"
         typer.echo(f"engine   {services.engine_state}{detail}, base model {services.base_model}")
         typer.echo(f"gateway  {services.public_url}/v1")
-        typer.echo(f"page     {services.page_url} ({page})")
+        if services.page_url:
+            typer.echo(f"page     {services.page_url} ({page})")
         _print_adapters(adapters, problem)
     if services.engine_state != "ready":
         raise typer.Exit(1)
@@ -182,7 +188,8 @@ def _make_ready(home: Home, settings: Settings) -> None:
             check_servable(base.path, base.sha256, settings.engine.dtype, home)
             # memory, cores, GPUs: refuse early
             plan_all(settings.engine, base.weight_bytes, base.kv_bytes_per_token, base.context_length)
-    if create_example(home):
+    # Where several gateways share what there is, somebody has put it there: brogue share push.
+    if settings.shared.artefacts is None and create_example(home):
         say(f"made an example in {home.root}: the shop Nettlebrook with the assistants reed and fern")
     add_help_pages(home)
     train_missing(home, base, say)
@@ -190,9 +197,21 @@ def _make_ready(home: Home, settings: Settings) -> None:
         say(f"{version} is now the stable version, since it was trained on base model {base.name}")
 
 
-def _start_supervisor(home: Home, settings: Settings) -> "subprocess.Popen[bytes]":
+def bring_shared(home: Home, settings: Settings) -> None:
+    """Where homes share adapters and assistants, bring what is new here. Raises `BrogueError` if it cannot be had."""
+    if settings.shared.artefacts is None:
+        return
+    from data.sharing import opened_shared
+
+    with working("shared files") as tell, opened_shared(home, settings) as shared:
+        tell(f"from {settings.shared.artefacts}")
+        for problem in shared.pull().problems:
+            say(f"left out: {problem}")
+
+
+def _start_supervisor(home: Home, settings: Settings, parts: Parts) -> "subprocess.Popen[bytes]":
     home.logs.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "assistant.supervisor", settings.model_dump_json()]
+    command = [sys.executable, "-m", "assistant.supervisor", settings.model_dump_json(), parts.model_dump_json()]
     with (home.logs / "services.log").open("wb") as log:
         # A session of its own: it outlives this command, and the terminal's Ctrl-C does not reach it behind our back.
         return subprocess.Popen(
@@ -200,7 +219,7 @@ def _start_supervisor(home: Home, settings: Settings) -> "subprocess.Popen[bytes
         )
 
 
-def _wait_ready(home: Home, settings: Settings, supervisor: "subprocess.Popen[bytes]") -> Services:
+def _wait_ready(home: Home, settings: Settings, supervisor: "subprocess.Popen[bytes]", parts: Parts) -> Services:
     with working("engine") as tell:
         while True:
             services = load_services(home)
@@ -209,7 +228,11 @@ def _wait_ready(home: Home, settings: Settings, supervisor: "subprocess.Popen[by
                 raise BrogueError(lines[-1].removeprefix("brogue: "))
             if services is not None and services.engine_state == "dead":
                 raise BrogueError(services.engine_detail)
-            if services is not None and services.engine_state == "ready" and _page_answers(settings, services, tell):
+            if (
+                services is not None
+                and services.engine_state == "ready"
+                and (not parts.page or _page_answers(settings, services, tell))
+            ):
                 return services
             if services is not None and services.engine_state == "starting":
                 tell(services.engine_detail)
@@ -247,7 +270,8 @@ def _greet(home: Home) -> None:
 
 
 def _print_addresses(home: Home, services: Services) -> None:
-    typer.echo(f"page     {services.page_url}")
+    if services.page_url:
+        typer.echo(f"page     {services.page_url}")
     typer.echo(f"gateway  {services.public_url}/v1  (OpenAI API, {_which_key(home)})")
 
 

@@ -10,6 +10,7 @@ from adapters.base_model import BaseModel
 from adapters.registry import Registry
 from adapters.template import chat_templates
 from data.home import Home
+from data.secrets import ENGINE_KEY
 from data.settings import EngineSettings
 from serve.engine import Engine, engine_client
 from serve.engine_api import EngineLink
@@ -18,17 +19,18 @@ from serve.hardware import EnginePlan, plan_all, plan_elsewhere
 from serve.soft_prompt import ENGINE_ARGS, takes_vectors
 
 _LOG = logging.getLogger("brogue.supervisor")
-KEY = "BROGUE_ENGINE_KEY"  # in the environment: the key of engines that somebody else starts
 
 
 @dataclass(frozen=True)
 class Engines:
-    """What there is: `keepers` of those that are started here, `links` to all, and what is known of each."""
+    """What there is: `keepers` of those that are started here, `links` to all and to a router before them, and what is
+    known of each."""
 
     links: Sequence[EngineLink]
     plan: EnginePlan
     keepers: EngineKeepers | None = None
     templates: Mapping[str, str] | None = None  # the base model's chat templates, where engines take soft prompts
+    router: EngineLink | None = None
 
     def start(self) -> None:
         if self.keepers is not None:
@@ -46,7 +48,8 @@ def engines_of(
     """The engines, not yet started. `report` is told how those are that are started here."""
     if settings.urls:
         links = [_elsewhere(url) for url in settings.urls]
-        return Engines(links, plan_elsewhere(settings, base.context_length))
+        router = _elsewhere(settings.router) if settings.router is not None else None
+        return Engines(links, plan_elsewhere(settings, base.context_length), router=router)
     plans = plan_all(settings, base.weight_bytes, base.kv_bytes_per_token, base.context_length)
     for plan in plans:
         _LOG.info("engine plan: %s", plan)
@@ -61,7 +64,7 @@ def engines_of(
 
 
 def _elsewhere(url: str) -> EngineLink:
-    return EngineLink(urlsplit(url).netloc, engine_client(url, os.environ.get(KEY, "")), is_elsewhere=True)
+    return EngineLink(urlsplit(url).netloc, engine_client(url, os.environ.get(ENGINE_KEY, "")), is_elsewhere=True)
 
 
 def with_args(settings: EngineSettings, args: Sequence[str]) -> EngineSettings:

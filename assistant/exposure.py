@@ -1,6 +1,7 @@
 """What must be so before other machines may reach gateway or page: somebody to let in, and somebody who encrypts."""
 
 import ssl
+from collections.abc import Sequence
 
 from assistant.cli_store import opened_store
 from data.errors import BrogueError
@@ -13,9 +14,11 @@ _FIRST = {
 }
 
 
-def require_guarded(home: Home, settings: Settings) -> None:
+def require_guarded(home: Home, settings: Settings, parts: Sequence[str] = ("gateway", "page")) -> None:
     """Raises `BrogueError` where gateway or page would let in whoever comes, or would be read on the way."""
     for what, address in (("gateway", settings.gateway), ("page", settings.page)):
+        if what not in parts:
+            continue
         if is_exposed(address) and not _knows_somebody(home, what):
             raise BrogueError(f"{_whom(what, address)} would let in whoever comes; {_FIRST[what]}")
         if address.tls_certificate is not None and address.tls_key is not None:

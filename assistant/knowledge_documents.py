@@ -10,7 +10,7 @@ from assistant.embeddings import open_embedder
 from assistant.knowledge import Knowledge, Summary, Tell, manifest_file
 from assistant.knowledge_add import Added, add, recipe_for
 from assistant.knowledge_files import find_files
-from assistant.knowledge_manage import knowledge_folder, reindex, remove_knowledge
+from assistant.knowledge_manage import changing, knowledge_folder, reindex, remove_knowledge
 from assistant.knowledge_store import KnowledgeStore
 from data.errors import BrogueError
 from data.home import Home
@@ -32,13 +32,14 @@ def add_documents(home: Home, assistant: str, paths: Sequence[Path], tell: Tell,
     embedder = open_embedder(settings.knowledge, home, many, tell)
     base = on_disk(settings.base_model, home)
     recipe = recipe_for(embedder, template_tokens(base) if base else ())
-    store = KnowledgeStore(knowledge_folder(home, assistant), assistant, settings.knowledge, embedder)
-    try:
-        done = add(paths, manifest_file(home, assistant), store, recipe, sync, tell)
-    finally:
-        store.close()
-    if not done.passages:
-        remove_knowledge(home, assistant, settings.knowledge)  # an assistant without documents answers as ever
+    with changing(home, assistant, settings.knowledge):
+        store = KnowledgeStore(knowledge_folder(home, assistant), assistant, settings.knowledge, embedder)
+        try:
+            done = add(paths, manifest_file(home, assistant), store, recipe, sync, tell)
+        finally:
+            store.close()
+        if not done.passages:
+            remove_knowledge(home, assistant, settings.knowledge)  # an assistant without documents answers as ever
     return done
 
 
@@ -47,7 +48,8 @@ def reindex_documents(knowledge: Knowledge, name: str, tell: Tell) -> Summary:
     knowledge.summary(name)
     many = sum(document.size for document in knowledge.documents(name)) > _MANY_BYTES
     embedder = open_embedder(knowledge.settings, knowledge.home, many, tell)
-    reindex(knowledge.home, name, knowledge.settings, embedder, tell)
+    with changing(knowledge.home, name, knowledge.settings):
+        reindex(knowledge.home, name, knowledge.settings, embedder, tell)
     return knowledge.summary(name)
 
 

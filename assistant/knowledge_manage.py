@@ -1,15 +1,18 @@
 """Which knowledges there are; opening, indexing anew and removing them."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from assistant.definitions import is_advice
 from assistant.embeddings import Embedder
 from assistant.knowledge_store import KnowledgeStore, batches, lock, new_state, open_vectors, read_state
 from assistant.lexical import LexicalIndex, filterable
 from data.errors import unknown
 from data.home import Home, check_name, write_json
 from data.settings_knowledge import KnowledgeSettings
+from data.sharing import Sharing
 
 Tell = Callable[[str], None]
 
@@ -35,6 +38,20 @@ def open_knowledge(home: Home, name: str, settings: KnowledgeSettings, embedder:
     if not has_documents(home, name):
         raise unknown("knowledge", name, list_knowledge(home), f"Add documents: brogue knowledge add {name} PATH")
     return KnowledgeStore(folder, name, settings, embedder)
+
+
+@contextmanager
+def changing(home: Home, name: str, settings: KnowledgeSettings) -> Iterator[None]:
+    """Where homes share their documents, what is changed in the block goes to the others at its end.
+
+    Vectors are shared by a Chroma server alone: without one every home has documents of its own. So has the advisor.
+    """
+    if settings.chroma_url is None or is_advice(name):
+        yield
+        return
+    folder = knowledge_folder(home, name).relative_to(home.root).as_posix()
+    with Sharing(home).changing_folder(folder, last="store.json", without=("chroma", "unfinished")):
+        yield
 
 
 def reindex(home: Home, name: str, settings: KnowledgeSettings, embedder: Embedder, tell: Tell = lambda _: None) -> int:

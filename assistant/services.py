@@ -36,6 +36,13 @@ class Child(Frozen):
             return False
 
 
+class Parts(Frozen):
+    """What runs beside the gateway."""
+
+    page: bool = True
+    worker: bool = True  # of fine-tuning jobs
+
+
 class Services(Frozen):
     """What `brogue up` started."""
 
@@ -46,7 +53,7 @@ class Services(Frozen):
     worker: Child | None = None  # of fine-tuning jobs
     gateway_url: str  # for this machine's own; without TLS, whatever others need
     listens_at: str = ""  # where others find the gateway, if it is not the same
-    page_url: str
+    page_url: str  # empty where no page was wanted
     base_model: str
     engine_state: str = "starting"  # starting, ready, dead
     engine_detail: str = ""

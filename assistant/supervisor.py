@@ -1,7 +1,8 @@
 """The process behind `brogue up`: it serves the gateway, keeps the engine running and holds the page as a child.
 
-Started as `python -m assistant.supervisor SETTINGS_JSON` in a session of its own. SIGTERM or Ctrl-C stops it and all
-that it started. An engine that dies is started again on the same port and gets its adapters back before any request.
+Started as `python -m assistant.supervisor SETTINGS_JSON PARTS_JSON` in a session of its own. SIGTERM or Ctrl-C stops it
+and all that it started. An engine that dies is started again on the same port and gets its adapters back before any
+request.
 """
 
 import logging
@@ -20,7 +21,7 @@ from adapters.counting import token_counter
 from adapters.registry import Registry
 from adapters.template import template_tokens
 from adapters.validation import VersionChecker
-from assistant.engines import KEY, engines_of, with_args
+from assistant.engines import engines_of, with_args
 from assistant.exams_api import ExamsApi
 from assistant.job_keeper import WorkerKeeper
 from assistant.job_models import HomeTunables
@@ -28,13 +29,15 @@ from assistant.knowledge import Knowledge
 from assistant.knowledge_answer import Answers, BaseFacts
 from assistant.knowledge_api import KnowledgeApi
 from assistant.loop_api import LoopApi
+from assistant.page_process import page_command, page_environment
 from assistant.prompt import HomeCatalogue
 from assistant.runs_api import RunsApi
-from assistant.services import Child, Services
+from assistant.services import Child, Parts, Services
 from data.errors import BrogueError
 from data.home import Home
-from data.secrets import ENVIRONMENT, admin_key
-from data.settings import Address, Settings
+from data.secrets import admin_key
+from data.settings import Settings
+from data.sharing import follower_of
 from data.store_home import open_store
 from data.store_users import Users
 from serve.calm import calm_down
@@ -63,16 +66,17 @@ LOOK_S = 1.0  # how often engines that are elsewhere are asked how they are, for
 class Supervisor:
     """Everything that runs for one home folder."""
 
-    def __init__(self, home: Home, settings: Settings, base: BaseModel) -> None:
+    def __init__(self, home: Home, settings: Settings, base: BaseModel, parts: Parts) -> None:
         self._home = home
         self._settings = settings
+        self._parts = parts
         self._saving = threading.Lock()
         self._inner_port = free_port() if settings.gateway.has_tls else None
         self._services = Services(
             supervisor=_child(os.getpid()),
             gateway_url=f"http://127.0.0.1:{self._inner_port}" if self._inner_port else settings.gateway.url,
             listens_at=settings.gateway.url if self._inner_port else "",
-            page_url=settings.page.url,
+            page_url=settings.page.url if parts.page else "",
             base_model=base.name,
         )
         self._registry = Registry(home)
@@ -104,7 +108,7 @@ class Supervisor:
         check = VersionChecker(self._registry, base, settings.max_lora_rank, self._home.root)
         return AdapterPool(
             self._engines.links, base.name, self._registry, check, Trials(self._home), self._metrics, limits,
-            self._engines.templates or {}, self._maker,
+            self._engines.templates or {}, self._maker, self._engines.router,
         )  # fmt: skip
 
     def _build_gateway(self, base: BaseModel, answers: Answers) -> ASGIApp:
@@ -120,8 +124,10 @@ class Supervisor:
         api = KnowledgeApi(self._knowledge)
         key, exams = admin_key(home), ExamsApi(home)
         self._loops = LoopApi(home, exams)
+        reconciler = Reconciler(pool)
+        self._follower = follower_of(home, self._settings, store, reconciler.wake)
         return build_app(
-            pool, self._catalogue, Reconciler(pool), shadow, recorder, key, home, self._knowledge, api,
+            pool, self._catalogue, reconciler, shadow, recorder, key, home, self._knowledge, api,
             RunsApi(home), exams, self._loops, settings=gateway, telemetry=self._telemetry, has_eyes=base.has_eyes,
             tuning=Tuning(self._settings.files, self._settings.jobs, HomeTunables(home, base.name, base.sha256)),
         )  # fmt: skip
@@ -137,14 +143,20 @@ class Supervisor:
             if self._settings.engine.urls:
                 threading.Thread(target=self._watch_elsewhere, name="elsewhere", daemon=True).start()
             threading.Thread(target=self._warm, name="warm", daemon=True).start()
-            self._page = self._start_page()
-            self._save(page=_child(self._page.pid))
-            self._worker.start()
+            if self._follower is not None:
+                self._follower.start()
+            if self._parts.page:
+                self._page = self._start_page()
+                self._save(page=_child(self._page.pid))
+            if self._parts.worker:
+                self._worker.start()
             serve(self._app, self._settings.gateway, self._inner_port)  # handles both signals
         finally:
             self._worker.stop()
             if self._page is not None:
                 stop_process_group(self._page.pid, grace_s=5)
+            if self._follower is not None:
+                self._follower.stop()
             self._loops.stop()
             self._engines.stop()
             for child in self._services.own_engines:  # the gateway has stopped them, unless it could not
@@ -165,7 +177,7 @@ class Supervisor:
 
     def _start_page(self) -> subprocess.Popen[bytes]:
         page = self._settings.page
-        command = [sys.executable, "-m", "assistant.ui", self._services.gateway_url, page.model_dump_json()]
+        command = page_command(self._services.gateway_url, page)
         with (self._home.logs / "page.log").open("wb") as log:
             return subprocess.Popen(
                 command, env=page_environment(page, self._home, self._signs_in), stdin=subprocess.DEVNULL, stdout=log,
@@ -175,8 +187,12 @@ class Supervisor:
     def _watch_elsewhere(self) -> None:
         """The pool asks engines how they are that nobody here keeps; it says so for `brogue status`."""
         while True:
-            why, missing = self._pool.why_closed(), self._pool.replicas.why_missing()
-            self._engines_are("starting" if why else "ready", why or missing, [])
+            why, router = self._pool.why_closed(), self._pool.replicas.router
+            missing = [
+                self._pool.replicas.why_missing(),
+                f"router: {router.detail}" if router and router.detail else "",
+            ]
+            self._engines_are("starting" if why else "ready", why or "; ".join(filter(None, missing)), [])
             time.sleep(LOOK_S)
 
     def _engines_are(self, state: str, detail: str, pids: list[int]) -> None:
@@ -194,13 +210,6 @@ class Supervisor:
                 services.save(self._home)
 
 
-def page_environment(page: Address, home: Home, signs_in: bool = False) -> dict[str, str]:
-    """The page gets the admin key where no other machine reaches it, or where it asks people who they are."""
-    env = {name: value for name, value in os.environ.items() if name not in (ENVIRONMENT, KEY)}
-    is_ours = page.is_local and not page.behind_proxy
-    return env | {ENVIRONMENT: admin_key(home)} if is_ours or signs_in else env
-
-
 def _child(pid: int) -> Child:
     child = Child.of(pid)
     if child is None:
@@ -209,14 +218,15 @@ def _child(pid: int) -> Child:
 
 
 def main() -> None:
-    """Run the supervisor; its one argument is the effective settings as JSON."""
+    """Run the supervisor; its arguments are the effective settings, and what is to run beside the gateway, as JSON."""
     # uvicorn raises the signal that ended it once more: it must end us through `finally`, not on the spot.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     home, settings = Home.from_environment(), Settings.model_validate_json(sys.argv[1])
+    parts = Parts.model_validate_json(sys.argv[2])
     set_up_logging(settings.telemetry.log_format, [admin_key(home)])
     try:
         base = prepare(settings.base_model, home, _LOG.info)
-        Supervisor(home, settings, base).run()
+        Supervisor(home, settings, base, parts).run()
     except BrogueError as error:
         sys.exit(f"brogue: {error}")
 

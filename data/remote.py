@@ -45,8 +45,8 @@ def here(where: str) -> Iterator[Path]:
 
 def fetch(where: str, target: Path) -> Path:
     """Bring the file or folder at an address to `target`, which does not exist yet."""
-    files, path = _file_system(where)
-    with _told(f"cannot read {where}"):
+    files, path = file_system(where)
+    with told(f"cannot read {where}"):
         if files.isdir(path):
             target.mkdir()
             files.get(f"{path.rstrip('/')}/", f"{target}/", recursive=True)
@@ -60,8 +60,8 @@ def send(source: Path, where: str, last: str = "") -> None:
 
     An object store knows no renaming: of a folder the file `last` comes last, so that what lacks it is not whole.
     """
-    files, path = _file_system(where)
-    with _told(f"cannot write {where}"):
+    files, path = file_system(where)
+    with told(f"cannot write {where}"):
         if files.exists(path):
             raise BrogueError(f"{where} exists already; choose another name, or remove it there")
         found = [source] if source.is_file() else sorted(one for one in source.rglob("*") if one.is_file())
@@ -70,7 +70,8 @@ def send(source: Path, where: str, last: str = "") -> None:
             files.put_file(str(one), f"{path.rstrip('/')}{inner}")
 
 
-def _file_system(where: str) -> tuple[Any, str]:
+def file_system(where: str) -> tuple[Any, str]:
+    """fsspec's file system for an address, and the path in it."""
     import fsspec
 
     protocol = where.partition("://")[0]
@@ -88,7 +89,8 @@ def _file_system(where: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def told(what: str) -> Iterator[None]:
+    """What any of the file systems may raise becomes one line that begins with `what`."""
     try:
         yield
     except BrogueError:

@@ -13,6 +13,7 @@ from data.errors import BrogueError
 from data.home import Home
 
 ENVIRONMENT = "BROGUE_ADMIN_KEY"
+ENGINE_KEY = "BROGUE_ENGINE_KEY"  # in the environment: the key of engines that somebody else starts
 
 
 def admin_key(home: Home) -> str:

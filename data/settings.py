@@ -55,10 +55,11 @@ class EngineSettings(Frozen):
     urls: tuple[Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+/?$")], ...] = Field(
         (), description="engines that somebody else starts, such as http://gpu-1:8000; with any, none is started here"
     )
+    router: Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+/?$")] | None = Field(
+        None, description="a vllm-router before the engines of urls, such as http://router:30000"
+    )
     quorum: int | None = Field(
-        None,
-        ge=1,
-        description="engines that must have answered with a version before it goes live; none: all",
+        None, ge=1, description="engines that must have answered with a version before it goes live; none: all"
     )
     copies: int | None = Field(None, ge=1, description="engines that hold an adapter; none: all of them")
 
@@ -71,6 +72,8 @@ class EngineSettings(Frozen):
     def _check(self) -> Self:
         if len(set(self.urls)) < len(self.urls):
             raise ValueError("urls names an engine twice")
+        if self.router is not None and not self.urls:
+            raise ValueError("router wants urls beside it: adapters are loaded into each engine directly")
         held = min(self.copies or self.engines, self.engines)
         if self.quorum is not None and self.quorum > held:
             raise ValueError(f"quorum = {self.quorum} can never be reached: {held} engines hold an adapter")
@@ -147,6 +150,15 @@ class StoreSettings(Frozen):
             return "@" in (self.url or "")  # it cannot be read; what opens the store tells what is wrong with it
 
 
+class SharedSettings(Frozen):
+    """What the homes of several gateways have in common; docs/scaling.md."""
+
+    artefacts: str | None = Field(
+        None, min_length=1,
+        description="a folder or an address such as s3://bucket/brogue, where adapters and assistants are kept for all",
+    )  # fmt: skip
+
+
 class Settings(Frozen):
     """All of `brogue.toml`."""
 
@@ -155,6 +167,7 @@ class Settings(Frozen):
     gateway: GatewaySettings = GatewaySettings()
     page: PageSettings = PageSettings()
     store: StoreSettings = StoreSettings()
+    shared: SharedSettings = SharedSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
     training: TrainingSettings = TrainingSettings()
@@ -163,6 +176,12 @@ class Settings(Frozen):
     prices: PriceSettings = PriceSettings()
     files: FileSettings = FileSettings()
     jobs: JobSettings = JobSettings()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.shared.artefacts is not None and not (self.store.url or "").startswith("postgresql"):
+            raise ValueError('shared.artefacts wants a PostgreSQL store: store.url = "postgresql://USER@HOST/NAME"')
+        return self
 
 
 def load_settings(path: Path) -> Settings:

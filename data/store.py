@@ -6,9 +6,10 @@ loses nothing that was acknowledged and leaves nothing half written.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Connection, Engine, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
@@ -68,9 +69,18 @@ class Store:
         """What is kept of what people write."""
         return self._logging
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several gateways can have it: a SQLite file is one home's own."""
+        return self._engine.dialect.name == "postgresql"
+
     def close(self) -> None:
         """Let go of the connections."""
         self._engine.dispose()
+
+    def connect(self) -> Connection:
+        """A connection outside of transactions, for what is none of the store's methods. Close it."""
+        return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT", reader=True)
 
     def add_response(self, response: Response) -> Response:
         """Append a response, and return what was kept of it."""
@@ -174,15 +184,18 @@ class Store:
             said["comment"] = ""
         return written(said, self._redact)
 
-    def take_back(self, judgement_id: str, rater: str) -> StoredJudgement:
-        """Mark a judgement as taken back by the one who gave it; from then on it counts for nothing."""
+    def take_back(self, judgement_id: str, rater: str, at: datetime | None = None) -> StoredJudgement:
+        """Mark a judgement as taken back by the one who gave it; from then on it counts for nothing.
+
+        One that was taken back before keeps its time, so that whoever hands in `at` sees whether it was this call.
+        """
         with told(), self._write.begin() as session:
-            row = session.get(JudgementRow, judgement_id := storable(judgement_id))
+            row = session.get(JudgementRow, judgement_id := storable(judgement_id), with_for_update=True)
             if row is None:
                 raise UnknownName(f"no judgement '{judgement_id}' in the store; list them: brogue feedback list")
             if row.rater != rater:
                 raise NotYours(f"judgement '{judgement_id}' is another rater's; only they can take it back")
-            row.taken_back = row.taken_back or now()
+            row.taken_back = row.taken_back or at or now()
             left = {"state": "skipped", "reason": "taken back", "judgement_id": None}  # others may have its turn
             session.execute(update(TurnRow).where(TurnRow.judgement_id == judgement_id).values(left))
             return stored(row)
@@ -191,6 +204,13 @@ class Store:
         """One response by its id. Raises `StoreDown`."""
         with told(), self._read() as session:
             return response_of(known_response(session, response_id))
+
+    def lacks(self, ids: Sequence[str]) -> bool:
+        """Whether one of these responses is not there. Raises `StoreDown`."""
+        wanted = {storable(one) for one in ids}
+        with told(), self._read() as session:
+            query = select(func.count()).select_from(ResponseRow).where(ResponseRow.id.in_(wanted))
+            return session.scalar(query) != len(wanted)
 
     def responses(self, wanted: Wanted | None = None) -> list[Response]:
         """The wanted responses, newest first."""

@@ -7,17 +7,20 @@ import hashlib
 import os
 import tempfile
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from data.artefacts import Artefacts, sha256_of
 from data.errors import BrogueError, UnknownName
 from data.files import StoredFile, is_id, new_id
 from data.home import Home
 from data.judgements import now
 from data.settings_jobs import FileSettings
+from data.sharing import Sharing
 from data.store import Store
 from data.store_pages import Page, page
 from data.store_schema import FileRow
@@ -33,7 +36,10 @@ class TooMuch(BrogueError):
 
 
 class Files:
-    """The uploaded files of one home. Every method may wait for the disk or the store: call off the event loop."""
+    """The uploaded files of one home; where several homes share artefacts, those of all.
+
+    Every method may wait for the disk, the network or the store: call off the event loop.
+    """
 
     def __init__(self, store: Store, home: Home, limits: FileSettings | None = None) -> None:
         self._store, self._home, self._limits = store, home, limits or FileSettings()
@@ -48,6 +54,8 @@ class Files:
                 size, sha256 = self._copy(source, file)
             row = FileRow(id=new_id("file"), created=now(), owner=owner, filename=plain_name(filename),
                           purpose=purpose, size=size, sha256=sha256)  # fmt: skip
+            if self._artefacts is not None:
+                self._artefacts.put(Path(temporary))
             os.replace(temporary, self._home.files / row.id)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -72,9 +80,14 @@ class Files:
 
     def path(self, id: str) -> Path:
         """Where its bytes are. Raises `UnknownName` if they are gone."""
-        path = self._home.files / self.get(id).id
+        file = self.get(id)
+        path = self._home.files / file.id
         if not path.is_file():
-            raise unknown_file(id)
+            if self._artefacts is None:
+                raise unknown_file(id)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._artefacts.get(file.sha256, path)  # it was uploaded to another gateway
+            path.chmod(0o600)
         return path
 
     def listed(self, owner: str | None, purpose: str | None, limit: int, after: str | None,
@@ -97,14 +110,19 @@ class Files:
                 raise unknown_file(id)
             session.delete(row)
         (self._home.files / id).unlink(missing_ok=True)
+        self._forget(row.sha256)
 
     def measured(self, id: str) -> None:
         """Note size and hash anew, after lines were taken out of the file."""
         with self._store.writing() as session:
             row = session.get(FileRow, id)
             if row is not None:
-                with (self._home.files / id).open("rb") as file:
-                    row.sha256, row.size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+                path, before = self._home.files / id, row.sha256
+                row.sha256, row.size = sha256_of(path), path.stat().st_size
+                if self._artefacts is not None:
+                    self._artefacts.put(path)
+        if row is not None and before != row.sha256:
+            self._forget(before)
 
     def sweep(self) -> None:
         """Remove the bytes that no row names."""
@@ -113,6 +131,18 @@ class Files:
                 known = session.get(FileRow, path.name) is not None
             if not known and time.time() - path.stat().st_mtime > _LEFT_S:
                 path.unlink(missing_ok=True)
+
+    @cached_property
+    def _artefacts(self) -> Artefacts | None:
+        return Sharing(self._home).artefacts()
+
+    def _forget(self, sha256: str) -> None:
+        """Delete bytes that several gateways had in common, unless another file has the same."""
+        if self._artefacts is not None:
+            with self._store.reading() as session:
+                held = session.scalar(select(func.count()).where(FileRow.sha256 == sha256))
+            if not held:
+                self._artefacts.remove(sha256)
 
     def _copy(self, source: BinaryIO, target: BinaryIO) -> tuple[int, str]:
         size, digest = 0, hashlib.sha256()

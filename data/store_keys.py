@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from data.errors import BrogueError, one_line, unknown
@@ -21,6 +21,7 @@ from data.store import Store
 from data.store_schema import KeyRow, UsageRow
 
 LETTERS = 4  # of the secret that a hint shows, at the end
+_LATE = " late"  # behind a window: what was used in it and written so late that it counts for no minute's limit
 
 
 class Keys:
@@ -70,22 +71,26 @@ class Keys:
             row.revoked = row.revoked or now()
             return _key(row)
 
-    def used(self, window: str) -> dict[str, Usage]:
+    def used(self, window: str, with_late: bool = True) -> dict[str, Usage]:
         """What each key has used in a window of time."""
+        windows = (window, window + _LATE) if with_late else (window,)
+        query = select(UsageRow.key, func.sum(UsageRow.requests), func.sum(UsageRow.tokens))
         with self._store.reading() as session:
-            rows = session.scalars(select(UsageRow).where(UsageRow.window == window))
-            return {row.key: Usage(requests=row.requests, tokens=row.tokens) for row in rows}
+            rows = session.execute(query.where(UsageRow.window.in_(windows)).group_by(UsageRow.key))
+            return {key: Usage(requests=requests, tokens=tokens) for key, requests, tokens in rows}
 
-    def add_usage(self, window: str, more: Mapping[str, Usage]) -> None:
-        """Add what keys have used since the last time."""
-        if not more:
+    def add_usage(self, window: str, more: Mapping[str, Usage], late: Mapping[str, Usage] | None = None) -> None:
+        """Add what keys have used since the last time; apart, what they used long before it could be written."""
+        rows = [
+            {"key": name, "window": where, "requests": used.requests, "tokens": used.tokens}
+            for where, added in ((window, more), (window + _LATE, late or {}))
+            for name, used in sorted(added.items())  # always in one order, so that two gateways never lock crosswise
+            if used != Usage()
+        ]
+        if not rows:
             return
         with self._store.writing() as session:
             insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert(UsageRow)
-            rows = [
-                {"key": name, "window": window, "requests": used.requests, "tokens": used.tokens}
-                for name, used in sorted(more.items())  # always in one order, so that two gateways never lock crosswise
-            ]
             added = {name: getattr(UsageRow, name) + insert.excluded[name] for name in ("requests", "tokens")}
             session.execute(insert.on_conflict_do_update(index_elements=["key", "window"], set_=added), rows)
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, Double, ForeignKey, MetaData, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Double, ForeignKey, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
@@ -189,6 +189,31 @@ class UsageRow(Base):
     window: Mapped[str] = mapped_column(primary_key=True)  # such as 2026-11-29, a day in UTC
     requests: Mapped[int]
     tokens: Mapped[int]
+
+
+class TallyRow(Base):
+    """What one gateway counted of a version's answers; all gateways' rows together are the version's tally."""
+
+    __tablename__ = "tallies"
+
+    adapter: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    gateway: Mapped[str] = mapped_column(primary_key=True)  # the id of its home
+    answers: Mapped[int]
+    errors: Mapped[int]
+    up: Mapped[int]
+    down: Mapped[int]
+
+
+class SharedFileRow(Base):
+    """A file that the homes of several gateways have in common; its bytes lie with the artefacts, by their hash."""
+
+    __tablename__ = "shared_files"
+
+    path: Mapped[str] = mapped_column(primary_key=True)  # below the home folder
+    revision: Mapped[int] = mapped_column(BigInteger, unique=True)  # of two changes the later one's is greater
+    sha256: Mapped[str | None]  # none: the file is gone
+    changed: Mapped[datetime]
 
 
 class StoredResponseRow(Base):

@@ -1,6 +1,7 @@
 """A new version tried on a share of the traffic: who gets it, how it does, and when it has to be taken back.
 
-Pure Python. Counts are kept per version in `<home>/adapters/<name>/tallies.json`; nothing here moves an alias.
+Pure Python. What this gateway counts is kept per version in `<home>/adapters/<name>/tallies.json`; what other gateways
+of the same store count is told by serve/tallies.py. Nothing here moves an alias.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from math import lgamma, log
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from data.errors import one_line
 from data.home import Home, write_json
+from data.tallies import Tally
+from serve.canary_trial import Pair, Trial
 
 _LOG = logging.getLogger("brogue.canary")
 CONVERSATION_HEADER = "x-brogue-conversation"
@@ -26,6 +29,7 @@ REMEMBERED = 10_000  # answers that can still be rated
 WRITE_EVERY_S = 1.0
 ALPHA = 0.05  # a canary that is as good as stable is stopped with at most this probability, however long it runs
 MIN_ANSWERS, MIN_BAD = 10, 3  # of each version, and bad ones of the canary: nobody believes a verdict on less
+Which = tuple[str, int]  # adapter and version
 
 
 def sticky_key(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
@@ -44,21 +48,6 @@ def picks_canary(adapter: str, key: str, share: int) -> bool:
     """Whether this key is among the `share` percent that the canary answers; a larger share keeps a smaller one's."""
     digest = hashlib.sha256(f"{adapter}\0{key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") % 100 < share
-
-
-@dataclass
-class Tally:
-    """What became of one version's answers."""
-
-    answers: int = 0
-    errors: int = 0
-    up: int = 0
-    down: int = 0
-
-    def since(self, before: "Tally") -> "Tally":
-        """What was added to `before`; a rating that was changed later never makes it negative."""
-        mine, theirs = asdict(self), asdict(before)
-        return Tally(**{name: max(0, mine[name] - theirs[name]) for name in mine})
 
 
 def significantly_worse(stable: tuple[int, int], canary: tuple[int, int], alpha: float = ALPHA) -> bool:
@@ -92,21 +81,11 @@ def _log_best(bad: int, total: int) -> float:
 
 
 @dataclass
-class _Trial:
-    """A canary against stable, and the tallies that both began with."""
-
-    stable: int
-    canary: int
-    stable_before: Tally
-    canary_before: Tally
-
-
-@dataclass
 class _Book:
     """The content of an adapter's tallies file."""
 
     versions: dict[int, Tally] = field(default_factory=dict)
-    trial: _Trial | None = None
+    trial: Trial | None = None
 
 
 _BOOK = TypeAdapter(_Book)
@@ -118,8 +97,11 @@ class Trials:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._books: dict[str, _Book] = {}
-        self._answered: OrderedDict[str, tuple[str, int, int]] = OrderedDict()  # response id → adapter, version, rating
+        self._elsewhere: dict[Which, Mapping[str, Tally]] = {}  # what other gateways counted, by their ids
+        # Response id → adapter, version, and the rating that was counted here and is not in the store.
+        self._answered: OrderedDict[str, tuple[str, int, int]] = OrderedDict()
         self._unwritten: set[str] = set()
+        self.untold: set[Which] = set()  # what other gateways may not know yet; who tells them takes it out
         self._next_write = 0.0
 
     def answered(self, adapter: str, version: int, error: bool) -> None:
@@ -127,35 +109,53 @@ class Trials:
         tally = self._tally(adapter, version)
         tally.answers += 1
         tally.errors += error
-        self._changed(adapter)
+        self._changed(adapter, version)
 
-    def remember(self, response_id: str, adapter: str, version: int, rating: int = 0) -> None:
-        """Keep in mind which version wrote an answer, for its rating; `rating` is the one it has already."""
-        self._answered[response_id] = (adapter, version, rating)
+    def remember(self, response_id: str, adapter: str, version: int) -> None:
+        """Keep in mind which version wrote an answer, for its rating."""
+        self._answered[response_id] = (adapter, version, 0)
         while len(self._answered) > REMEMBERED:
             self._answered.popitem(last=False)
 
-    def rate(self, response_id: str, rating: int) -> tuple[str, int]:
+    def rate(self, response_id: str, rating: int, known: int | None = None) -> tuple[str, int]:
         """Count a thumb up (1) or down (-1) for whoever wrote the answer: (adapter, version).
 
-        Rated again, an answer has its latest rating. KeyError for an answer that is not remembered.
+        Rated again, an answer has its latest rating. `known` is the one before (0: there was none) by the store, which
+        all gateways have in common: wherever that was counted, the difference counts here, so that a gateway's own
+        count may be negative. None: the store does not have the answer; then what this process counted is asked.
+        KeyError for an answer that is not remembered.
         """
-        adapter, version, before = self._answered[response_id]
+        adapter, version, counted = self._answered[response_id]
         tally = self._tally(adapter, version)
-        tally.up += (rating > 0) - (before > 0)
-        tally.down += (rating < 0) - (before < 0)
-        self._answered[response_id] = (adapter, version, rating)
-        self._changed(adapter)
+        for was in (counted, known or 0):
+            tally.up -= was > 0
+            tally.down -= was < 0
+        tally.up += rating > 0
+        tally.down += rating < 0
+        self._answered[response_id] = (adapter, version, rating if known is None else 0)
+        self._changed(adapter, version)
         return adapter, version
 
     def tally(self, adapter: str, version: int) -> Tally:
-        """All that was ever counted of a version."""
+        """All that was ever counted of a version, by every gateway as far as this one has heard."""
+        return sum(self._elsewhere.get((adapter, version), {}).values(), self._tally(adapter, version)).since(Tally())
+
+    def own(self, adapter: str, version: int) -> Tally:
+        """What this gateway counted of it."""
         return replace(self._tally(adapter, version))
 
+    def hear(self, counted: Mapping[Which, Mapping[str, Tally]]) -> None:
+        """What other gateways have counted of some versions, by their ids, as the store has it now."""
+        self._elsewhere.update(counted)
+        for adapter in {adapter for adapter, _ in counted} & self._books.keys():
+            trial = self._books[adapter].trial
+            if trial is not None and trial.begin_elsewhere(self._counted_elsewhere(adapter, trial)):
+                self._changed(adapter)
+
     def start(self, adapter: str, stable: int, canary: int) -> None:
-        """A canary begins: its comparison with stable counts from here."""
-        before = self.tally(adapter, stable), self.tally(adapter, canary)
-        self._book(adapter).trial = _Trial(stable, canary, *before)
+        """A canary begins: its comparison with stable counts from here, and elsewhere from the next time we hear."""
+        before = self.own(adapter, stable), self.own(adapter, canary)
+        self._book(adapter).trial = Trial(stable, canary, *before)
         self._changed(adapter)
 
     def why_stop(self, adapter: str, stable: int, canary: int) -> str | None:
@@ -167,8 +167,8 @@ class Trials:
         if trial is None or (trial.stable, trial.canary) != (stable, canary):
             self.start(adapter, stable, canary)
             return None
-        old = self._tally(adapter, stable).since(trial.stable_before)
-        new = self._tally(adapter, canary).since(trial.canary_before)
+        own = self._tally(adapter, stable), self._tally(adapter, canary)
+        old, new = trial.since(own, self._counted_elsewhere(adapter, trial))
         if significantly_worse((old.errors, old.answers), (new.errors, new.answers), ALPHA / 2):
             return (
                 f"{adapter}@{canary} failed in {new.errors} of {new.answers} answers, "
@@ -191,8 +191,14 @@ class Trials:
         self._unwritten.clear()
         self._next_write = time.monotonic() + WRITE_EVERY_S
 
-    def _changed(self, adapter: str) -> None:
+    def _counted_elsewhere(self, adapter: str, trial: Trial) -> dict[str, Pair]:
+        stable, canary = (self._elsewhere.get((adapter, version), {}) for version in (trial.stable, trial.canary))
+        return {one: (stable.get(one, Tally()), canary.get(one, Tally())) for one in stable.keys() | canary.keys()}
+
+    def _changed(self, adapter: str, version: int | None = None) -> None:
         self._unwritten.add(adapter)
+        if version is not None:
+            self.untold.add((adapter, version))
         if time.monotonic() >= self._next_write:
             self.flush()
 
@@ -202,6 +208,7 @@ class Trials:
     def _book(self, adapter: str) -> _Book:
         if adapter not in self._books:
             self._books[adapter] = self._read(adapter)
+            self.untold.update((adapter, version) for version in self._books[adapter].versions)
         return self._books[adapter]
 
     def _read(self, adapter: str) -> _Book:

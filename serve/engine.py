@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +20,7 @@ import httpx
 
 from data.errors import BrogueError
 from data.home import Home
-from data.settings import EngineSettings
+from data.settings import Address, EngineSettings
 from serve.engine_log import death_reason, phase
 from serve.engine_transport import EngineTransport
 from serve.hardware import EnginePlan
@@ -59,16 +60,31 @@ def _first_handed_out() -> int:
         return 32768  # Linux's own choice
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an engine listens, and the key that it wants."""
+
+    port: int
+    key: str
+    host: str = "127.0.0.1"
+
+    @classmethod
+    def own(cls) -> "Place":
+        """One that nobody but us knows."""
+        return cls(free_port(), secrets.token_urlsafe(32))
+
+
 def command_line(
-    model_path: str, name: str, port: int, settings: EngineSettings, plan: EnginePlan, adapters: bool = True
-) -> list[str]:
+    model_path: str, name: str, port: int, settings: EngineSettings, plan: EnginePlan, adapters: bool = True,
+    host: str = "127.0.0.1",
+) -> list[str]:  # fmt: skip
     """vLLM's command line, with or without LoRA.
 
     The key is not in it (other users can read command lines): it goes by environment.
     """
     # `vllm serve` needs package metadata named "vllm", which the CPU wheel lacks; the module works with both.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-    command += ["--model", model_path, "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--model", model_path, "--served-model-name", name, "--host", host, "--port", str(port)]
     command += ["--middleware", "serve.engine_door.EngineDoor"]
     command += ["--allowed-media-domains", *(settings.media_domains or (NOWHERE,))]
     command += ["--dtype", settings.dtype, "--max-model-len", str(plan.max_model_len)]
@@ -127,8 +143,10 @@ def engine_client(url: str, key: str) -> httpx.AsyncClient:
 class Engine:
     """One running vLLM server. `start`, `wait_ready`, then `stop`; `url` and `key` are for the gateway."""
 
-    def __init__(self, command: list[str], env: dict[str, str], log_file: Path, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(
+        self, command: list[str], env: dict[str, str], log_file: Path, port: int, host: str = "127.0.0.1"
+    ) -> None:
+        self.url = Address(host=host, port=port).url
         self.key = env["VLLM_API_KEY"]
         self.log_file = log_file
         self._command = command
@@ -139,12 +157,12 @@ class Engine:
     @classmethod
     def build(
         cls, model_path: str, name: str, settings: EngineSettings, plan: EnginePlan, home: Home,
-        log: str = "engine.log", adapters: bool = True,
+        log: str = "engine.log", adapters: bool = True, place: Place | None = None,
     ) -> "Engine":  # fmt: skip
         """An engine for the model in folder `model_path`, not yet started; without `adapters` it takes none."""
-        port, key = free_port(), secrets.token_urlsafe(32)
-        command = command_line(model_path, name, port, settings, plan, adapters)
-        return cls(command, environment(home, key, plan), home.logs / log, port)
+        place = place or Place.own()
+        command = command_line(model_path, name, place.port, settings, plan, adapters, place.host)
+        return cls(command, environment(home, place.key, plan), home.logs / log, place.port, place.host)
 
     def client(self) -> httpx.AsyncClient:
         """A client with its key."""

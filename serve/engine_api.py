@@ -50,14 +50,23 @@ class EngineLink:
     now: Callable[[], EngineState] = EngineState
     is_elsewhere: bool = False
 
+    @property
+    def address(self) -> str:
+        """Its URL, without a slash at the end."""
+        return str(self.client.base_url).rstrip("/")
+
 
 @dataclass(frozen=True)
 class Lease:
-    """Where to send what a version is to answer: the name that it has in its engine, and a client of that engine."""
+    """Where to send what a version is to answer: the name that it has in its engine, and a client of that engine.
+
+    With `is_routed` the client is one of a router, which chooses the engine.
+    """
 
     name: str
     client: httpx.AsyncClient
     dress: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # what a soft prompt makes of a request
+    is_routed: bool = False
 
     def body(self, asked: dict[str, Any]) -> dict[str, Any]:
         """A chat request as this version's engine is to see it."""

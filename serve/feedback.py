@@ -178,9 +178,9 @@ def _add_reading(routes: APIRouter, anybody: Any, trials: Trials, recorder: Reco
     @routes.delete("/judgements/{judgement_id}", response_model_exclude_none=True)
     async def take_back(judgement_id: str, caller: anybody, rater: Key | None = None) -> KeptJudgement:
         """From now on one's judgement counts for nothing; a second time changes nothing."""
-        began, who = now(), caller.rater(rater)
-        stored = await asyncio.to_thread(lambda: recorder.store().take_back(storable(judgement_id), who))
-        if stored.taken_back is not None and stored.taken_back >= began:
+        at, who = now(), caller.rater(rater)
+        stored = await asyncio.to_thread(lambda: recorder.store().take_back(storable(judgement_id), who, at))
+        if stored.taken_back == at:  # not before, here or at another gateway
             uncount(trials, stored)
         return _kept(stored, caller)
 
@@ -202,7 +202,7 @@ def complaint(problem: Any, what: str, skip: int = 0) -> str:
 
 
 def _judge(recorder: Recorder, judgement: AnyJudgement, caller: Caller) -> KeptJudgement:
-    store = recorder.settled()
+    store = recorder.settled(judgement.shown)
     for response_id in judgement.shown:
         check_may_judge(caller, store.response(response_id), Queues(store))
     return _kept(store.judge(judgement), caller)
@@ -217,7 +217,7 @@ def _kept(stored: StoredJudgement, caller: Caller) -> KeptJudgement:
 
 
 def _response(recorder: Recorder, response_id: str, caller: Caller) -> KeptResponse:
-    store = recorder.settled()
+    store = recorder.settled([response_id])
     response: Response = store.response(storable(response_id))
     blind = {"version", "assistant", "subject", "conversation", "prompt_tokens", "completion_tokens", "seconds"}
     if caller.may("admin"):

@@ -51,6 +51,7 @@ from serve.responses import response_routes
 from serve.rollouts import rollout_routes
 from serve.runs import Runs, run_routes
 from serve.shadow import Shadow
+from serve.tallies import SharedTallies
 from serve.tuning import Door, Tuning
 from serve.users import user_routes
 from serve.watching import Telemetry, Watching
@@ -75,12 +76,13 @@ def build_app(
     doors = Doors(access, Audit.of(home), settings)
     relay = Relay(pool, shadow, recorder, Asked(settings), has_eyes)
     answers = TaskAnswers(catalogue, relay, recorder)
+    tallies = SharedTallies(pool.trials, pool.live.canaries, recorder.store, home)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         recorder.start()
         task = asyncio.create_task(reconciler.run())
-        async with doors.running():
+        async with doors.running(), tallies.running():
             yield
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -153,7 +155,8 @@ def _add_health(app: FastAPI, pool: AdapterPool, access: Access) -> None:
         used = pool.replicas.slots()._asdict()
         refused = {version: without_paths(why) for version, (why, _) in pool.refusals.reasons.items()}
         engines = [state | {"detail": without_paths(str(state["detail"]))} for state in pool.replicas.states()]
-        return JSONResponse({"status": "ready", "slots": used, "refused": refused, "engines": engines})
+        router = {"router": pool.replicas.router.state()} if pool.replicas.router is not None else {}
+        return JSONResponse({"status": "ready", "slots": used, "refused": refused, "engines": engines, **router})
 
 
 async def _why_unhealthy(engines: Sequence[Replica]) -> str | None:

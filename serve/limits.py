@@ -1,9 +1,13 @@
 """What a key may use: requests and tokens by the minute and by the day, and how many answers at the same time.
 
-A minute's limits are buckets that fill evenly, kept here: with several gateways each has its own. A day (UTC) is kept
-in the store, together with the other gateways, and written every `GATHER_S`: as late as that a day's limit may be
-noticed elsewhere. Tokens are known at an answer's end; it is begun if any are left, and what it takes too much is
-waited off before the next.
+A day (UTC) is kept in the store, together with the other gateways, and written every `GATHER_S`: as late as that a
+day's limit may be noticed elsewhere. A minute's limits are buckets that fill evenly, kept here; what other gateways
+have written since the last time is taken off. So all gateways together keep to a minute's limit in the long run, and
+what a burst may take beyond it is what each lets through until it hears of the others: one writes within `GATHER_S`,
+and the other reads within as long again. Answers at the same time are limited by each gateway for itself.
+
+Tokens are known at an answer's end; it is begun if any are left, and what it takes too much is waited off before the
+next.
 """
 
 import asyncio
@@ -13,51 +17,17 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from data.errors import BrogueError
 from data.judgements import now
 from data.keys import Key, Usage
 from data.store_keys import Keys, day
+from serve.limits_used import MINUTE_S, REQUESTS, TOKENS, Bucket, Used
 from serve.openai_errors import ApiError
 
 _LOG = logging.getLogger("brogue.limits")
 GATHER_S = 2.0
-MINUTE_S = 60.0
-REQUESTS, TOKENS = "requests", "tokens"
-
-
-@dataclass
-class Bucket:
-    """So much a minute, filling evenly; may be overdrawn."""
-
-    size: int
-    level: float
-    at: float  # seconds, as the clock goes
-
-    def left(self, at: float) -> float:
-        """What may be taken now."""
-        self.level = min(self.size, self.level + (at - self.at) * self.size / MINUTE_S)
-        self.at = at
-        return self.level
-
-    def wait_s(self, level: float) -> float:
-        """Until it holds so much."""
-        return max(0.0, (level - self.level) * MINUTE_S / self.size)
-
-
-@dataclass
-class _Used:
-    """One key's use as this gateway knows it."""
-
-    buckets: dict[str, Bucket] = field(default_factory=dict)
-    stored: Usage = Usage()  # of the day, all gateways, as last read
-    more: dict[str, int] = field(default_factory=lambda: {REQUESTS: 0, TOKENS: 0})  # since then, of this one
-    at_once: int = 0
-
-    def today(self, what: str) -> int:
-        return int(getattr(self.stored, what)) + self.more[what]
 
 
 class Usages:
@@ -70,8 +40,9 @@ class Usages:
         self._keys = keys
         self._clock = clock
         self._date = date
-        self._used: defaultdict[str, _Used] = defaultdict(_Used)
+        self._used: defaultdict[str, Used] = defaultdict(Used)
         self._day: str | None = None  # whose figures are held; none: not read yet
+        self._read_at = self._clear_at = clock()  # the last reading; when all that had been used was written
         self._ask_again = -math.inf
         self._syncing = asyncio.Lock()
 
@@ -88,14 +59,16 @@ class Usages:
             bucket.level -= 1
         used.more[REQUESTS] += 1
         used.at_once += 1
+        used.last = at
 
     def end(self, key: Key, tokens: int) -> None:
         """The answer has ended, and took so many tokens."""
-        used = self._used[key.name]
+        used, at = self._used[key.name], self._clock()
         used.at_once -= 1
         used.more[TOKENS] += tokens
+        used.last = at
         if (bucket := used.buckets.get(TOKENS)) is not None:
-            bucket.left(self._clock())
+            bucket.left(at)
             bucket.level -= tokens
 
     def headers(self, key: Key) -> dict[str, str]:
@@ -128,8 +101,11 @@ class Usages:
     async def sync(self) -> None:
         """Write what is new, and read what other gateways wrote."""
         async with self._syncing:
-            today = day(self._date())
-            if self._day is None or (self._day == today and not any(map(_is_new, self._used.values()))):
+            today, at = day(self._date()), self._clock()
+            if not (is_new := any(used.is_new for used in self._used.values())):
+                self._clear_at = at
+            matters = is_new or any(used.heeds_others(at) for used in self._used.values())
+            if self._day is None or (self._day == today and not matters):
                 return  # nobody has used anything; what others did counts with the next request's writing
             await self._exchange(self._day, today)
 
@@ -140,27 +116,45 @@ class Usages:
                     await self._exchange(self._day or today, today)
 
     async def _exchange(self, written: str, read: str) -> None:
-        new = {name: Usage(**used.more) for name, used in self._used.items() if _is_new(used)}
         try:
-            found = await asyncio.to_thread(self._write_and_read, new, written, read)
+            await self._write(written)
+            at = self._clock()
+            found, fresh = await asyncio.to_thread(self._read, read)
         except BrogueError as error:
             _LOG.error("what keys have used is not written: %s", error)
             raise
-        self._day = read
-        for name, used in self._used.items():
-            used.stored = found.get(name, Usage())
-            if name in new:
-                used.more[REQUESTS] -= new[name].requests
-                used.more[TOKENS] -= new[name].tokens
-        for name in found.keys() - self._used.keys():
-            self._used[name].stored = found[name]
+        if self._day == read:  # else it is a first reading, or another day's: what stands there is no news
+            self._take_off(fresh)
+        self._day, self._read_at = read, at
+        for name in self._used.keys() | found.keys():
+            self._used[name].stored = found.get(name, Usage())
+            self._used[name].fresh = fresh.get(name, Usage())
 
-    def _write_and_read(self, new: dict[str, Usage], written: str, read: str) -> dict[str, Usage]:
+    async def _write(self, window: str) -> None:
+        """What was used more than a minute ago, since the store was away, is written as late: no other gateway is to
+        wait it off."""
+        at = self._clock()
+        part = MINUTE_S / max(MINUTE_S, at - self._clear_at)
+        new = {name: used.unwritten(part) for name, used in self._used.items() if used.is_new}
+        fresh, late = ({name: both[one] for name, both in new.items()} for one in (0, 1))
+        await asyncio.to_thread(lambda: self._keys().add_usage(window, fresh, late))
+        self._clear_at = at
+        for name, both in new.items():
+            self._used[name].is_written(*both)
+
+    def _read(self, window: str) -> tuple[dict[str, Usage], dict[str, Usage]]:
         keys = self._keys()
-        keys.add_usage(written, new)
-        return keys.used(read)
+        return keys.used(window), keys.used(window, with_late=False)
 
-    def _check(self, key: Key, used: _Used, at: float) -> None:
+    def _take_off(self, fresh: dict[str, Usage]) -> None:
+        """What others have used since the last time. Of a longer time than a minute it is the share of a minute: while
+        a key was not used here nobody read, and its bucket was full all the same."""
+        at = self._clock()
+        part = MINUTE_S / max(MINUTE_S, at - self._read_at)
+        for name, used in self._used.items():
+            used.take_off(fresh.get(name, Usage()), part, at)
+
+    def _check(self, key: Key, used: Used, at: float) -> None:
         most = key.rules.concurrency
         if most is not None and used.at_once >= most:
             raise _refused(key, f"{most:,} answers at the same time", f"{used.at_once:,} are being written", 1)
@@ -173,7 +167,7 @@ class Usages:
             if bucket.level < 1:
                 raise _refused(key, f"{minute:,} {what} a minute", "they are used up", bucket.wait_s(1))
 
-    def _bucket(self, used: _Used, what: str, size: int, at: float) -> Bucket:
+    def _bucket(self, used: Used, what: str, size: int, at: float) -> Bucket:
         bucket = used.buckets.get(what)
         if bucket is None or bucket.size != size:
             bucket = used.buckets[what] = Bucket(size, size, at)
@@ -197,10 +191,6 @@ def span(seconds: float) -> str:
 def _limits(key: Key) -> Iterator[tuple[str, int | None, int | None]]:
     yield REQUESTS, key.rules.rpm, key.rules.rpd
     yield TOKENS, key.rules.tpm, key.rules.tpd
-
-
-def _is_new(used: _Used) -> bool:
-    return any(used.more.values())
 
 
 def _refused(key: Key, limit: str, found: str, wait_s: float) -> ApiError:

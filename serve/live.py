@@ -60,6 +60,11 @@ class LiveMap:
         found = [(_ORDER.get(alias, 9), name, n) for name, s in self.states.items() for alias, n in s.aliases.items()]
         return list(dict.fromkeys((name, n) for _, name, n in sorted(found)))
 
+    def canaries(self) -> dict[str, tuple[int, int]]:
+        """By adapter the versions that are being compared: stable and canary."""
+        pairs = ((name, s.aliases.get("stable"), s.aliases.get("canary")) for name, s in self.states.items())
+        return {name: (stable, canary) for name, stable, canary in pairs if stable is not None and canary is not None}
+
     def kept(self) -> list[tuple[str, int]]:
         """Versions that stay loaded, the most important first: the aliased, then those to roll back to."""
         previous = sorted((name, n) for name, n in self._previous.items() if n is not None)

@@ -84,10 +84,10 @@ class Loader:
     async def holding(self, card: AdapterCard, deadline: float) -> AsyncIterator[Lease]:
         """A version that has a slot and stays loaded until the block ends."""
         name = card.engine_name
-        await self._take_slot(name, deadline)
+        await self.take_slot(name, deadline)
         try:
             with self._in_flight.counted(card):
-                await self._ensure_loaded(card, name)
+                await self.ensure_loaded(card)
                 yield Lease(name, self._client)
         finally:
             self.slots.leave(name)
@@ -95,7 +95,7 @@ class Loader:
     @asynccontextmanager
     async def lent(self, name: str, folder: Path, deadline: float) -> AsyncIterator[Lease]:
         """Weights that are no version (a policy in training): loaded, with a slot, until the block ends."""
-        await self._take_slot(name, deadline)
+        await self.take_slot(name, deadline)
         try:
             async with self._locks[name]:  # held all the while, so that `compare` leaves it alone
                 await self._api.load(name, str(folder))
@@ -145,7 +145,8 @@ class Loader:
                 await self._api.unload(name)
         return not missing
 
-    async def _take_slot(self, name: str, deadline: float) -> None:
+    async def take_slot(self, name: str, deadline: float) -> None:
+        """Raises `Unavailable` at the deadline. Whoever has one gives it back: `slots.leave`."""
         try:
             waited = await self.slots.enter(name, deadline)
         except TimeoutError:
@@ -156,8 +157,9 @@ class Loader:
         if waited:
             self._metrics.wait(waited)
 
-    async def _ensure_loaded(self, card: AdapterCard, name: str) -> None:
+    async def ensure_loaded(self, card: AdapterCard) -> None:
         """For those who hold a slot of this version, so that nobody unloads it meanwhile."""
+        name = card.engine_name
         if name in self._loaded:
             return
         async with self._locks[name]:

@@ -24,6 +24,8 @@ def metric_routes(pool: AdapterPool, turns: Turns) -> APIRouter:
         measured = pool.metrics
         measured.set_slots(*pool.replicas.slots())
         measured.set_engines(pool.replicas.states())
+        if pool.replicas.router is not None:
+            measured.set_router(pool.replicas.router.state())
         measured.set_turns(turns.running, turns.waiting)
         for adapter, state in pool.live.states.items():
             measured.canary_share(adapter, state.canary.share if state.canary and not state.canary.shadow else 0)

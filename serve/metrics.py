@@ -81,6 +81,11 @@ class Metrics:
             self._engine_ready.labels(one["name"]).set(one["state"] == "ready")
             self._engine_answers.labels(one["name"]).set(float(str(one["answers_now"])))
 
+    def set_router(self, state: Mapping[str, object]) -> None:
+        """Whether requests go through the router before the engines, and how many answers come through it."""
+        self._router_ready.labels(state["name"]).set(state["state"] == "ready")
+        self._router_answers.labels(state["name"]).set(float(str(state["answers_now"])))
+
     def set_turns(self, running: int, waiting: int) -> None:
         """How many answers are being written, and how many requests wait for their turn."""
         self._answers.in_flight.set(running)
@@ -144,5 +149,11 @@ class Metrics:
         )
         self._engine_answers = Gauge(
             "brogue_engine_answers", "Answers that this engine is writing.", ["engine"], registry=here
+        )
+        self._router_ready = Gauge(
+            "brogue_router_ready", "Whether requests go through this router.", ["router"], registry=here
+        )
+        self._router_answers = Gauge(
+            "brogue_router_answers", "Answers that come through this router.", ["router"], registry=here
         )
         self._restarts = Counter("brogue_engine_restarts_total", "Times the engine was started again.", registry=here)

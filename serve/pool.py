@@ -24,6 +24,7 @@ from serve.own_engine import Maker
 from serve.own_engines import OwnEngines
 from serve.refusals import Refusals
 from serve.replicas import Replicas
+from serve.router import Router
 from serve.soft_prompt import SoftPrompts
 from serve.ways import InFlight, Way
 
@@ -42,13 +43,14 @@ class Moved:
 class AdapterPool:
     """The adapters of the base model's engines (`engines`).
 
-    `maker` makes the engines of versions that cannot share this one.
+    `maker` makes the engines of versions that cannot share this one. `router` is a link to a vllm-router before them.
     `templates` are the base model's chat templates by name: soft prompts go before what these write.
     """
 
     def __init__(
         self, engines: Sequence[EngineLink], base_name: str, registry: Registry, check: Callable[[AdapterCard], None],
         trials: Trials, metrics: Metrics, limits: Limits, templates: Mapping[str, str], maker: Maker,
+        router: EngineLink | None = None,
     ) -> None:  # fmt: skip
         self.base_name = base_name
         self.registry = registry
@@ -62,6 +64,7 @@ class AdapterPool:
             lambda client, is_ours: Loader(
                 client, registry, self.refusals, metrics, self.in_flight, limits, is_ours
             ),
+            Router(router, self.in_flight) if router is not None else None,
         )  # fmt: skip
         self._soft_prompts = SoftPrompts(self.replicas.base, templates, registry, self.refusals, self.in_flight)
         self.own = OwnEngines(maker, self.refusals, metrics, self.in_flight, limits)
@@ -93,15 +96,20 @@ class AdapterPool:
         return self._soft_prompts if card.served == "soft-prompt" else self.replicas
 
     @asynccontextmanager
-    async def lease(self, card: AdapterCard | None, deadline: float) -> AsyncIterator[Lease]:
-        """A version (none: the base model) as its engine knows it, usable until the block ends."""
+    async def lease(self, card: AdapterCard | None, deadline: float, by_router: bool = False) -> AsyncIterator[Lease]:
+        """A version (none: the base model) as its engine knows it, usable until the block ends.
+
+        With `by_router` at an engine that the router chooses, if there is one and it may choose.
+        """
         if card is None or not self._answers_alone(card):
             await self.wait_open(deadline)
         if card is None:
-            with self.replicas.base() as lease:
+            with self.replicas.base(by_router) as lease:
                 yield lease
             return
-        async with self.way(card).holding(card, deadline) as lease:
+        way = self.way(card)
+        held = self.replicas.holding(card, deadline, by_router) if way is self.replicas else way.holding(card, deadline)
+        async with held as lease:
             yield lease
 
     def _answers_alone(self, card: AdapterCard) -> bool:
@@ -147,21 +155,23 @@ class AdapterPool:
             await self.wait_open(time.monotonic() + self.limits.max_wait_s)
             seconds = await self.way(card).prove(card) | started
             began = time.monotonic()
-            self._flip(adapter, self.registry.move(adapter, alias, version, who, why, plan, force))
+            # In a thread: where gateways share their state, it goes to the others first.
+            wanted = await asyncio.to_thread(self.registry.move, adapter, alias, version, who, why, plan, force)
+            self._flip(adapter, wanted)
             return Moved(before, version, seconds | {"flip": time.monotonic() - began})
 
     async def remove_alias(self, adapter: str, alias: str, who: str = "", why: str = "") -> Moved:
         """Let an alias mean nothing any more."""
         async with self._moves[adapter]:
             began, before = time.monotonic(), self.live.alias(adapter, alias)
-            self._flip(adapter, self.registry.move(adapter, alias, None, who, why))
+            self._flip(adapter, await asyncio.to_thread(self.registry.move, adapter, alias, None, who, why))
             return Moved(before, None, {"load": 0.0, "probe": 0.0, "flip": time.monotonic() - began})
 
     async def retire(self, adapter: str, version: int) -> None:
         """Hide a version for ever; it leaves the engine when its last answer has ended."""
         async with self._moves[adapter]:
             card = self.registry.card(adapter, version)
-            self.registry.retire(adapter, version)
+            await asyncio.to_thread(self.registry.retire, adapter, version)
             self._flip(adapter, self.registry.state(adapter))
             self.way(card).drop(card)
 

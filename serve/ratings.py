@@ -55,7 +55,7 @@ async def rate(
         kept = (await asyncio.to_thread(_standing, rating, recorder)) if response else None
     except StoreDown as error:
         raise ApiError(503, f"the rating could not be kept ({error}); send it again", code="store_down") from error
-    known = 0 if before is None else _number(before)
+    known = None if stored is None else 0 if before is None else _number(before)
     version = count(trials, rating.response, stored, known, _number(rating)) or stored
     if version is None:
         message = f"no answer '{rating.response}' that can be rated (still); it is in x-brogue-response-id"
@@ -71,25 +71,26 @@ def uncount(trials: Trials, taken_back: StoredJudgement) -> None:
         count(trials, rating.response, taken_back.versions[0], _number(rating), 0)
 
 
-def count(trials: Trials, response_id: str, stored: str | None, known: int, number: int) -> str | None:
-    """Let an answer's rating be `number` (1, -1, or 0 for none): the version, or none if nobody remembers it.
+def count(trials: Trials, response_id: str, stored: str | None, known: int | None, number: int) -> str | None:
+    """Let a rater's thumb for an answer be `number` (1, -1, or 0: none): its version, or none if nobody remembers it.
 
-    `stored`: the version by the store, and `known` the rating that it had there, for what this process never saw.
+    `stored` is the version by the store, and `known` the rater's thumb before this one: it may have been counted at
+    another gateway, or before a restart, so that only the store knows. Without them, what this process saw counts.
     """
     try:
-        adapter, version = trials.rate(response_id, number)
+        adapter, version = trials.rate(response_id, number, known)
     except KeyError:
         if stored is None or "@" not in stored:
             return None
         adapter, _, digits = stored.partition("@")
-        trials.remember(response_id, adapter, int(digits), known)
-        adapter, version = trials.rate(response_id, number)
+        trials.remember(response_id, adapter, int(digits))
+        adapter, version = trials.rate(response_id, number, known)
     return f"{adapter}@{version}"
 
 
 def _judged(response_id: str, caller: Caller, recorder: Recorder) -> tuple[Response | None, bool]:
     """The response if the store has it, and whether the rater is not to know who wrote it. Raises 403 for another's."""
-    store = recorder.settled()
+    store = recorder.settled([response_id])
     try:
         response = store.response(storable(response_id))
     except UnknownName:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 
 from data.errors import BrogueError
 from serve.pool import AdapterPool
@@ -23,10 +24,19 @@ class Reconciler:
         self._compare_every_s = compare_every_s
         self._seen: object = None  # the registry's signature that the live map follows
         self._followed_at = self._compared_at = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something has changed on the disk: look now. From any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._woken.set)
 
     async def run(self) -> None:
         """Until it is cancelled. What goes wrong is logged and tried again: without this task nothing is repaired."""
+        self._loop = asyncio.get_running_loop()
         while True:
+            self._woken.clear()
             try:
                 await self.tick()
             except BrogueError as error:
@@ -34,7 +44,9 @@ class Reconciler:
             except Exception:  # a bug in here must not end the repairs
                 _LOG.exception("could not reconcile")
             closed = self._pool.why_closed() is not None
-            await asyncio.sleep(min(STARTING_PERIOD_S, self._period_s) if closed else self._period_s)
+            with suppress(TimeoutError):
+                period = min(STARTING_PERIOD_S, self._period_s) if closed else self._period_s
+                await asyncio.wait_for(self._woken.wait(), period)
 
     async def tick(self) -> None:
         """One round."""
@@ -61,9 +73,8 @@ class Reconciler:
             self._seen = signature
 
     async def _stop_bad_canaries(self) -> None:
-        for adapter, state in list(self._pool.live.states.items()):
-            if "canary" in state.aliases and "stable" in state.aliases:
-                reason = self._pool.trials.why_stop(adapter, state.aliases["stable"], state.aliases["canary"])
-                if reason is not None:
-                    _LOG.warning("canary stopped: %s", reason)
-                    await self._pool.remove_alias(adapter, "canary", who="brogue", why=reason)
+        for adapter, (stable, canary) in self._pool.live.canaries().items():
+            reason = self._pool.trials.why_stop(adapter, stable, canary)
+            if reason is not None:
+                _LOG.warning("canary stopped: %s", reason)
+                await self._pool.remove_alias(adapter, "canary", who="brogue", why=reason)

@@ -18,20 +18,20 @@ from starlette.types import Receive, Scope, Send
 from serve import own_answer
 from serve.asked import Asked
 from serve.canary import CONVERSATION_HEADER, picks_canary, sticky_key
-from serve.engine_api import Lease, Refused, Unavailable
+from serve.engine_api import Lease, Refused
 from serve.engine_errors import engine_error
 from serve.exchange import BASE, CHAT, Exchange
 from serve.identity import Caller
-from serve.openai_errors import ApiError, engine_down
+from serve.openai_errors import ApiError
+from serve.opening import JSON, Opener, blame
 from serve.pool import AdapterPool
 from serve.recorder import Answered, Recorder, conversation_of, subject_of, topic_of
 from serve.shadow import Shadow
-from serve.stream import StreamReader, compact, renamed, said, wants_usage, with_usage
+from serve.stream import StreamReader, compact, renamed, said, wants_usage
 from serve.tracing import note_answer
 from serve.vetting import vet
 
 CLIENT_GONE = 499  # the status in the metrics of an answer that nobody waited for to its end; nginx's number
-_JSON = {"content-type": "application/json"}
 
 
 class Relay:
@@ -42,6 +42,7 @@ class Relay:
     ) -> None:
         self._pool = pool
         self._asked = asked
+        self._opener = Opener(pool, asked)
         self._shadow = shadow
         self._recorder = recorder
         self._has_eyes = has_eyes
@@ -56,7 +57,7 @@ class Relay:
             if exchange.prepared.instead is not None:
                 return self._answer_ourselves(exchange, exchange.prepared.instead)
             self._choose_version(exchange)
-            lease, reply, held, headers = await self._open(exchange)
+            lease, reply, held, headers = await self._opener.open(exchange)
             if reply.status_code == 200 and reply.headers.get("content-type", "").startswith("text/event-stream"):
                 return EventStream(self._events(exchange, reply, lease), headers, held)
             return await self._whole(exchange, reply, lease.name, held, headers)
@@ -88,8 +89,8 @@ class Relay:
             try:
                 content = await reply.aread()
             except httpx.HTTPError as error:
-                self._blame(exchange, error=True)
-                raise self._down(error) from error
+                blame(self._pool, exchange, error=True)
+                raise self._opener.down(error) from error
         if reply.status_code != 200:
             self._count(exchange, reply.status_code)
             refused = engine_error(reply.status_code, content, name, exchange.asked_name).response()
@@ -100,7 +101,7 @@ class Relay:
         if exchange.prepared.extension is not None:
             checked = await asyncio.to_thread(exchange.prepared.extension, text)
             content = compact(answer | {"brogue": checked})
-        return Response(renamed(content, name, exchange.asked_name), 200, headers | _JSON)
+        return Response(renamed(content, name, exchange.asked_name), 200, headers | JSON)
 
     def _answer_ourselves(self, exchange: Exchange, text: str) -> Response:
         """An answer that needs no engine, such as that the documents are silent."""
@@ -130,49 +131,6 @@ class Relay:
         elif picks_canary(adapter, sticky_key(exchange.headers, exchange.asked), state.canary.share):
             exchange.card = live.card(adapter, state.aliases["canary"])
 
-    async def _open(self, exchange: Exchange) -> tuple[Lease, httpx.Response, AsyncExitStack, dict[str, str]]:
-        """Who answers, the reply's beginning, and what is held until the reply's end.
-
-        What the engine cannot have begun to answer is sent again when it is back. What it may have begun, and said
-        nothing of yet, is sent to another engine, once; where there is none that is for the client to decide.
-        """
-        deadline = time.monotonic() + self._pool.limits.max_wait_s
-        body = self._asked.capped(exchange.path, with_usage(exchange.prepared.body))
-        ours, may_reload = time.perf_counter() - exchange.began, exchange.card is not None
-        may_turn, lease = True, None
-        while True:
-            try:
-                async with AsyncExitStack() as stack:
-                    asked = time.perf_counter()
-                    lease = await stack.enter_async_context(self._pool.lease(exchange.card, deadline))
-                    began = time.perf_counter()
-                    exchange.timing.waited_s += began - asked
-                    content = orjson.dumps(lease.body(body))
-                    request = lease.client.build_request("POST", exchange.path, content=content, headers=_JSON)
-                    headers = exchange.answer_headers(ours + time.perf_counter() - began)
-                    reply = await lease.client.send(request, stream=True)
-                    stack.push_async_callback(reply.aclose)
-                    if exchange.card is None or reply.status_code != 404 or not may_reload:
-                        return lease, reply, stack.pop_all(), headers
-                    may_reload = False  # the engine says it does not know the version: load it anew, once
-                    self._pool.replicas.forget(exchange.card, lease.client)
-            except Unavailable as error:
-                if error.retry_after_s is None or time.monotonic() >= deadline:
-                    raise engine_down(str(error), error.retry_after_s) from error
-            except httpx.ConnectError as error:
-                elsewhere = self._lost(lease, error)
-                if time.monotonic() >= deadline:
-                    raise self._down(error) from error
-                if elsewhere:
-                    continue
-            except httpx.HTTPError as error:
-                if not (self._lost(lease, error) and may_turn):
-                    self._blame(exchange, error=True)
-                    raise self._down(error) from error
-                may_turn = False
-                continue
-            await asyncio.sleep(0.1)
-
     async def _events(self, exchange: Exchange, reply: httpx.Response, lease: Lease) -> AsyncGenerator[bytes, None]:
         """The engine's events as they come; a stream that does not end as it should ends in an error event."""
         reader = StreamReader(lease.name, exchange.asked_name, wants_usage(exchange.asked), exchange.prepared.extension)
@@ -187,11 +145,11 @@ class Relay:
                         yield events
                 status = 200 if reader.finished and not reader.failed else 503
                 if not reader.finished:
-                    yield self._down(None).event()
+                    yield self._opener.down(None).event()
             except httpx.HTTPError as error:
                 status = 503
-                self._lost(lease, error)
-                yield self._down(error).event()
+                self._opener.lost(lease, error)
+                yield self._opener.down(error).event()
         finally:
             tokens = reader.tokens
             self._count(exchange, status, *tokens)
@@ -212,19 +170,13 @@ class Relay:
         self._measure(exchange, status, prompt_tokens, completion_tokens)
         # What the client did wrong, or did not wait for, says nothing about the version.
         if status == 200 or status >= 500:
-            self._blame(exchange, error=status != 200)
+            blame(self._pool, exchange, error=status != 200)
 
     def _measure(self, exchange: Exchange, status: int, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
         if exchange.caller is not None:
             exchange.caller.spent(prompt_tokens + completion_tokens)
         self._pool.metrics.answered(exchange.measured(status, prompt_tokens, completion_tokens))
         note_answer(exchange.asked_name, exchange.version, prompt_tokens, completion_tokens)
-
-    def _blame(self, exchange: Exchange, error: bool) -> None:
-        if exchange.card is not None and exchange.examined is None:
-            adapter, version = exchange.card.adapter, exchange.card.version
-            self._pool.trials.answered(adapter, version, error)
-            self._pool.trials.remember(exchange.response_id, adapter, version)
 
     def _keep(self, exchange: Exchange, text: str, prompt_tokens: int, completion_tokens: int) -> None:
         """A whole answer goes into the store, and to the canary's shadow if it takes part in that."""
@@ -251,15 +203,6 @@ class Relay:
         )
         if exchange.shadowed and exchange.card is not None and exchange.path == CHAT and words:
             self._shadow.offer(exchange.path, exchange.prepared.body, exchange.card, text, exchange.response_id)
-
-    def _lost(self, lease: Lease | None, error: httpx.HTTPError) -> bool:
-        """Tell of a connection that broke (not of an engine that is slow); whether another engine can answer."""
-        is_broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
-        return lease is not None and is_broken and self._pool.replicas.lost(lease.client, error)
-
-    def _down(self, error: httpx.HTTPError | None) -> ApiError:
-        what = f"the connection broke ({type(error).__name__})" if error else "its answer broke off"
-        return engine_down(self._pool.why_closed() or f"{what}; try again in a minute")
 
 
 class EventStream(StreamingResponse):

@@ -30,7 +30,7 @@ class Replica:
     """An engine with its adapters. It is open while its process is well and holds what it is to hold."""
 
     def __init__(self, link: EngineLink, loader: Loader) -> None:
-        self.name, self.client, self.loader = link.name, link.client, loader
+        self.name, self.address, self.client, self.loader = link.name, link.address, link.client, loader
         self.busy = 0  # answers that it is writing
         self.restoring: asyncio.Task[None] | None = None
         self._link = link

@@ -10,7 +10,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx
 
@@ -20,73 +19,30 @@ from serve.engine_api import EngineLink, Lease, Unavailable, Unreachable
 from serve.loader import Limits, Loader
 from serve.placement import Popularity, engines_for, replicas_for
 from serve.replica import Replica
+from serve.rotation import Rotation
+from serve.router import Router
 
 _LOG = logging.getLogger("brogue.replicas")
 
 
-class SlotUse(NamedTuple):
-    """Of adapter slots."""
-
-    total: int
-    in_use: int
-    wanted: int  # distinct versions that hold one or wait for one
-    waiting: int  # requests
-
-
-class Replicas:
+class Replicas(Rotation):
     """A `Way`, for versions that share the base model's engines, and for the base model itself.
 
-    `make_loader` makes the loader of an engine, which is ours or elsewhere.
+    `make_loader` makes the loader of an engine, which is ours or elsewhere. `router` stands before all of them.
     """
 
     def __init__(
         self, links: Sequence[EngineLink], base_name: str, limits: Limits,
-        make_loader: Callable[[httpx.AsyncClient, bool], Loader],
+        make_loader: Callable[[httpx.AsyncClient, bool], Loader], router: Router | None = None,
     ) -> None:  # fmt: skip
         self._base_name = base_name
         self._limits = limits
-        self._all = [Replica(link, make_loader(link.client, not link.is_elsewhere)) for link in links]
+        super().__init__([Replica(link, make_loader(link.client, not link.is_elsewhere)) for link in links])
+        self.router = router
         self._cards: list[AdapterCard] = []  # that are to stay loaded, the most important first
         self._proven: set[str] = set()  # by engine name: versions that all that had to have answered with
         self._popularity = Popularity()
         self._there: frozenset[str] = frozenset()  # engines that were open when this was last brought about
-
-    @property
-    def clients(self) -> list[httpx.AsyncClient]:
-        """To each engine, also to those that are away."""
-        return [replica.client for replica in self._all]
-
-    @property
-    def are_behind(self) -> bool:
-        """Is there any to be brought up to date?"""
-        return any(replica.is_behind for replica in self._all)
-
-    @property
-    def open(self) -> list[Replica]:
-        """Those that requests may go to."""
-        return [replica for replica in self._all if replica.is_open]
-
-    @property
-    def are_dead(self) -> bool:
-        """None of them will come back by itself."""
-        return all(replica.is_dead for replica in self._all)
-
-    def why_closed(self) -> str | None:
-        """Why no request can be answered now, or none."""
-        if self.open:
-            return None
-        reasons = {replica.name: replica.why_closed or "" for replica in self._all}
-        if len(reasons) == 1:
-            return next(iter(reasons.values()))
-        return f"none of {len(reasons)} engines can answer: {'; '.join(f'{n}: {why}' for n, why in reasons.items())}"
-
-    def states(self) -> list[dict[str, str | int]]:
-        """Each engine, for whoever runs them."""
-        return [
-            {"name": one.name, "state": "ready" if one.is_open else "out of rotation", "detail": one.why_closed or "",
-             "answers_now": one.busy, "adapters": len(one.loader.loaded)}
-            for one in self._all
-        ]  # fmt: skip
 
     def status(self, card: AdapterCard) -> str:
         return "loaded" if any(one.loader.status(card) == "loaded" for one in self._all) else "idle"
@@ -95,16 +51,24 @@ class Replicas:
         return card.engine_name in self._proven and any(one.loader.is_proven(card) for one in self._all)
 
     @asynccontextmanager
-    async def holding(self, card: AdapterCard, deadline: float) -> AsyncIterator[Lease]:
+    async def holding(self, card: AdapterCard, deadline: float, by_router: bool = False) -> AsyncIterator[Lease]:
         self._popularity.note(card.adapter)
+        if by_router and self.router is not None and (engines := self._any_of(card)):
+            async with self.router.holding(card, engines, deadline) as lease:
+                yield lease
+            return
         replica = self._least_busy(self._homes(card), card.engine_name)
         with replica.counted():
             async with replica.loader.holding(card, deadline) as lease:
                 yield lease
 
     @contextmanager
-    def base(self) -> Iterator[Lease]:
+    def base(self, by_router: bool = False) -> Iterator[Lease]:
         """The base model, at the engine that has least to do."""
+        if by_router and self.router is not None and self.router.is_well and self.open:
+            with self.router.base(self._base_name) as lease:
+                yield lease
+            return
         ready = self.open or [one for one in self._all if one.is_ready]  # while versions are being loaded, to try one
         replica = self._least_busy(ready or self._all)
         with replica.counted():
@@ -163,6 +127,8 @@ class Replicas:
     async def look(self) -> None:
         """Ask those about whose process nobody here knows."""
         await asyncio.gather(*(replica.look(self._base_name) for replica in self._all))
+        if self.router is not None:
+            await self.router.look(self._all)
 
     async def restore(self) -> bool:
         """Bring engines up to date that have come (back); whether the open ones are others than before.
@@ -208,6 +174,8 @@ class Replicas:
             if replica.restoring is not None:
                 replica.restoring.cancel()
             await replica.client.aclose()
+        if self.router is not None:
+            await self.router.client.aclose()
 
     def forget(self, card: AdapterCard, client: httpx.AsyncClient) -> None:
         """An engine says that it does not know this version."""
@@ -217,21 +185,13 @@ class Replicas:
 
     def lost(self, client: httpx.AsyncClient, error: httpx.HTTPError) -> bool:
         """A connection to an engine broke: it is out of rotation until it is well; whether others can answer."""
+        if self.router is not None and client is self.router.client:
+            self.router.suspect(f"a connection broke ({type(error).__name__})")
+            return bool(self.open)
         found = [replica for replica in self._all if replica.client is client]
         for replica in found:
             self._suspect(replica, f"a connection broke ({type(error).__name__})")
         return bool(found) and any(replica not in found for replica in self.open)
-
-    def slots(self) -> SlotUse:
-        """Of all engines that are open."""
-        each = [one.loader.slots for one in self.open or self._all]
-        wanted = {name for slots in each for name in slots.wanted_names}
-        in_use, waiting = sum(slots.in_use for slots in each), sum(slots.waiting() for slots in each)
-        return SlotUse(sum(slots.total for slots in each), in_use, len(wanted), waiting)
-
-    def waiting(self, name: str) -> int:
-        """Requests of a version, by its engine name, that wait for a slot."""
-        return sum(replica.loader.slots.waiting(name) for replica in self._all)
 
     def _suspect(self, replica: Replica, why: str) -> bool:
         if len(self._all) == 1 and not replica.is_elsewhere:
@@ -263,11 +223,6 @@ class Replicas:
         for replica, error in failed:
             replica.leave_behind(f"it lacks {card.name}: {error}")
 
-    def why_missing(self) -> str:
-        """Why fewer engines than there are can answer, in one line."""
-        away = [f"{one.name} is {one.why_closed}" for one in self._all if not one.is_open]
-        return "; ".join(away)
-
     def _homes(self, card: AdapterCard, soon: bool = False) -> list[Replica]:
         """The open engines that are to hold a version; with `soon` those count as well that will be open soon."""
         there = {one.name: one for one in self._all if one.is_open or (soon and one.is_ready)}
@@ -277,13 +232,18 @@ class Replicas:
         copies = replicas_for(self._popularity.share(card.adapter), len(there), least)
         return [there[name] for name in engines_for(card.adapter, list(there), copies)]
 
+    def _any_of(self, card: AdapterCard) -> list[Replica]:
+        """All open engines, if the router may choose: each is to hold the version, has proven it and has a slot for it.
+
+        While slots are short versions are apart, each on engines of its own: more of them answer at a time.
+        """
+        there, name = self.open, card.engine_name
+        if self.router is None or not self.router.is_well or len(self._homes(card)) < len(there):
+            return []
+        can = all(one.loader.is_proven(card) and one.loader.slots.is_free_for(name) for one in there)
+        return there if can else []
+
     def _wanted(self, replica: Replica) -> list[AdapterCard]:
         """What a replica is to hold, or will be when it is open."""
         mine = [card for card in self._cards if replica in self._homes(card, soon=True)]
         return mine[: self._limits.memory]
-
-    def _least_busy(self, among: Sequence[Replica], name: str | None = None) -> Replica:
-        """Where a request waits least: first of all where the version has a slot or finds one."""
-        if not among:
-            raise Unavailable(self.why_closed() or "no engine can answer now")
-        return min(among, key=lambda one: (name is not None and not one.loader.slots.is_free_for(name), one.busy))

@@ -80,15 +80,15 @@ class FakeEngine(httpx.AsyncBaseTransport):
         self.is_elsewhere = False  # started by somebody else: its keeper knows nothing
         self.given_up = 0  # answers for which nobody waited to their end
 
-    def client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=TracedTransport(self), base_url="http://engine")
+    def client(self, name: str = "engine") -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=TracedTransport(self), base_url=f"http://{name}")
 
     def now(self) -> EngineState:
         """What the engine's keeper would say."""
         return EngineState(self.state, "it was killed" if self.state != "ready" else "", self.starts)
 
     def link(self, name: str) -> EngineLink:
-        return EngineLink(name, self.client(), self.now, self.is_elsewhere)
+        return EngineLink(name, self.client(name), self.now, self.is_elsewhere)
 
     def kill(self) -> None:
         """Every connection breaks and nothing is loaded any more."""
@@ -302,6 +302,7 @@ class FakeGateway:
         fresh_s: float = 0,
         period_s: float = 0.02,  # of the reconciler
         engines: Sequence[FakeEngine] = (),
+        router: EngineLink | None = None,
         **limits: Any,
     ) -> None:
         self.home = home
@@ -314,6 +315,7 @@ class FakeGateway:
         self.pool = AdapterPool(
             [one.link(f"engine-{number}") for number, one in enumerate(self.engines, 1)], "base", self.registry,
             self._check, self.trials, Metrics(), Limits(**limits), templates or {}, maker or FakeMaker(home),
+            router,
         )  # fmt: skip
         self.reconciler = Reconciler(self.pool, period_s)
         self.recorder = Recorder(lambda: open_store(home), self.pool.metrics, back_off_s=(0.05,))

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,44 +13,13 @@ from data.errors import BrogueError
 from data.home import Home, write_text
 from data.remote import fetch, here, send
 from tests.conftest import Run
+from tests.s3 import BUCKET
 from tests.test_adapters_export import KINDS, WEIGHTS, train_with_peft
 from tests.test_adapters_export import base as base
 from tests.test_adapters_export import llama as llama
 
+pytest_plugins = ["tests.s3"]
 pytestmark = pytest.mark.slow
-
-BUCKET = "voices"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
-
-
-@pytest.fixture
-def s3(server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client of the server, with an empty bucket; the environment says where it is and who we are."""
-    import boto3
-    import s3fs
-
-    for name, value in {
-        "AWS_ENDPOINT_URL": server, "AWS_ACCESS_KEY_ID": "us", "AWS_SECRET_ACCESS_KEY": "our secret",
-        "AWS_DEFAULT_REGION": "us-east-1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    client = boto3.client("s3")
-    client.create_bucket(Bucket=BUCKET)
-    yield client
-    for one in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
-        client.delete_object(Bucket=BUCKET, Key=one["Key"])
-    client.delete_bucket(Bucket=BUCKET)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from assistant.supervisor import page_environment
+from assistant.page_process import page_environment
 from data.home import Home
 from data.settings import Address
 

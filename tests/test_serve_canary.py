@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from data.home import Home
+from data.tallies import Tally
 from serve import canary
-from serve.canary import Tally, Trials, picks_canary, significantly_worse, sticky_key
+from serve.canary import Trials, picks_canary, significantly_worse, sticky_key
 
 HELLO = {"messages": [{"role": "system", "content": "Be Reed."}, {"role": "user", "content": "Hello"}]}
 
