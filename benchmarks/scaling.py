@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import random
+import signal
 import statistics
 import sys
 import time
@@ -23,11 +24,12 @@ from typing import Any
 import httpx
 
 from adapters.base_model import BaseModel, prepare
-from benchmarks.lora_cpu import PROMPT, random_adapter
+from adapters.importing import import_adapter
+from benchmarks.lora_cpu import PROMPT, RANK, random_adapter
 from data.home import Home, write_text
 from data.settings import load_settings
 from serve.capacity_popularity import zipf
-from tests.cluster import ENGINE_KEY, Cluster, cluster, find_router, run_in
+from tests.cluster import ENGINE_KEY, Cluster, cluster, find_router
 from tests.cluster_load import (
     ADMIN,
     Stage,
@@ -60,6 +62,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="how often both ways take turns")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # all that it started is stopped then
     home = Home.from_environment()
     home.create()
     base = prepare(load_settings(home.settings_file).base_model, home, lambda line: print(line, file=sys.stderr))
@@ -111,7 +114,16 @@ def _agree(made: Cluster) -> None:
                for one in made.gateways]  # fmt: skip
     version = aliases[0]["stable"]
     held = [any(name.startswith(f"swapper@{version}-") for name in names) for names in loaded_names(made, ENGINE_KEY)]
-    show(aliases=aliases, engines_that_hold_it=held, agree=all(held) and all(one == aliases[0] for one in aliases))
+    show(aliases=aliases, engines_that_hold_it=held, agree=all(held) and all(one == aliases[0] for one in aliases),
+         answers_of_engines=[_answers(one.url) for one in made.engines])  # fmt: skip
+
+
+def _answers(url: str) -> int:
+    """What an engine has answered since it was started last; the probes of versions count as well."""
+    headers = {"Authorization": f"Bearer {ENGINE_KEY}"}
+    text = httpx.get(f"{url}/metrics", headers=headers, timeout=30, trust_env=False).text
+    counts = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith("vllm:request_success_total{")]
+    return int(sum(map(float, counts)))
 
 
 def judgements(options: argparse.Namespace, home: Home, base: BaseModel, root: Path) -> None:
@@ -127,13 +139,14 @@ def judgements(options: argparse.Namespace, home: Home, base: BaseModel, root: P
 def sharding(options: argparse.Namespace, home: Home, base: BaseModel, root: Path) -> None:
     """Zipf traffic over all adapters, placed on every engine and on `copies` of them, in turns."""
     names = [f"random-{number}" for number in range(options.adapters)]
+    (root / "made").mkdir()
     folders = [random_adapter(base, root / "made" / name, seed) for seed, name in enumerate(names)]
     memory = options.adapters + 4
     with cluster(
         root, home.models, options.engines, gateways=1, memory=memory, routed=False, base=base.path, with_chroma=False
     ) as made:
         for name, folder in zip(names, folders, strict=True):
-            run_in(made.homes[0], "adapters", "import", str(folder), "--as", name)
+            import_adapter(folder, name, base, RANK, made.homes[0])
         [gateway], settings = made.gateways, made.homes[0].settings_file
         plain = settings.read_text(encoding="utf-8")
         for turn in range(options.rounds):

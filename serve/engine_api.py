@@ -1,5 +1,7 @@
 """What the gateway asks of the engine besides answers: load, unload, list and try adapters. And how the engine is."""
 
+import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ import httpx
 from data.errors import BrogueError, one_line
 
 PROBE_TIMEOUT_S = 60
+LOOK_AGAIN_S = 0.25
 _PROBE = [{"role": "user", "content": "Hello"}]
 
 
@@ -80,11 +83,18 @@ class EngineApi:
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
-    async def load(self, name: str, folder: str) -> None:
-        """Register an adapter folder under a name. Never `load_inplace`: it goes on reading the folder later."""
-        with _reachable():
-            body = {"lora_name": name, "lora_path": folder}
-            reply = await self._client.post("/v1/load_lora_adapter", json=body)
+    async def load(self, name: str, folder: str, patience_s: float = 0) -> None:
+        """Register an adapter folder under a name. Never `load_inplace`: it goes on reading the folder later.
+
+        A folder that the engine does not see is waited for so long: it may be on its way to the engine's machine.
+        """
+        body, deadline = {"lora_name": name, "lora_path": folder}, time.monotonic() + patience_s
+        while True:
+            with _reachable():
+                reply = await self._client.post("/v1/load_lora_adapter", json=body)
+            if not _is_missing(reply) or time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(LOOK_AGAIN_S)
         # A name that is there already holds the same weights: the content's hash is part of it.
         if reply.status_code != 200 and "already been loaded" not in reply.text:
             raise Refused(f"the engine refused adapter {name}: {_message(reply)}")
@@ -123,6 +133,11 @@ def _reachable() -> Iterator[None]:
         yield
     except httpx.HTTPError as error:
         raise Unreachable(f"the connection to the engine broke ({type(error).__name__})") from error
+
+
+def _is_missing(reply: httpx.Response) -> bool:
+    """Whether vLLM says that it has not found the folder, or a file in it."""
+    return reply.status_code == 404 or (reply.status_code != 200 and "No such file" in reply.text)
 
 
 def _message(reply: httpx.Response) -> str:

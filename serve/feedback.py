@@ -150,6 +150,7 @@ def _add_giving(routes: APIRouter, anybody: Any, trials: Trials, recorder: Recor
         except ValidationError as error:
             message = f"no answer '{thumb.response_id[:200]}' that can be rated; it is in x-brogue-response-id"
             raise ApiError(404, message, code="response_not_found", param="response_id") from error
+        await recorder.arrived(rating.response)
         return (await rate(rating, given, trials, recorder))[0]
 
     @routes.post("/judgements", response_model_exclude_none=True)
@@ -157,6 +158,7 @@ def _add_giving(routes: APIRouter, anybody: Any, trials: Trials, recorder: Recor
         """A rating, comparison, ranking or correction of answers that one may see."""
         given = caller.acting(new.rater)
         judgement = new.of(given.rater())
+        await recorder.arrived(*judgement.shown)
         if isinstance(judgement, Rating):
             _, stored = await rate(judgement, given, trials, recorder)
             if stored is None:
@@ -187,6 +189,7 @@ def _add_reading(routes: APIRouter, anybody: Any, trials: Trials, recorder: Reco
     @routes.get("/responses/{response_id}", response_model_exclude_none=True)
     async def response(response_id: str, caller: anybody, rater: Key | None = None) -> KeptResponse:
         """An answer to oneself, or one that a turn shows; for admins any."""
+        await recorder.arrived(response_id)
         return await asyncio.to_thread(_response, recorder, response_id, caller.acting(rater))
 
 
@@ -202,7 +205,7 @@ def complaint(problem: Any, what: str, skip: int = 0) -> str:
 
 
 def _judge(recorder: Recorder, judgement: AnyJudgement, caller: Caller) -> KeptJudgement:
-    store = recorder.settled(judgement.shown)
+    store = recorder.settled()
     for response_id in judgement.shown:
         check_may_judge(caller, store.response(response_id), Queues(store))
     return _kept(store.judge(judgement), caller)
@@ -217,7 +220,7 @@ def _kept(stored: StoredJudgement, caller: Caller) -> KeptJudgement:
 
 
 def _response(recorder: Recorder, response_id: str, caller: Caller) -> KeptResponse:
-    store = recorder.settled([response_id])
+    store = recorder.settled()
     response: Response = store.response(storable(response_id))
     blind = {"version", "assistant", "subject", "conversation", "prompt_tokens", "completion_tokens", "seconds"}
     if caller.may("admin"):

@@ -22,6 +22,7 @@ from serve.slots import PATIENCE_S, Slots
 from serve.ways import InFlight
 
 _LOG = logging.getLogger("brogue.loader")
+ON_ITS_WAY_S = 10.0  # so long an engine elsewhere may take to get a version's files
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ class Loader:
             await self._make_room()
             began = time.monotonic()
             with self.refusals.blamed(card):
-                await self._api.load(name, str(self._registry.folder(card.adapter, card.version)))
+                folder = self._registry.folder(card.adapter, card.version)
+                await self._api.load(name, str(folder), 0 if self._is_ours else ON_ITS_WAY_S)
             loaded.add(name)
             self._metrics.load(card.name, time.monotonic() - began)
 

@@ -90,7 +90,7 @@ def count(trials: Trials, response_id: str, stored: str | None, known: int | Non
 
 def _judged(response_id: str, caller: Caller, recorder: Recorder) -> tuple[Response | None, bool]:
     """The response if the store has it, and whether the rater is not to know who wrote it. Raises 403 for another's."""
-    store = recorder.settled([response_id])
+    store = recorder.settled()
     try:
         response = store.response(storable(response_id))
     except UnknownName:

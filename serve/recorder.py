@@ -4,11 +4,11 @@ A store that is away or full is tried again; what is waiting meanwhile is bounde
 counted and logged. A kill loses the answers of the last moments, a stop none.
 """
 
+import asyncio
 import logging
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +23,7 @@ BATCH = 200
 WAITING = 5_000  # answers that may wait for a store that is away
 BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 SETTLE_S = 5.0  # so long a rating waits for the answers before it
-ELSEWHERE_S = GATHER_S + 0.5  # so long for answers that another gateway wrote
-STRANGERS = 3  # that may wait for such answers at the same time
+ELSEWHERE_S = (0.1, 0.2, 0.3, 0.4)  # pauses between looks for an answer that another gateway gathers for `GATHER_S`
 STOP_S = 10.0
 
 
@@ -57,7 +56,6 @@ class Recorder:
         self._back_off_s = back_off_s
         self._store: Store | None = None
         self._opening = threading.Lock()
-        self._strangers = threading.BoundedSemaphore(STRANGERS)
         self._waiting: deque[Answered] = deque()
         self._changed = threading.Condition()
         self._taken = self._done = 0  # answers ever taken, and ever written or given up
@@ -97,27 +95,26 @@ class Recorder:
 
         May wait for the database, so call it off the event loop. Raises `UnknownName` and `StoreDown`.
         """
-        return self.settled([rating.response]).rate(rating)
+        return self.settled().rate(rating)
 
-    def settled(self, answers: Sequence[str] = ()) -> Store:
-        """The store once the answers before this call are in it, or after `SETTLE_S`: for what is said of answers.
-
-        `answers` of another gateway may not be there yet: they are waited for, as long as that one gathers.
-        """
+    def settled(self) -> Store:
+        """The store once the answers before this call are in it, or after `SETTLE_S`: for what is said of answers."""
         with self._changed:
             target, self._hurry = self._taken, True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._done >= target, SETTLE_S)
-        store = self.store()
-        # Not by all threads: ids that somebody has made up must not hold up the others.
-        if answers and store.is_shared and self._strangers.acquire(blocking=False):
-            try:
-                deadline = time.monotonic() + ELSEWHERE_S
-                while store.lacks(answers) and time.monotonic() < deadline:
-                    time.sleep(0.05)
-            finally:
-                self._strangers.release()
-        return store
+        return self.store()
+
+    async def arrived(self, *answers: str) -> None:
+        """Returns when these answers are in the store, or none of them can be on its way any more.
+
+        What another gateway has answered is written by that one, some moments later than somebody can judge it here.
+        """
+        store = await asyncio.to_thread(self.settled)
+        for pause in ELSEWHERE_S if store.is_shared else ():
+            if not await asyncio.to_thread(store.lacks, answers):
+                return
+            await asyncio.sleep(pause)
 
     def store(self) -> Store:
         """The store, opened by the first who asks."""

@@ -207,10 +207,10 @@ def _router(root: Path) -> Part:
     """It is told its engines by the gateways."""
     command, port = find_router(), free_port()
     assert command is not None, "no vllm-router here: make router"
-    words = ["--port", str(port), "--prometheus-port", str(free_port()), "--policy", "cache_aware", "--balance-abs-threshold", "4",
-             "--retry-max-retries", "2", "--health-check-interval-secs", "1", "--health-failure-threshold", "1",
-             "--health-success-threshold", "1", "--cb-failure-threshold", "1", "--cb-timeout-duration-secs",
-             "5"]  # fmt: skip
+    words = ["--port", str(port), "--prometheus-port", str(free_port()), "--policy", "cache_aware",
+             "--balance-abs-threshold", "4", "--retry-max-retries", "2", "--health-check-interval-secs", "1",
+             "--health-failure-threshold", "1", "--health-success-threshold", "1", "--cb-failure-threshold", "1",
+             "--cb-timeout-duration-secs", "5"]  # fmt: skip
     return Part("router", [command, *words], f"http://127.0.0.1:{port}", "/liveness", {}, root / "router.log")
 
 

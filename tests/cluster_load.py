@@ -25,7 +25,7 @@ RETRY_S = 0.2
 
 
 class Seen(NamedTuple):
-    """What a client got of one request, and what was going on then."""
+    """What a client got of one request, and what was going on at its end."""
 
     answer: Answer
     phase: str
@@ -39,6 +39,7 @@ class Stage:
     cluster: Cluster
     clients: Sequence[httpx.AsyncClient]  # one for each gateway
     phase: str = "undisturbed"
+    paused: bool = False  # nobody asks anything
     flips: list["Flip"] = field(default_factory=list)
 
     async def flip(self, version: int, at: int = 0) -> "Flip":
@@ -101,6 +102,8 @@ def under_load(
 
         async def client_of(number: int) -> None:
             while not over.is_set():
+                while stage.paused and not over.is_set():
+                    await asyncio.sleep(0.05)
                 number += 1
                 seen.append(await _ask(opened, number, stage))
 
@@ -119,13 +122,13 @@ def under_load(
 
 
 async def _ask(clients: Sequence[httpx.AsyncClient], number: int, stage: Stage) -> Seen:
-    question, phase = QUESTIONS[number % len(QUESTIONS)], stage.phase
+    question = QUESTIONS[number % len(QUESTIONS)]
     answer = await ask(clients[number % len(clients)], question)
     turned = not answer.version and len(clients) > 1  # not a word of an answer was heard
     if turned:
         await asyncio.sleep(RETRY_S)
         answer = await ask(clients[(number + 1) % len(clients)], question)
-    return Seen(answer, phase, turned)
+    return Seen(answer, stage.phase, turned)
 
 
 async def kill(stage: Stage, what: str, chance: random.Random, pause_s: float = 3) -> None:
@@ -144,8 +147,13 @@ async def kill(stage: Stage, what: str, chance: random.Random, pause_s: float = 
 
 
 async def settled(stage: Stage, seconds: float = 600) -> float:
-    """Until every gateway has every engine in rotation; the seconds that it took."""
-    return await asyncio.to_thread(until_settled, stage.cluster, seconds)
+    """Until every gateway has every engine in rotation; the seconds that it took. The load pauses meanwhile: all of
+    this shares the cores of one machine, and an engine that starts needs them."""
+    stage.paused = True
+    try:
+        return await asyncio.to_thread(until_settled, stage.cluster, seconds)
+    finally:
+        stage.paused = False
 
 
 def until_settled(cluster: Cluster, seconds: float = 600) -> float:

@@ -67,6 +67,7 @@ class FakeEngine(httpx.AsyncBaseTransport):
         self.break_after: int | None = None  # words, then the connection is lost
         self.end_after: int | None = None  # words, then the stream ends as if it were complete
         self.refuse: set[str] = set()  # versions that cannot be loaded
+        self.late: Counter[str] = Counter()  # versions whose files it does not see at so many first tries
         self.deadly: set[str] = set()  # versions that kill the engine when they are loaded
         self.mute: set[str] = set()  # versions that load, but fail with every answer
         self.unknown = 0  # requests for what is not loaded
@@ -124,6 +125,9 @@ class FakeEngine(httpx.AsyncBaseTransport):
         await asyncio.sleep(self.pause_s)
         if name in self.loaded:
             return _error(400, f"The lora adapter '{name}' has already been loaded.")
+        if self.late[_version(name)] > 0:
+            self.late[_version(name)] -= 1
+            return _error(404, f"Loading lora {name} failed: No adapter found for {folder}")
         if _version(name) in self.deadly:
             self.kill()
             raise httpx.ReadError("connection lost")

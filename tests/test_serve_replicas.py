@@ -226,6 +226,20 @@ def test_what_others_have_loaded_into_an_engine_elsewhere_is_left_alone(voices: 
     run(gateway, story)
 
 
+def test_files_that_are_on_their_way_to_an_engine_elsewhere_are_waited_for(voices: Home) -> None:
+    async def story(elsewhere: bool) -> int:
+        engines = three(elsewhere=elsewhere)
+        engines[1].late["reed-voice@2"] = 2
+        gateway = FakeGateway(voices, engines=engines)
+        async with gateway.running() as client:
+            while len(open_ones(gateway)) < 3:
+                await asyncio.sleep(0.01)
+            return (await client.put("/v1/adapters/reed-voice/aliases/candidate", json={"version": 2})).status_code
+
+    assert asyncio.run(story(elsewhere=False)) == 409, "an engine here has the same disk as we: the folder is not there"
+    assert asyncio.run(story(elsewhere=True)) == 200
+
+
 def test_when_no_engine_is_left_people_are_told_how_each_of_them_is(voices: Home) -> None:
     gateway = FakeGateway(voices, engines=three(), max_wait_s=0.3)
 

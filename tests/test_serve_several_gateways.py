@@ -97,6 +97,11 @@ def test_an_answer_of_one_gateway_is_judged_at_the_other_right_away(new_postgres
                 rated = await other.post("/v1/feedback/ratings", json={"response_id": answered[0], "rating": 1})
                 assert rated.status_code == 200, rated.text
                 assert rated.json()["stored"]
+            # Many at once, each by somebody else.
+            fresh = [(await answer_of(one)).headers["x-brogue-response-id"] for _ in range(2)]
+            said = {"kind": "comparison", "shown": fresh, "verdict": "first"}
+            sent = (other.post("/v1/feedback/judgements", json=said | {"rater": f"r{n}"}) for n in range(20))
+            assert {reply.status_code for reply in await asyncio.gather(*sent)} == {200}
             unknown = await other.post("/v1/feedback/ratings", json={"response_id": "resp-none", "rating": 1})
             assert unknown.status_code == 404
 
