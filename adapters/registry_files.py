@@ -27,7 +27,7 @@ class RegistryFiles:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f".{what}.lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            with self._sharing.changing(f"{adapter}/{what}") as publish:
+            with self._sharing.changing(f"{adapter}/{what}", self.relative(folder)) as publish:
                 yield publish
 
     def refresh(self) -> None:

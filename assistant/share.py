@@ -16,11 +16,11 @@ Tell = Callable[[str], None]
 def push_home(home: Home, shared: Shared, delete: bool, tell: Tell) -> list[str]:
     """Put there what the others lack or have otherwise; the paths. `delete`: of assistants also what is gone here."""
     list_assistants(home)  # a broken definition must not reach the others
-    with shared.changing("assistants"):
+    with shared.changing("assistants", "assistants"):
         done = _push(shared, _definitions(home, shared, delete), tell)
     registry = Registry(home)
     for adapter in registry.adapters():
-        with shared.changing(f"{adapter}/versions"):
+        with shared.changing(f"{adapter}/versions", f"adapters/{adapter}"):
             done += _push(shared, _adapter(home, registry, adapter, set(shared.listed())), tell)
     return done
 

@@ -32,8 +32,8 @@ class Sharing:
         self._home = home
 
     @contextmanager
-    def changing(self, what: str) -> Iterator[Publish]:
-        """The newest state is here, and no other gateway changes `what` until the block ends.
+    def changing(self, what: str, under: str) -> Iterator[Publish]:
+        """The newest state of the folder `under` is here, and no other gateway changes `what` until the block ends.
 
         Whoever writes takes a lock of the home's own besides. Raises `BrogueError` where the others cannot be reached.
         """
@@ -41,7 +41,7 @@ class Sharing:
         if settings.shared.artefacts is None:
             yield _here_only
             return
-        with opened_shared(self._home, settings) as shared, shared.changing(what):
+        with opened_shared(self._home, settings) as shared, shared.changing(what, under):
             yield shared.publish
 
     @contextmanager
@@ -51,7 +51,7 @@ class Sharing:
         if settings.shared.artefacts is None:
             yield
             return
-        with opened_shared(self._home, settings) as shared, shared.changing(folder):
+        with opened_shared(self._home, settings) as shared, shared.changing(folder, folder):
             yield
             shared.publish_folder(folder, last, without)
 

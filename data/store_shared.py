@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from data.store import Store
 from data.store_schema import SharedFileRow
 
 CHANNEL = "brogue_shared"  # of PostgreSQL's NOTIFY: something was published
+AGAIN_S = 30.0  # so long what could not be fetched is let be
 ASIDE = ".mine"  # what was changed here and not published is kept under this ending when another's change comes
 _PUBLISHING = 7_236_402_318  # PostgreSQL's advisory lock: revisions become visible in their order
 _UNCHANGING = re.compile(r"adapters/[^/]+/\d+/")  # a version's folder
@@ -52,6 +54,7 @@ class Shared:
     def __init__(self, store: Store, artefacts: Artefacts, home: Home) -> None:
         self.store = store
         self._artefacts, self._home = artefacts, home
+        self._failed: dict[tuple[str, int], tuple[str, float]] = {}  # path, revision → what was wrong, and when
 
     def listed(self) -> dict[str, SharedFileRow]:
         """What there is, by path below the home."""
@@ -70,7 +73,7 @@ class Shared:
             for path, revision, sha256 in rows:
                 folder = str(Path(path).parent)
                 try:
-                    if folder not in broken and self._take(path, sha256, known):
+                    if folder not in broken and self._tried(path, revision, sha256, known):
                         pulled.changed.append(path)
                 except BrogueError as error:
                     pulled.problems.append(f"{path}: {error}")
@@ -82,12 +85,13 @@ class Shared:
             return pulled
 
     @contextmanager
-    def changing(self, what: str) -> Iterator[None]:
-        """The newest state is here, and nobody else changes `what` until the block ends."""
+    def changing(self, what: str, under: str) -> Iterator[None]:
+        """The newest state of what lies below the folder `under` is here, and nobody else changes `what` meanwhile."""
         with self.store.writing() as session:
             session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 7))"), {"what": what})
-            if problems := self.pull().problems:
-                raise BrogueError(f"this home is not up to date with the shared one: {problems[0]}")
+            for problem in self.pull().problems:
+                if problem.startswith(f"{under}/"):
+                    raise BrogueError(f"this home is not up to date with the others: {problem}")
             yield
 
     def publish(self, files: Mapping[str, Path | None], then: Callable[[], object] = lambda: None) -> None:
@@ -131,17 +135,32 @@ class Shared:
             if sha256 is not None:
                 self._artefacts.remove(sha256)
 
+    def _tried(self, path: str, revision: int, sha256: str | None, known: _Known) -> bool:
+        """`_take`, but what has just failed is not fetched again so soon."""
+        why, when = self._failed.get((path, revision), ("", -AGAIN_S))
+        if time.monotonic() - when < AGAIN_S:
+            raise BrogueError(why)
+        try:
+            changed = self._take(path, sha256, known)
+        except BrogueError as error:
+            self._failed[path, revision] = str(error), time.monotonic()
+            raise
+        self._failed.pop((path, revision), None)
+        return changed
+
     def _take(self, path: str, sha256: str | None, known: _Known) -> bool:
-        """Let the home hold what the table says; whether that was a change. Not without leave: no path out of here."""
+        """Let the home hold what the table says; whether that was a change. No path leads out of the home."""
         target = self._home.root / path
+        if known.files.get(path, "") == sha256 and target.is_file() == (sha256 is not None):
+            return False  # it came already; what was edited here since then stays
         if not target.resolve().is_relative_to(self._home.root.resolve()):
             raise BrogueError("it leads out of the home folder")
         here = sha256_of(target) if target.is_file() else None
         if here != sha256:
             if here is not None and _UNCHANGING.match(path):
                 raise BrogueError(
-                    "a version of that number with other content is here already; export it, retire it here, and "
-                    "import it under another name"
+                    "a version of that number with other content is here already; export it, remove its folder while "
+                    "nothing runs here, and import it under another name"
                 )
             if here is not None and here != known.files.get(path):
                 os.replace(target, target.with_name(target.name + ASIDE))  # nobody else has it

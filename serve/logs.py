@@ -57,3 +57,4 @@ def set_up_logging(format: Literal["text", "json"], secrets: Sequence[str] = ())
     handler.setFormatter(JsonFormatter(hidden) if format == "json" else logging.Formatter(TEXT))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it names every request
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it speaks whenever a store is opened

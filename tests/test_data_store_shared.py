@@ -147,6 +147,9 @@ def test_bytes_that_were_changed_are_refused_by_name_and_the_version_stays_away(
     problems = shared("there").pull().problems
     assert any("was changed or cut off" in problem and sha256 in problem for problem in problems)
     assert Registry(there).adapters() == ["other"]
+    assert Registry(there).move("other", "candidate", add_version(there, "other").version).aliases["candidate"] == 2
+    with pytest.raises(BrogueError, match="not up to date with the others: adapters/shop/1/"):
+        add_version(there, "shop")
     blob.write_bytes(whole)
     assert shared("there").pull().problems == []
     assert Registry(there).adapters() == ["other", "shop"]
