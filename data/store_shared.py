@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from sqlalchemy import func, select, text
@@ -30,6 +31,7 @@ AGAIN_S = 30.0  # so long what could not be fetched is let be
 ASIDE = ".mine"  # what was changed here and not published is kept under this ending when another's change comes
 _PUBLISHING = 7_236_402_318  # PostgreSQL's advisory lock: revisions become visible in their order
 _UNCHANGING = re.compile(r"adapters/[^/]+/\d+/")  # a version's folder
+_SHARED = re.compile(r"(adapters|assistants|knowledge)/")  # nothing else of a home is written here
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,8 @@ class Shared:
         target = self._home.root / path
         if known.files.get(path, "") == sha256 and target.is_file() == (sha256 is not None):
             return False  # it came already; what was edited here since then stays
-        if not target.resolve().is_relative_to(self._home.root.resolve()):
-            raise BrogueError("it leads out of the home folder")
+        if not _SHARED.match(path) or not target.resolve().is_relative_to(self._home.root.resolve()):
+            raise BrogueError("files of that place are not shared; whoever may write to the database put it there")
         here = sha256_of(target) if target.is_file() else None
         if here != sha256:
             if here is not None and _UNCHANGING.match(path):
@@ -163,7 +165,7 @@ class Shared:
                     "nothing runs here, and import it under another name"
                 )
             if here is not None and here != known.files.get(path):
-                os.replace(target, target.with_name(target.name + ASIDE))  # nobody else has it
+                os.replace(target, _beside(target))  # nobody else has it
             if sha256 is None:
                 target.unlink(missing_ok=True)
             else:
@@ -186,6 +188,12 @@ class Shared:
     @property
     def _file(self) -> Path:
         return self._home.root / "shared.json"
+
+
+def _beside(target: Path) -> Path:
+    """A name that is free."""
+    names = (target.with_name(f"{target.name}{ASIDE}{number or ''}") for number in count())
+    return next(name for name in names if not name.exists())
 
 
 @contextmanager

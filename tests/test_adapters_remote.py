@@ -13,13 +13,14 @@ from data.errors import BrogueError
 from data.home import Home, write_text
 from data.remote import fetch, here, send
 from tests.conftest import Run
-from tests.s3 import BUCKET
 from tests.test_adapters_export import KINDS, WEIGHTS, train_with_peft
 from tests.test_adapters_export import base as base
 from tests.test_adapters_export import llama as llama
 
 pytest_plugins = ["tests.s3"]
 pytestmark = pytest.mark.slow
+
+BUCKET = "voices"  # of tests/s3.py
 
 
 @pytest.fixture

@@ -183,6 +183,11 @@ def test_what_was_written_here_and_not_published_is_kept_aside(
     assert other.pull().changed == ["assistants/reed.yaml"]
     assert mine.read_text() == "name: reed\ntitle: theirs\n"
     assert (mine.parent / "reed.yaml.mine").read_text() == "name: reed\ntitle: mine\n"
+    mine.write_text("name: reed\ntitle: mine again\n")
+    source.write_text("name: reed\ntitle: theirs again\n")
+    one.publish({"assistants/reed.yaml": source})
+    other.pull()
+    assert [path.name for path in sorted(mine.parent.iterdir())] == ["reed.yaml", "reed.yaml.mine", "reed.yaml.mine1"]
 
 
 def test_what_is_taken_away_goes_everywhere(places: Places, shared: Callable[[str], Shared], tmp_path: Path) -> None:
@@ -197,13 +202,17 @@ def test_what_is_taken_away_goes_everywhere(places: Places, shared: Callable[[st
     assert one.listed() == {}
 
 
-def test_a_path_that_leads_out_of_the_home_is_not_followed(shared: Callable[[str], Shared], tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["../evil", "assistants/../../evil", "brogue.toml", "admin.key"])
+def test_nothing_but_what_is_shared_is_written_into_a_home(
+    shared: Callable[[str], Shared], places: Places, tmp_path: Path, path: str
+) -> None:
     one, other = shared("one"), shared("other")
     source = tmp_path / "x"
     source.write_text("evil")
-    one.publish({"../evil": source})
-    assert "leads out of the home folder" in other.pull().problems[0]
-    assert not (tmp_path / "evil").exists()
+    one.publish({path: source})
+    assert "files of that place are not shared" in other.pull().problems[0]
+    assert not (tmp_path / "evil").exists() and not (places("other").root / "admin.key").exists()
+    assert "evil" not in places("other").settings_file.read_text()
 
 
 def test_without_the_database_nothing_moves_and_one_line_says_so(places: Places) -> None:
