@@ -45,6 +45,7 @@ from tests.voices import VOICES, overfit
 
 KILLED = ("engine", "gateway", "router", "PostgreSQL's backend")
 SPEAKERS = ("pirate", "robot")
+SLOW_S = 1.0  # flips that take longer are told one by one
 
 
 def main() -> None:
@@ -94,6 +95,9 @@ def swap(options: argparse.Namespace, home: Home, base: BaseModel, root: Path) -
         seen, stage = under_load(made, story, options.clients)
         for row in table(seen, stage.flips):
             show(**row)
+        slow = [(number, flip.phase, round(flip.seconds, 2), round(flip.last_s, 2))
+                for number, flip in enumerate(stage.flips, 1) if flip.seconds + flip.last_s > SLOW_S]  # fmt: skip
+        show(flips=len(stage.flips), slow=slow)
         _agree(made)
 
 
