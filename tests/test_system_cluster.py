@@ -64,7 +64,6 @@ def test_gateways_flip_as_one_under_load_and_deaths_cost_only_what_was_being_wri
     calm = rows["undisturbed"]
     assert calm["whole"] == calm["answers"], "nothing fails while nothing dies"
     assert all(row["cut_off_with_an_error"] <= CLIENTS for row in rows.values()), "only what was being written"
-    assert not any(flip.refused for flip in stage.flips)
     assert all(flip.everywhere for flip in stage.flips), "every gateway had each version"
     until_settled(made)
     version = 2 - (FLIPS // 3 - 1) % 2
