@@ -1,13 +1,12 @@
 """How the registry's files are written: under a lock, whole, and where several homes share them to the others first."""
 
 import fcntl
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data.home import Home, as_json, staged
+from data.home import Home, as_json, sha256_of, staged
 from data.sharing import Publish, Sharing
 
 CARD = "card.json"
@@ -60,8 +59,5 @@ def stamp(path: Path) -> tuple[int, int]:
 
 def file_hashes(folder: Path) -> dict[str, str]:
     """sha256 of every file in a version folder but its card."""
-    hashes = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CARD):
-        with path.open("rb") as file:
-            hashes[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashes
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CARD)
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from assistant.cli_services import bring_shared
-from assistant.console import say, working
+from assistant.cli_share import following
+from assistant.console import working
 from data.errors import BrogueError
 from data.home import Home
 from data.secrets import ENGINE_KEY
@@ -97,12 +98,6 @@ def _following(home: Home, settings: Settings) -> Iterator[None]:
         yield
         return
     from data.sharing import opened_shared
-    from data.store_follow import Follower
 
-    with opened_shared(home, settings) as shared:
-        follower = Follower(shared, lambda: say("brought what other homes have changed"))
-        follower.start()
-        try:
-            yield
-        finally:
-            follower.stop()
+    with opened_shared(home, settings) as shared, following(shared):
+        yield

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -69,21 +69,18 @@ def pull(
         else:
             typer.echo("\n".join(pulled.changed) or "nothing new")
         if follow:
-            _follow(shared)
+            with following(shared):
+                say("following; Ctrl-C ends it")
+                threading.Event().wait()
     if pulled.problems:
         raise typer.Exit(1)
 
 
-def _follow(shared: "Shared") -> None:
+def following(shared: "Shared") -> AbstractContextManager[None]:
+    """Meanwhile, what other homes change comes here, with a line on stderr."""
     from data.store_follow import Follower
 
-    follower = Follower(shared, lambda: say("brought what other homes have changed"))
-    follower.start()
-    say("following; Ctrl-C ends it")
-    try:
-        threading.Event().wait()
-    finally:
-        follower.stop()
+    return Follower(shared, lambda: say("brought what other homes have changed")).running()
 
 
 @contextmanager

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from adapters.registry import STATE, Registry
 from assistant.definitions import list_assistants
-from data.artefacts import sha256_of
 from data.errors import BrogueError
-from data.home import Home
+from data.home import Home, sha256_of
 from data.store_shared import Shared
 
 Tell = Callable[[str], None]

@@ -3,12 +3,12 @@
 What is there never changes, so it can be fetched at any time, by any number, and checked by its name.
 """
 
-import hashlib
 import os
 import tempfile
 from pathlib import Path
 
 from data.errors import BrogueError
+from data.home import sha256_of
 from data.remote import file_system, is_remote, told
 
 
@@ -57,9 +57,3 @@ class Artefacts:
 
     def _place(self, sha256: str) -> str:
         return f"{self._where}/sha256/{sha256[:2]}/{sha256}"
-
-
-def sha256_of(path: Path) -> str:
-    """The name under which a file's bytes are kept."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,6 +13,7 @@ from typing import Any
 from data.errors import DataError, one_line
 from data.formats_json import json_rows, jsonl_rows
 from data.formats_text import MIB, Rows, conll_rows, csv_rows
+from data.home import sha256_of
 
 SplitRows = Iterator[tuple[int, Any, str | None]]
 
@@ -49,12 +50,10 @@ def digest(path: Path) -> str:
         if not path.is_dir():
             if path.stat().st_size == 0:
                 raise DataError(f"{path}: the file is empty")
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return sha256_of(path)
         total = hashlib.sha256()
         for part in sorted(p for p in path.rglob("*") if p.is_file()):
-            with part.open("rb") as file:
-                total.update(f"{part.relative_to(path)}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            total.update(f"{part.relative_to(path)}\0{sha256_of(part)}\n".encode())
         return total.hexdigest()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None

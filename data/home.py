@@ -1,6 +1,7 @@
 """Where Brogue keeps its state: paths under `$BROGUE_HOME`, and writes that a kill cannot leave half done."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -143,6 +144,12 @@ def new_folder(target: Path) -> Iterator[Path]:
     with staged_folder(target) as temporary:
         yield temporary
         temporary.rename(target)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def full_disk(error: BaseException) -> str | None:

@@ -37,29 +37,28 @@ class Sharing:
 
         Whoever writes takes a lock of the home's own besides. Raises `BrogueError` where the others cannot be reached.
         """
-        settings = load_settings(self._home.settings_file)
-        if settings.shared.artefacts is None:
-            yield _here_only
-            return
-        with opened_shared(self._home, settings) as shared, shared.changing(what, under):
-            yield shared.publish
+        with self._opened() as shared:
+            if shared is None:
+                yield _here_only
+                return
+            with shared.changing(what, under):
+                yield shared.publish
 
     @contextmanager
     def changing_folder(self, folder: str, last: str, without: Collection[str] = ()) -> Iterator[None]:
         """As `changing`, for a folder below the home: at the end the others get it as it is then."""
-        settings = load_settings(self._home.settings_file)
-        if settings.shared.artefacts is None:
-            yield
-            return
-        with opened_shared(self._home, settings) as shared, shared.changing(folder, folder):
-            yield
-            shared.publish_folder(folder, last, without)
+        with self._opened() as shared:
+            if shared is None:
+                yield
+                return
+            with shared.changing(folder, folder):
+                yield
+                shared.publish_folder(folder, last, without)
 
     def refresh(self) -> None:
         """Bring what others have changed, where anything is shared."""
-        settings = load_settings(self._home.settings_file)
-        if settings.shared.artefacts is not None:
-            with opened_shared(self._home, settings) as shared:
+        with self._opened() as shared:
+            if shared is not None:
                 shared.pull()
 
     def artefacts(self) -> "Artefacts | None":
@@ -68,6 +67,16 @@ class Sharing:
 
         where = load_settings(self._home.settings_file).shared.artefacts
         return None if where is None else Artefacts(where)
+
+    @contextmanager
+    def _opened(self) -> "Iterator[Shared | None]":
+        """None where nothing is shared."""
+        settings = load_settings(self._home.settings_file)
+        if settings.shared.artefacts is None:
+            yield None
+            return
+        with opened_shared(self._home, settings) as shared:
+            yield shared
 
 
 @contextmanager

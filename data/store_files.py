@@ -14,10 +14,10 @@ from typing import BinaryIO
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from data.artefacts import Artefacts, sha256_of
+from data.artefacts import Artefacts
 from data.errors import BrogueError, UnknownName
 from data.files import StoredFile, is_id, new_id
-from data.home import Home
+from data.home import Home, sha256_of
 from data.judgements import now
 from data.settings_jobs import FileSettings
 from data.sharing import Sharing

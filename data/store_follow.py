@@ -6,7 +6,8 @@ between, a connection that broke unnoticed).
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from data.errors import one_line
@@ -37,6 +38,15 @@ class Follower:
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=30)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While the block runs."""
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -19,9 +19,9 @@ from pathlib import Path
 from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from data.artefacts import Artefacts, sha256_of
+from data.artefacts import Artefacts
 from data.errors import BrogueError
-from data.home import Home, write_json
+from data.home import Home, sha256_of, write_json
 from data.judgements import now
 from data.store import Store
 from data.store_schema import SharedFileRow

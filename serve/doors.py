@@ -1,6 +1,5 @@
 """The middleware around the routes, from the outside in: ids, other web sites, who asks, bodies, limits."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -10,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from data.audit import Audit
 from data.errors import BrogueError
 from data.settings import GatewaySettings
+from serve.background import beside
 from serve.bodies import Bodies
 from serve.gate import METRICS, PUBLIC, Gate
 from serve.hardening import Hardening
@@ -50,12 +50,9 @@ class Doors:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Write what keys use while the application runs, and once more at its end."""
-        task = asyncio.create_task(self._usages.run())
         try:
-            yield
+            async with beside(self._usages.run()):
+                yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
             with suppress(BrogueError):  # told where it happened
                 await self._usages.sync()

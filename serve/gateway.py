@@ -7,7 +7,7 @@ the name that a client asks for, and its messages, into what the engine is to se
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import httpx
@@ -26,6 +26,7 @@ from serve import embeddings, knowledge
 from serve.admin import admin_routes
 from serve.answers import answer_routes
 from serve.asked import Asked
+from serve.background import beside
 from serve.doors import Doors
 from serve.engine_api import Refused, Unavailable
 from serve.exams import Exams, Loops, exam_routes, loop_routes
@@ -81,12 +82,8 @@ def build_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         recorder.start()
-        task = asyncio.create_task(reconciler.run())
-        async with doors.running(), tallies.running():
+        async with beside(reconciler.run()), doors.running(), tallies.running():
             yield
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
         await answers.stop()
         await shadow.stop()
         await pool.own.stop()

@@ -16,6 +16,7 @@ from data.home import Home
 from data.store import Store
 from data.store_tallies import Tallies
 from data.tallies import Tally
+from serve.background import beside
 from serve.canary import Trials, Which
 
 _LOG = logging.getLogger("brogue.tallies")
@@ -45,13 +46,10 @@ class SharedTallies:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Exchange while the block runs, and once more at its end, so that the others have everything."""
-        task = asyncio.create_task(self._run())
         try:
-            yield
+            async with beside(self._run()):
+                yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
             if self._gateway or self._trials.untold:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.exchange(), STOP_S)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +31,13 @@ class Answer:
     def is_right(self) -> bool:
         """Complete, and every word is by the version that the header names."""
         return self.whole and not self.error and set(self.words) == {self.version}
+
+
+def assert_only_streams_that_had_begun_broke(answers: Sequence[Answer]) -> None:
+    """What an engine's death may cost."""
+    broken = [answer for answer in answers if not answer.is_right]
+    assert len(broken) <= CLIENTS, "only streams that had begun"
+    assert all(answer.status == 200 and answer.error for answer in broken), "and these say so"
 
 
 async def ask(client: httpx.AsyncClient, model: str = "reed", headers: dict[str, str] | None = None) -> Answer:
